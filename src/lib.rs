@@ -1,0 +1,2 @@
+//! Longhaul, a job service.
+pub mod proto;

@@ -1,0 +1,137 @@
+//! A `google.protobuf.Struct` that stays encoded.
+//!
+//! Payloads pass through the server untouched, so taking them apart into maps and putting them together again would be work for nothing. Equality is
+//! that of the bytes; [`Struct::canonical`] gives equal objects equal bytes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::{
+    DecodeError, Message,
+    encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint, skip_field},
+};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+
+/// A JSON object as an encoded `google.protobuf.Struct`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Struct(Bytes);
+
+/// Why bytes or JSON are not a `google.protobuf.Struct`.
+#[derive(Debug, thiserror::Error)]
+#[error("not a JSON object as google.protobuf.Struct holds it: {0}")]
+pub struct InvalidStruct(String);
+
+impl Struct {
+    /// The field number of `fields`, the only one.
+    const FIELDS: u32 = 1;
+
+    /// Wraps bytes that are known to be an encoded `Struct`.
+    pub fn from_encoded(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// The encoded message.
+    pub fn encoded(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Whether the object has no fields.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Checks the bytes and puts the fields in order, so that equal objects have equal bytes whichever client encoded them.
+    ///
+    /// # Errors
+    /// The bytes are not a `Struct`: bad UTF-8, truncated, nested more than 100 deep, or with a number that JSON has no form for.
+    pub fn canonical(&self) -> Result<Self, InvalidStruct> {
+        let decoded = prost_types::Struct::decode(self.0.clone())
+            .map_err(|error| InvalidStruct(error.to_string()))?;
+        for value in decoded.fields.values() {
+            check_value(value)?;
+        }
+        Ok(Self(decoded.encode_to_vec().into()))
+    }
+
+    /// From a JSON object.
+    ///
+    /// # Errors
+    /// The value is not an object.
+    pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidStruct> {
+        let message = DynamicMessage::deserialize(Self::descriptor(), value)
+            .map_err(|error| InvalidStruct(error.to_string()))?;
+        Ok(Self(message.encode_to_vec().into()))
+    }
+
+    /// As a JSON object.
+    ///
+    /// # Errors
+    /// The bytes are not a `Struct`.
+    pub fn to_json(&self) -> Result<serde_json::Value, InvalidStruct> {
+        let message = DynamicMessage::decode(Self::descriptor(), self.0.clone())
+            .map_err(|error| InvalidStruct(error.to_string()))?;
+        serde_json::to_value(message).map_err(|error| InvalidStruct(error.to_string()))
+    }
+
+    fn descriptor() -> MessageDescriptor {
+        prost_reflect::DescriptorPool::global()
+            .get_message_by_name("google.protobuf.Struct")
+            .expect("the global pool holds the well-known types")
+    }
+}
+
+/// Refuses values that have no JSON form: none at all, NaN and the infinities.
+fn check_value(value: &prost_types::Value) -> Result<(), InvalidStruct> {
+    use prost_types::value::Kind;
+    match &value.kind {
+        None => Err(InvalidStruct("a value without a kind".into())),
+        Some(Kind::NumberValue(number)) if !number.is_finite() => {
+            Err(InvalidStruct(format!("{number} is not a JSON number")))
+        }
+        Some(Kind::StructValue(inner)) => inner.fields.values().try_for_each(check_value),
+        Some(Kind::ListValue(list)) => list.values.iter().try_for_each(check_value),
+        Some(
+            Kind::NullValue(_) | Kind::NumberValue(_) | Kind::StringValue(_) | Kind::BoolValue(_),
+        ) => Ok(()),
+    }
+}
+
+impl Message for Struct {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.0);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        if tag != Self::FIELDS || wire_type != WireType::LengthDelimited {
+            return skip_field(wire_type, tag, buf, ctx);
+        }
+        let length = usize::try_from(decode_varint(buf)?)
+            .ok()
+            .filter(|length| *length <= buf.remaining())
+            .ok_or_else(truncated)?;
+        let mut joined = BytesMut::with_capacity(self.0.len() + length + 8);
+        joined.put_slice(&self.0);
+        encode_key(tag, wire_type, &mut joined);
+        encode_varint(length as u64, &mut joined);
+        joined.put(buf.take(length));
+        self.0 = joined.freeze();
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// `prost` has no public constructor for its errors, so its own decoder is made to meet the same one.
+fn truncated() -> DecodeError {
+    prost_types::Struct::decode(&b"\x0a\x7f"[..]).expect_err("a length beyond the end is refused")
+}
