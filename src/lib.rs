@@ -1,2 +1,4 @@
 //! Longhaul, a job service.
+pub mod domain;
 pub mod proto;
+pub mod store;

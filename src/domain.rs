@@ -1,0 +1,21 @@
+//! What a job is and how it changes. Pure: no IO, no async, no clock, no randomness of its own, no proto.
+//!
+//! Everything that happens to a job is a [`command::Command`]; [`decide::decide`] turns a batch of them into changes, replies and events. The
+//! state machine is in [`transition`] and nowhere else.
+
+pub mod command;
+pub mod counts;
+pub mod event;
+pub mod filter;
+pub mod id;
+pub mod job;
+pub mod limits;
+pub mod submission;
+pub mod task;
+pub mod time;
+pub mod transition;
+
+pub use id::{JobId, JobKey, LeaseKey, TaskId, Tenant};
+pub use job::{Job, JobSpec, JobState, Status};
+pub use task::{Document, Task, TaskSpec, TaskState};
+pub use time::Timestamp;

@@ -1,0 +1,359 @@
+//! The filter of List and WatchJobs: AIP-160 over a whitelist of fields, as a predicate on jobs and as a tree that stores turn into queries.
+
+use aip_160::{Comparable, Comparator, Expression, Value, parse_filter};
+use jiff::Timestamp as Moment;
+
+use super::{Job, JobId, JobState, Status, Timestamp};
+
+/// Bytes of a filter: longer ones are programs.
+const MAX_FILTER_BYTES: usize = 4_096;
+/// Comparisons in a filter: each is work for every candidate row.
+const MAX_TERMS: usize = 50;
+
+/// A checked filter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Filter {
+    /// Everything matches.
+    All,
+    /// Each of these matches.
+    And(Vec<Filter>),
+    /// At least one of these matches.
+    Or(Vec<Filter>),
+    /// This does not match.
+    Not(Box<Filter>),
+    /// The state compares so.
+    State(Order, JobState),
+    /// The status compares so.
+    Status(Order, Status),
+    /// A text matches.
+    Text(Field, Pattern),
+    /// A job has a label with this key.
+    HasLabel(String),
+    /// The parent is this job; `None` if the job has no parent.
+    Parent(Option<JobId>),
+    /// The priority compares so.
+    Priority(Order, i32),
+    /// The time of creation compares so.
+    CreateTime(Order, Timestamp),
+    /// The time of the last change compares so.
+    UpdateTime(Order, Timestamp),
+}
+
+/// A field that holds text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `action`
+    Action,
+    /// `creator`
+    Creator,
+    /// `driver` of any task
+    Driver,
+    /// `object.type`
+    ObjectType,
+    /// `object.id`
+    ObjectId,
+    /// `object.name`
+    ObjectName,
+    /// `labels.KEY`
+    Label(String),
+}
+
+/// How a text has to match; case counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// All of it.
+    Exact(String),
+    /// Its beginning.
+    Prefix(String),
+    /// Its end.
+    Suffix(String),
+    /// Any part of it.
+    Contains(String),
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `=`
+    Equal,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// Why a filter is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FilterError(String);
+
+/// What a filter may name, for error messages and documentation.
+pub const FIELDS: &str = "state, status, action, driver, object.type, object.id, object.name, labels.KEY, creator, parent_job_id, priority, create_time, update_time";
+
+impl Filter {
+    /// Reads a filter; an empty one matches everything.
+    ///
+    /// # Errors
+    /// The text is no AIP-160 filter, is too long, or compares a field that is not on the list or in a way that makes no sense for it.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        if text.len() > MAX_FILTER_BYTES {
+            return Err(FilterError(format!(
+                "has {} bytes; at most {MAX_FILTER_BYTES} are allowed",
+                text.len()
+            )));
+        }
+        let parsed = parse_filter(text).map_err(|error| FilterError(error.to_string()))?;
+        let Some(expression) = parsed.expression else {
+            return Ok(Self::All);
+        };
+        let mut terms = 0;
+        convert(&expression, &mut terms)
+    }
+
+    /// Whether a job matches, as it is.
+    pub fn matches(&self, job: &Job) -> bool {
+        self.matches_with(job, job.state, job.status)
+    }
+
+    /// Whether a job matches if it had this state and status: both are all that changes of a job, besides its update time.
+    pub fn matches_with(&self, job: &Job, state: JobState, status: Status) -> bool {
+        match self {
+            Self::All => true,
+            Self::And(parts) => parts.iter().all(|p| p.matches_with(job, state, status)),
+            Self::Or(parts) => parts.iter().any(|p| p.matches_with(job, state, status)),
+            Self::Not(part) => !part.matches_with(job, state, status),
+            Self::State(order, value) => order.holds(&state, value),
+            Self::Status(order, value) => order.holds(&status, value),
+            Self::Text(field, pattern) => field.any(job, |text| pattern.matches(text)),
+            Self::HasLabel(key) => job.spec.labels.contains_key(key),
+            Self::Parent(parent) => job.spec.parent == *parent,
+            Self::Priority(order, value) => order.holds(&job.spec.priority, value),
+            Self::CreateTime(order, value) => order.holds(&job.create_time, value),
+            Self::UpdateTime(order, value) => order.holds(&job.update_time, value),
+        }
+    }
+
+    /// The one state that is asked for, if nothing else is.
+    pub fn as_state(&self) -> Option<JobState> {
+        match self {
+            Self::State(Order::Equal, state) => Some(*state),
+            _ => None,
+        }
+    }
+}
+
+impl Order {
+    fn holds<T: Ord>(self, left: &T, right: &T) -> bool {
+        match self {
+            Self::Equal => left == right,
+            Self::Less => left < right,
+            Self::LessOrEqual => left <= right,
+            Self::Greater => left > right,
+            Self::GreaterOrEqual => left >= right,
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether a text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(part) => text == part,
+            Self::Prefix(part) => text.starts_with(part.as_str()),
+            Self::Suffix(part) => text.ends_with(part.as_str()),
+            Self::Contains(part) => text.contains(part.as_str()),
+        }
+    }
+}
+
+impl Field {
+    fn any(&self, job: &Job, test: impl Fn(&str) -> bool) -> bool {
+        let object = |part: fn(&super::task::Object) -> &String| {
+            test(job.spec.object.as_ref().map_or("", |o| part(o)))
+        };
+        match self {
+            Self::Action => test(&job.spec.action),
+            Self::Creator => test(&job.spec.creator),
+            Self::Driver => job.tasks.iter().any(|t| test(&t.spec.driver)),
+            Self::ObjectType => object(|o| &o.kind),
+            Self::ObjectId => object(|o| &o.id),
+            Self::ObjectName => object(|o| &o.name),
+            Self::Label(key) => job.spec.labels.get(key).is_some_and(|value| test(value)),
+        }
+    }
+}
+
+fn convert(expression: &Expression, terms: &mut usize) -> Result<Filter, FilterError> {
+    let mut all = |parts: &[Expression]| -> Result<Vec<Filter>, FilterError> {
+        parts.iter().map(|part| convert(part, terms)).collect()
+    };
+    match expression {
+        Expression::And(parts) | Expression::Sequence(parts) => Ok(Filter::And(all(parts)?)),
+        Expression::Or(parts) => Ok(Filter::Or(all(parts)?)),
+        Expression::Not(part) => Ok(Filter::Not(Box::new(convert(part, terms)?))),
+        Expression::Restriction(restriction) => {
+            *terms += 1;
+            if *terms > MAX_TERMS {
+                return Err(FilterError(format!(
+                    "has more than {MAX_TERMS} comparisons"
+                )));
+            }
+            let path = restriction
+                .comparable
+                .as_member()
+                .map(|m| {
+                    std::iter::once(&m.value)
+                        .chain(&m.fields)
+                        .map(Value::as_str)
+                        .collect::<Vec<_>>()
+                        .join(".")
+                })
+                .ok_or_else(|| FilterError("functions are not supported".into()))?;
+            let value = restriction.arg.as_value().ok_or_else(|| {
+                FilterError(format!("{path} must be compared with a plain value"))
+            })?;
+            compare(&path, restriction.comparator, value)
+        }
+        Expression::Global(Comparable::Member(member)) => Err(FilterError(format!(
+            "{member} is compared with nothing; write FIELD = VALUE, with a FIELD of {FIELDS}"
+        ))),
+        Expression::Global(Comparable::Function(_)) => {
+            Err(FilterError("functions are not supported".into()))
+        }
+    }
+}
+
+fn compare(path: &str, comparator: Comparator, value: &Value) -> Result<Filter, FilterError> {
+    let field = match path {
+        "action" => Field::Action,
+        "creator" => Field::Creator,
+        "driver" => Field::Driver,
+        "object.type" => Field::ObjectType,
+        "object.id" => Field::ObjectId,
+        "object.name" => Field::ObjectName,
+        "labels" if comparator == Comparator::Has => {
+            return Ok(Filter::HasLabel(value.as_str().to_owned()));
+        }
+        "state" => {
+            return ordered(
+                comparator,
+                named(path, value, &JobState::ALL, JobState::name)?,
+                Filter::State,
+            );
+        }
+        "status" => {
+            return ordered(
+                comparator,
+                named(path, value, &Status::ALL, Status::name)?,
+                Filter::Status,
+            );
+        }
+        "priority" => {
+            let number = value
+                .as_str()
+                .parse()
+                .map_err(|_| FilterError(format!("priority: {value} is not a whole number")))?;
+            return ordered(comparator, number, Filter::Priority);
+        }
+        "create_time" => return ordered(comparator, moment(path, value)?, Filter::CreateTime),
+        "update_time" => return ordered(comparator, moment(path, value)?, Filter::UpdateTime),
+        "parent_job_id" => {
+            let parent = match value.as_str() {
+                "" => None,
+                id => Some(JobId(id.parse().map_err(|_| {
+                    FilterError(format!("parent_job_id: {value} is not a UUID"))
+                })?)),
+            };
+            return equality(path, comparator, Filter::Parent(parent));
+        }
+        other => match other.strip_prefix("labels.") {
+            Some(key) => Field::Label(key.to_owned()),
+            None => {
+                return Err(FilterError(format!(
+                    "there is no field {other:?}; the fields are {FIELDS}"
+                )));
+            }
+        },
+    };
+    let pattern = match value {
+        Value::Text(text) => Pattern::Exact(text.clone()),
+        Value::String(text) => {
+            let from_end = text.len() > 1 && text.ends_with('*');
+            match (text.strip_prefix('*'), from_end) {
+                (Some(rest), true) => Pattern::Contains(rest[..rest.len() - 1].to_owned()),
+                (Some(rest), false) => Pattern::Suffix(rest.to_owned()),
+                (None, true) => Pattern::Prefix(text[..text.len() - 1].to_owned()),
+                (None, false) => Pattern::Exact(text.clone()),
+            }
+        }
+    };
+    if let (Comparator::Has, Pattern::Exact(text)) = (comparator, &pattern) {
+        let has = match text.as_str() {
+            "*" => Pattern::Contains(String::new()),
+            text => Pattern::Contains(text.to_owned()),
+        };
+        return Ok(Filter::Text(field, has));
+    }
+    equality(path, comparator, Filter::Text(field, pattern))
+}
+
+/// For fields that can be equal or not, and nothing else.
+fn equality(path: &str, comparator: Comparator, equal: Filter) -> Result<Filter, FilterError> {
+    match comparator {
+        Comparator::Equal | Comparator::Has => Ok(equal),
+        Comparator::NotEqual => Ok(Filter::Not(Box::new(equal))),
+        Comparator::LessThan
+        | Comparator::LessThanOrEqual
+        | Comparator::GreaterThan
+        | Comparator::GreaterThanOrEqual => Err(FilterError(format!(
+            "{path} can be compared with =, != and :, not with {comparator}"
+        ))),
+    }
+}
+
+/// For fields that have an order.
+fn ordered<T>(
+    comparator: Comparator,
+    value: T,
+    make: fn(Order, T) -> Filter,
+) -> Result<Filter, FilterError> {
+    Ok(match comparator {
+        Comparator::Equal | Comparator::Has => make(Order::Equal, value),
+        Comparator::NotEqual => Filter::Not(Box::new(make(Order::Equal, value))),
+        Comparator::LessThan => make(Order::Less, value),
+        Comparator::LessThanOrEqual => make(Order::LessOrEqual, value),
+        Comparator::GreaterThan => make(Order::Greater, value),
+        Comparator::GreaterThanOrEqual => make(Order::GreaterOrEqual, value),
+    })
+}
+
+fn named<T: Copy>(
+    path: &str,
+    value: &Value,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<T, FilterError> {
+    all.iter()
+        .copied()
+        .find(|v| name(*v).eq_ignore_ascii_case(value.as_str()))
+        .ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(|v| name(*v)).collect();
+            FilterError(format!("{path}: {value} is none of {}", names.join(", ")))
+        })
+}
+
+fn moment(path: &str, value: &Value) -> Result<Timestamp, FilterError> {
+    value
+        .as_str()
+        .parse::<Moment>()
+        .map(|moment| Timestamp::from_micros(moment.as_microsecond()))
+        .map_err(|_| {
+            FilterError(format!(
+                "{path}: {value} is not a time such as \"2026-01-31T12:00:00Z\""
+            ))
+        })
+}

@@ -1,0 +1,298 @@
+//! A job: what a client submits and follows.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    JobId, JobKey, LeaseKey, Task, TaskState, Tenant, Timestamp,
+    task::{Object, Progress},
+};
+
+/// Where in its life a job is. See `docs/state-machine.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobState {
+    /// Stored; no task has started yet.
+    Queued,
+    /// At least one task has started.
+    Running,
+    /// Cancellation was requested and has not ended.
+    Cancelling,
+    /// Every task succeeded.
+    Succeeded,
+    /// At least one task failed.
+    Failed,
+    /// Cancelled before it could finish.
+    Cancelled,
+}
+
+/// The outcome so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Healthy.
+    Normal,
+    /// A warning was reported, or a child job did not succeed.
+    Warning,
+    /// Some tasks succeeded and some did not.
+    PartialFailures,
+    /// Nothing succeeded, or cancelled.
+    Error,
+}
+
+/// What a failed task does to the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FailurePolicy {
+    /// The rest is skipped.
+    #[default]
+    FailFast,
+    /// Only its dependents are skipped.
+    Continue,
+}
+
+/// What a client asked for; never changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSpec {
+    /// What the operation does.
+    pub action: String,
+    /// One line for people.
+    pub summary: String,
+    /// What it is about.
+    pub object: Option<Object>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Higher runs first.
+    pub priority: i32,
+    /// Who submitted it.
+    pub creator: String,
+    /// The job that it is a part of.
+    pub parent: Option<JobId>,
+    /// What a failed task does to the others.
+    pub failure_policy: FailurePolicy,
+    /// Not before this time.
+    pub schedule_time: Option<Timestamp>,
+    /// W3C trace context of the submission.
+    pub traceparent: String,
+}
+
+/// How the child jobs are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildCounts {
+    /// All of them.
+    pub total: u32,
+    /// Those that succeeded.
+    pub succeeded: u32,
+    /// Those that failed.
+    pub failed: u32,
+    /// Those that were cancelled.
+    pub cancelled: u32,
+}
+
+impl ChildCounts {
+    /// Those that have not ended.
+    pub fn open(&self) -> u32 {
+        self.total
+            .saturating_sub(self.succeeded + self.failed + self.cancelled)
+    }
+}
+
+/// What became of a request to cancel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelReceipt {
+    /// When it was accepted.
+    pub requested: Timestamp,
+    /// When it was first sent to a worker.
+    pub delivered: Option<Timestamp>,
+    /// When a worker first acknowledged it.
+    pub acknowledged: Option<Timestamp>,
+    /// When the server stopped waiting.
+    pub forced: Option<Timestamp>,
+    /// The caller's reason.
+    pub reason: String,
+}
+
+/// A job as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Its owner.
+    pub tenant: Tenant,
+    /// What was asked for.
+    pub spec: Arc<JobSpec>,
+    /// Under which request id it was submitted; empty if none.
+    pub request_id: String,
+    /// How deep it is nested under other jobs.
+    pub depth: u32,
+    /// The job that it repeats.
+    pub retry_of: Option<JobId>,
+    /// Where in its life it is.
+    pub state: JobState,
+    /// The outcome so far.
+    pub status: Status,
+    /// The newest error that an attempt of a task reported.
+    pub last_error: String,
+    /// One more for each committed change.
+    pub revision: u64,
+    /// The tasks, as submitted.
+    pub tasks: Vec<Task>,
+    /// How its child jobs are doing.
+    pub children: ChildCounts,
+    /// The receipt of a cancellation.
+    pub cancel: Option<CancelReceipt>,
+    /// When the sweeper must look at it, at the latest. May be early, never late.
+    pub timer: Option<Timestamp>,
+    /// When it was submitted.
+    pub create_time: Timestamp,
+    /// When the first task started.
+    pub start_time: Option<Timestamp>,
+    /// When it last changed.
+    pub update_time: Timestamp,
+    /// When it became terminal.
+    pub end_time: Option<Timestamp>,
+    /// When it may be removed.
+    pub expire_time: Option<Timestamp>,
+}
+
+impl JobState {
+    /// All of them, in the order of the proto enum.
+    pub const ALL: [Self; 6] = [
+        Self::Queued,
+        Self::Running,
+        Self::Cancelling,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// Whether a job in this state never changes again.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+            Self::Queued | Self::Running | Self::Cancelling => false,
+        }
+    }
+
+    /// As in the proto enum, without its prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "QUEUED",
+            Self::Running => "RUNNING",
+            Self::Cancelling => "CANCELLING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+impl Status {
+    /// All of them, in the order of the proto enum.
+    pub const ALL: [Self; 4] = [
+        Self::Normal,
+        Self::Warning,
+        Self::PartialFailures,
+        Self::Error,
+    ];
+
+    /// As in the proto enum, without its prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "NORMAL",
+            Self::Warning => "WARNING",
+            Self::PartialFailures => "PARTIAL_FAILURES",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+impl Job {
+    /// What finds this job.
+    pub fn key(&self) -> JobKey {
+        JobKey {
+            tenant: self.tenant.clone(),
+            job: self.id,
+        }
+    }
+
+    /// What finds the parent of this job.
+    pub fn parent_key(&self) -> Option<JobKey> {
+        self.spec.parent.map(|job| JobKey {
+            tenant: self.tenant.clone(),
+            job,
+        })
+    }
+
+    /// The name of the current lease of a task.
+    pub fn lease_key(&self, ordinal: u32) -> LeaseKey {
+        let task = &self.tasks[ordinal as usize];
+        LeaseKey {
+            tenant: self.tenant.clone(),
+            job: self.id,
+            ordinal,
+            attempt: task.attempt,
+            fencing_token: task.fencing_token,
+        }
+    }
+
+    /// How many tasks are in a state.
+    pub fn count(&self, state: TaskState) -> usize {
+        self.tasks.iter().filter(|t| t.state == state).count()
+    }
+
+    /// Its only task's own progress, or finished tasks out of all.
+    pub fn progress(&self) -> Progress {
+        if let [task] = self.tasks.as_slice()
+            && let Some(progress) = &task.progress
+        {
+            return progress.clone();
+        }
+        let done = self.tasks.iter().filter(|t| t.state.is_terminal()).count();
+        Progress {
+            done: i64::try_from(done).unwrap_or(i64::MAX),
+            total: i64::try_from(self.tasks.len()).unwrap_or(i64::MAX),
+            unit: "tasks".into(),
+            message: String::new(),
+        }
+    }
+
+    /// One line that explains state and status to a person.
+    pub fn status_detail(&self) -> String {
+        if let [task] = self.tasks.as_slice()
+            && !task.status_detail.is_empty()
+            && self.children.total == 0
+        {
+            return task.status_detail.clone();
+        }
+        let total = self.tasks.len();
+        let mut line = match self.state {
+            JobState::Queued => match self.spec.schedule_time {
+                Some(_) => "waits for its schedule time or a worker".to_owned(),
+                None => "waits for a worker".to_owned(),
+            },
+            JobState::Running => format!(
+                "{} of {total} tasks done",
+                self.tasks.iter().filter(|t| t.state.is_terminal()).count()
+            ),
+            JobState::Cancelling => format!(
+                "waits for {} tasks to stop",
+                self.count(TaskState::Cancelling)
+            ),
+            JobState::Succeeded => format!("{total} of {total} tasks succeeded"),
+            JobState::Failed | JobState::Cancelled => format!(
+                "{} of {total} tasks succeeded, {} failed, {} cancelled, {} skipped",
+                self.count(TaskState::Succeeded),
+                self.count(TaskState::Failed),
+                self.count(TaskState::Cancelled),
+                self.count(TaskState::Skipped)
+            ),
+        };
+        if self.children.total > 0 {
+            let children = &self.children;
+            line.push_str(&format!(
+                "; {} of {} child jobs ended, {} failed",
+                children.total - children.open(),
+                children.total,
+                children.failed
+            ));
+        }
+        line
+    }
+}

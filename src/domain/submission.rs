@@ -1,0 +1,437 @@
+//! What a client may submit. Checking is total and early: every bad field is named at once, and nothing that passed is refused later for its form.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Document, JobId, JobSpec, TaskSpec, Timestamp,
+    job::FailurePolicy,
+    limits::*,
+    task::{Object, RetryPolicy, Timeouts},
+};
+
+/// A field that can not be accepted, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field as in the request, such as `job.tasks[2].driver`.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub description: String,
+}
+
+impl Violation {
+    /// Names a field and what is wrong with it.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
+    }
+}
+
+/// A job as a client describes it, not yet checked.
+#[derive(Clone, Debug, Default)]
+pub struct NewJob {
+    /// See [`JobSpec`], field by field.
+    pub action: String,
+    /// One line for people.
+    pub summary: String,
+    /// What it is about.
+    pub object: Option<Object>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Higher runs first.
+    pub priority: i32,
+    /// Who submits it.
+    pub creator: String,
+    /// The job that it is a part of.
+    pub parent: Option<JobId>,
+    /// What a failed task does to the others.
+    pub failure_policy: FailurePolicy,
+    /// Not before this time.
+    pub schedule_time: Option<Timestamp>,
+    /// The tasks.
+    pub tasks: Vec<NewTask>,
+    /// W3C trace context.
+    pub traceparent: String,
+}
+
+/// A task as a client describes it, not yet checked.
+#[derive(Clone, Debug, Default)]
+pub struct NewTask {
+    /// Unique in the job; made up if empty.
+    pub name: String,
+    /// The job's action if empty.
+    pub action: String,
+    /// The kind of worker.
+    pub driver: String,
+    /// The job's object if `None`.
+    pub object: Option<Object>,
+    /// The kind of resource.
+    pub resource_type: String,
+    /// Names of tasks that must succeed first.
+    pub depends_on: Vec<String>,
+    /// 1 if 0.
+    pub max_attempts: u32,
+    /// Default if `None`, and so each of its fields.
+    pub retry_policy: NewRetryPolicy,
+    /// Limits on its time.
+    pub timeouts: Timeouts,
+    /// What the worker gets.
+    pub request_payload: Option<Document>,
+}
+
+/// The parts of a retry policy that a client set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewRetryPolicy {
+    /// The first pause.
+    pub initial_backoff: Option<Duration>,
+    /// The longest pause.
+    pub max_backoff: Option<Duration>,
+    /// The growth.
+    pub multiplier: Option<f64>,
+    /// The part left to chance.
+    pub jitter: Option<f64>,
+}
+
+/// A job that passed every check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// The job.
+    pub spec: JobSpec,
+    /// Its tasks.
+    pub tasks: Vec<Arc<TaskSpec>>,
+}
+
+/// Checks a job; `path` is where it stands in the request. Adds to `violations` and answers `None` if anything is wrong, there or before.
+pub fn check(
+    job: NewJob,
+    path: &str,
+    now: Timestamp,
+    violations: &mut Vec<Violation>,
+) -> Option<Checked> {
+    let mut check = Check { path, violations };
+    check.bytes("action", &job.action, MAX_WORD_BYTES);
+    check.bytes("summary", &job.summary, MAX_LINE_BYTES);
+    check.bytes("creator", &job.creator, MAX_NAME_BYTES);
+    check.object("object", job.object.as_ref());
+    check.labels(&job.labels);
+    if job.priority.abs() > MAX_PRIORITY {
+        check.bad(
+            "priority",
+            format!("must be from -{MAX_PRIORITY} to {MAX_PRIORITY}"),
+        );
+    }
+    if job.schedule_time.is_some_and(|t| t > now.after(MAX_DELAY)) {
+        check.bad("schedule_time", "must be at most 366 days ahead");
+    }
+    check.size(&job);
+    let tasks = check.tasks(job.tasks, &job.action);
+    violations.is_empty().then_some(Checked {
+        spec: JobSpec {
+            action: job.action,
+            summary: job.summary,
+            object: job.object,
+            labels: job.labels,
+            priority: job.priority,
+            creator: job.creator,
+            parent: job.parent,
+            failure_policy: job.failure_policy,
+            schedule_time: job.schedule_time.filter(|t| *t > now),
+            traceparent: job.traceparent,
+        },
+        tasks,
+    })
+}
+
+/// Checks a request id.
+pub fn check_request_id(id: &str, path: &str, violations: &mut Vec<Violation>) {
+    if id.len() > MAX_WORD_BYTES || !id.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        violations.push(Violation::new(
+            path,
+            format!("must be at most {MAX_WORD_BYTES} bytes of printable ASCII"),
+        ));
+    }
+}
+
+/// Whether a word may name a driver.
+pub fn is_driver(word: &str) -> bool {
+    !word.is_empty()
+        && word.len() <= MAX_WORD_BYTES
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+struct Check<'a> {
+    path: &'a str,
+    violations: &'a mut Vec<Violation>,
+}
+
+impl Check<'_> {
+    fn bad(&mut self, field: &str, description: impl Into<String>) {
+        self.violations.push(Violation::new(
+            format!("{}.{field}", self.path),
+            description,
+        ));
+    }
+
+    fn bytes(&mut self, field: &str, value: &str, most: usize) {
+        if value.len() > most {
+            self.bad(
+                field,
+                format!("has {} bytes; at most {most} are allowed", value.len()),
+            );
+        }
+    }
+
+    fn object(&mut self, field: &str, object: Option<&Object>) {
+        let Some(object) = object else { return };
+        for (part, value) in [
+            ("type", &object.kind),
+            ("id", &object.id),
+            ("name", &object.name),
+        ] {
+            self.bytes(&format!("{field}.{part}"), value, MAX_NAME_BYTES);
+        }
+    }
+
+    fn labels(&mut self, labels: &BTreeMap<String, String>) {
+        if labels.len() > MAX_LABELS {
+            self.bad("labels", format!("at most {MAX_LABELS} are allowed"));
+        }
+        for (key, value) in labels.iter().take(MAX_LABELS) {
+            let fits = !key.is_empty()
+                && key.len() <= MAX_LABEL_KEY_BYTES
+                && key
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b));
+            if !fits {
+                let shown: String = key.chars().take(MAX_LABEL_KEY_BYTES).collect();
+                self.bad(
+                    &format!("labels[{shown:?}]"),
+                    format!("a key is 1 to {MAX_LABEL_KEY_BYTES} characters of [a-z0-9_.-]"),
+                );
+            }
+            self.bytes(&format!("labels[{key:?}]"), value, MAX_NAME_BYTES);
+        }
+    }
+
+    fn size(&mut self, job: &NewJob) {
+        let payloads: usize = job
+            .tasks
+            .iter()
+            .map(|t| t.request_payload.as_ref().map_or(0, |p| p.0.len()))
+            .sum();
+        if payloads > MAX_JOB_BYTES {
+            self.bad(
+                "tasks",
+                format!(
+                    "payloads have {payloads} bytes together; at most {MAX_JOB_BYTES} are allowed"
+                ),
+            );
+        }
+    }
+
+    fn tasks(&mut self, tasks: Vec<NewTask>, job_action: &str) -> Vec<Arc<TaskSpec>> {
+        if tasks.is_empty() || tasks.len() > MAX_TASKS {
+            self.bad(
+                "tasks",
+                format!("has {}; from 1 to {MAX_TASKS} are needed", tasks.len()),
+            );
+            return Vec::new();
+        }
+        let names: Vec<String> = tasks
+            .iter()
+            .enumerate()
+            .map(|(i, task)| match task.name.as_str() {
+                "" => format!("task-{}", i + 1),
+                name => name.to_owned(),
+            })
+            .collect();
+        let mut positions = HashMap::with_capacity(names.len());
+        for (i, name) in names.iter().enumerate() {
+            if let Some(first) = positions.insert(name.as_str(), i) {
+                self.bad(
+                    &format!("tasks[{i}].name"),
+                    format!("{name:?} is the name of tasks[{first}] already"),
+                );
+            }
+        }
+        let dependencies: Vec<Vec<u32>> = tasks
+            .iter()
+            .enumerate()
+            .map(|(i, task)| self.dependencies(i, task, &positions))
+            .collect();
+        if let Some(cycle) = find_cycle(&dependencies) {
+            let path: Vec<&str> = cycle.iter().map(|i| names[*i].as_str()).collect();
+            self.bad(
+                &format!("tasks[{}].depends_on", cycle[0]),
+                format!("a cycle: {}", path.join(" -> ")),
+            );
+        }
+        tasks
+            .into_iter()
+            .zip(names.clone())
+            .zip(dependencies)
+            .enumerate()
+            .map(|(i, ((task, name), depends_on))| {
+                Arc::new(self.task(i, task, name, depends_on, job_action))
+            })
+            .collect()
+    }
+
+    fn dependencies(
+        &mut self,
+        i: usize,
+        task: &NewTask,
+        positions: &HashMap<&str, usize>,
+    ) -> Vec<u32> {
+        let mut found = Vec::with_capacity(task.depends_on.len());
+        for (k, name) in task.depends_on.iter().enumerate().take(MAX_TASKS) {
+            match positions.get(name.as_str()).map(|p| u32::try_from(*p)) {
+                Some(Ok(position)) if !found.contains(&position) => found.push(position),
+                Some(_) => {}
+                None => {
+                    let shown: String = name.chars().take(MAX_WORD_BYTES).collect();
+                    self.bad(
+                        &format!("tasks[{i}].depends_on[{k}]"),
+                        format!("no task of this job is named {shown:?}"),
+                    );
+                }
+            }
+        }
+        found
+    }
+
+    fn task(
+        &mut self,
+        i: usize,
+        task: NewTask,
+        name: String,
+        depends_on: Vec<u32>,
+        job_action: &str,
+    ) -> TaskSpec {
+        let at = |field: &str| format!("tasks[{i}].{field}");
+        self.bytes(&at("name"), &name, MAX_WORD_BYTES);
+        self.bytes(&at("action"), &task.action, MAX_WORD_BYTES);
+        self.bytes(&at("resource_type"), &task.resource_type, MAX_WORD_BYTES);
+        self.object(&at("object"), task.object.as_ref());
+        if !is_driver(&task.driver) {
+            self.bad(
+                &at("driver"),
+                format!("must be 1 to {MAX_WORD_BYTES} characters of [A-Za-z0-9_.-]"),
+            );
+        }
+        if task.max_attempts > MAX_ATTEMPTS {
+            self.bad(
+                &at("max_attempts"),
+                format!("must be at most {MAX_ATTEMPTS}"),
+            );
+        }
+        let retry_policy = self.retry_policy(i, &task.retry_policy);
+        self.timeouts(i, &task.timeouts);
+        TaskSpec {
+            name,
+            action: match task.action.as_str() {
+                "" => job_action.to_owned(),
+                _ => task.action,
+            },
+            driver: task.driver.into(),
+            object: task.object,
+            resource_type: task.resource_type,
+            depends_on,
+            max_attempts: task.max_attempts.max(1),
+            retry_policy,
+            timeouts: task.timeouts,
+            request_payload: task.request_payload,
+        }
+    }
+
+    fn retry_policy(&mut self, i: usize, given: &NewRetryPolicy) -> RetryPolicy {
+        let at = |field: &str| format!("tasks[{i}].retry_policy.{field}");
+        let default = RetryPolicy::default();
+        let policy = RetryPolicy {
+            initial_backoff: given.initial_backoff.unwrap_or(default.initial_backoff),
+            max_backoff: given.max_backoff.unwrap_or(default.max_backoff),
+            multiplier: given.multiplier.unwrap_or(default.multiplier),
+            jitter: given.jitter.unwrap_or(default.jitter),
+        };
+        for (field, pause) in [
+            ("initial_backoff", policy.initial_backoff),
+            ("max_backoff", policy.max_backoff),
+        ] {
+            if pause > MAX_BACKOFF {
+                self.bad(&at(field), "must be from 0 to 1 day");
+            }
+        }
+        if !(1.0..=10.0).contains(&policy.multiplier) {
+            self.bad(&at("multiplier"), "must be from 1 to 10");
+        }
+        if !(0.0..=1.0).contains(&policy.jitter) {
+            self.bad(&at("jitter"), "must be from 0 to 1");
+        }
+        policy
+    }
+
+    fn timeouts(&mut self, i: usize, timeouts: &Timeouts) {
+        for (field, least, span) in [
+            ("schedule_to_start", MIN_TIMEOUT, timeouts.schedule_to_start),
+            ("start_to_close", MIN_TIMEOUT, timeouts.start_to_close),
+            ("schedule_to_close", MIN_TIMEOUT, timeouts.schedule_to_close),
+            ("heartbeat", MIN_HEARTBEAT, timeouts.heartbeat),
+        ] {
+            if span.is_some_and(|span| span < least || span > MAX_TIMEOUT) {
+                self.bad(
+                    &format!("tasks[{i}].timeouts.{field}"),
+                    format!("must be from {} ms to 365 days", least.as_millis()),
+                );
+            }
+        }
+    }
+}
+
+/// Some cycle among the dependencies, by position, beginning and ending with the same task.
+fn find_cycle(dependencies: &[Vec<u32>]) -> Option<Vec<usize>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        No,
+        OnPath,
+        Done,
+    }
+    let mut seen = vec![Seen::No; dependencies.len()];
+    for start in 0..dependencies.len() {
+        if seen[start] != Seen::No {
+            continue;
+        }
+        // (task, how many of its dependencies were followed); no recursion, a chain may be long.
+        let mut path = vec![(start, 0)];
+        seen[start] = Seen::OnPath;
+        while let Some((task, followed)) = path.last_mut() {
+            let Some(next) = dependencies[*task].get(*followed) else {
+                seen[*task] = Seen::Done;
+                path.pop();
+                continue;
+            };
+            *followed += 1;
+            let next = *next as usize;
+            match seen[next] {
+                Seen::Done => {}
+                Seen::No => {
+                    seen[next] = Seen::OnPath;
+                    path.push((next, 0));
+                }
+                Seen::OnPath => {
+                    let from = path.iter().position(|(t, _)| *t == next)?;
+                    let mut cycle: Vec<usize> = path[from..].iter().map(|(t, _)| *t).collect();
+                    cycle.push(next);
+                    return Some(cycle);
+                }
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,201 @@
+//! Where jobs are kept: a narrow set of primitives without rules, for the embedded store, the cluster store, and a model in memory.
+//!
+//! A store loads what a batch names and writes what [`crate::domain::decide`] returned. It must not know why. What it promises: a commit is all or
+//! nothing and, once answered, on stable storage; readers see every commit that was answered before they began.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    Job, JobKey, JobState, Status, Tenant, Timestamp,
+    command::{Changes, ReadyTask, RequestKey, RequestRecord},
+    counts::Counts,
+    event::Event,
+    filter::Filter,
+};
+
+/// Why a store could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no room. Nothing was stored.
+    #[error("the disk that holds the store is full; nothing was stored")]
+    Full,
+    /// The commit failed, and it is not known whether it is stored.
+    #[error("the store could not confirm the commit, so its outcome is unknown: {0}")]
+    OutcomeUnknown(String),
+    /// Reading or writing failed. Nothing was stored.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// What is stored can not be understood.
+    #[error("the store holds something that this version does not understand: {0}")]
+    Corrupt(String),
+    /// The store can not be trusted any more, and the process has to stop.
+    #[error("the store is no longer reliable and the server has to stop: {0}")]
+    Fatal(String),
+}
+
+/// What a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// Its name and version, for people.
+    pub name: String,
+    /// Nobody else writes to it while this process does, so what was written need not be read again.
+    pub exclusive: bool,
+    /// Seals tokens that must outlive the process and be good on every node.
+    pub token_key: [u8; 32],
+    /// The newest time that anything was stored under; the clock never goes behind it.
+    pub newest_time: Timestamp,
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListOrder {
+    /// Last submitted first.
+    CreateTimeDesc,
+    /// First submitted first.
+    CreateTime,
+    /// Last changed first.
+    UpdateTimeDesc,
+}
+
+/// A page to read.
+#[derive(Clone, Debug)]
+pub struct ListQuery {
+    /// Whose jobs.
+    pub tenant: Tenant,
+    /// Which.
+    pub filter: Filter,
+    /// In what order.
+    pub order: ListOrder,
+    /// After which position; `None` for the first page.
+    pub after: Option<ListPosition>,
+    /// How many at the most.
+    pub limit: usize,
+}
+
+/// Where a page ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum ListPosition {
+    /// Behind this job, in an order by time of creation.
+    Job(crate::domain::JobId),
+    /// Behind this position of the feed, in an order by time of change.
+    Feed(u64),
+}
+
+/// A page as read.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The jobs.
+    pub jobs: Vec<Arc<Job>>,
+    /// Where the next page begins; `None` if there is none.
+    pub next: Option<ListPosition>,
+    /// The newest position of the feed that the page has seen.
+    pub seen: u64,
+}
+
+/// What became of one job in a stretch of the feed.
+#[derive(Clone, Debug)]
+pub struct FeedItem {
+    /// The position of the job's newest change in this stretch.
+    pub position: u64,
+    /// The job.
+    pub key: JobKey,
+    /// The job as it is now; `None` if it was removed.
+    pub job: Option<Arc<Job>>,
+    /// The revision before the first change in this stretch.
+    pub from_revision: u64,
+    /// The revision after the newest one in this stretch.
+    pub revision: u64,
+    /// State and status before the first change; `None` if the job was new.
+    pub before: Option<(JobState, Status)>,
+}
+
+/// A commit as it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The feed's position of the first event of the commit; the others follow without gap.
+    pub first_position: u64,
+}
+
+/// A place where jobs are kept; reads.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// What it is.
+    fn info(&self) -> &StoreInfo;
+    /// The one writer. It can be taken once.
+    ///
+    /// # Errors
+    /// It was taken before.
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError>;
+    /// One job.
+    async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError>;
+    /// A page of jobs.
+    async fn list(&self, query: ListQuery) -> Result<Page, StoreError>;
+    /// Events of a job after a revision, oldest first.
+    async fn events(
+        &self,
+        key: &JobKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError>;
+    /// What changed in the tenant's jobs after a position: at most `limit` events are looked at, and each job of theirs is told once, in order of its
+    /// newest change. With it the position up to which was looked, which is `after` if there was nothing.
+    async fn feed(
+        &self,
+        tenant: &Tenant,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<FeedItem>, u64), StoreError>;
+    /// The newest position of the feed.
+    async fn position(&self) -> Result<u64, StoreError>;
+    /// The tenant's counters.
+    async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError>;
+    /// How many tasks of a driver may be taken before this one, within its tenant.
+    async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError>;
+    /// Drivers that are paused, since when, and why.
+    async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError>;
+}
+
+/// The way to change what is kept. Between `begin` and `commit` or `rollback` the rows that were read do not change under its feet.
+#[async_trait]
+pub trait Writer: Send {
+    /// Starts a transaction.
+    async fn begin(&mut self) -> Result<(), StoreError>;
+    /// The request ids that are stored, of those asked for.
+    async fn requests(
+        &mut self,
+        keys: &[RequestKey],
+    ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError>;
+    /// The jobs that are stored, of those asked for.
+    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError>;
+    /// Tasks of a driver that may be taken: for each tenant the first `limit` by priority, then age. At most [`MAX_TENANTS_PER_CLAIM`] tenants, beginning
+    /// after `served` and going round.
+    async fn ready(
+        &mut self,
+        driver: &str,
+        served: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<ReadyTask>, StoreError>;
+    /// Jobs whose timer is due, the longest overdue first.
+    async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError>;
+    /// The earliest timer.
+    async fn next_due(&mut self) -> Result<Option<Timestamp>, StoreError>;
+    /// Finished jobs whose time is over, the longest ended first.
+    async fn expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError>;
+    /// Child jobs of a job that have not ended.
+    async fn open_children(
+        &mut self,
+        parent: &JobKey,
+        limit: usize,
+    ) -> Result<Vec<JobKey>, StoreError>;
+    /// Writes, and returns once it is on stable storage. After an error the transaction is gone.
+    async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError>;
+    /// Ends the transaction without a change.
+    async fn rollback(&mut self);
+    /// Does what is better done now than in the middle of work, in bounded time; `now` decides which leftovers may go.
+    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError>;
+}
+
+/// How many tenants take part in one round of turns; the next round goes on after them.
+pub const MAX_TENANTS_PER_CLAIM: usize = 64;
