@@ -3,17 +3,23 @@
 //! Everything that happens to a job is a [`command::Command`]; [`decide::decide`] turns a batch of them into changes, replies and events. The
 //! state machine is in [`transition`] and nowhere else.
 
+pub mod claim;
 pub mod command;
 pub mod counts;
+pub mod decide;
 pub mod event;
+pub mod explain;
 pub mod filter;
 pub mod id;
 pub mod job;
+pub mod lifecycle;
 pub mod limits;
+pub mod report;
 pub mod submission;
 pub mod task;
 pub mod time;
 pub mod transition;
+mod working;
 
 pub use id::{JobId, JobKey, LeaseKey, TaskId, Tenant};
 pub use job::{Job, JobSpec, JobState, Status};

@@ -1,0 +1,392 @@
+//! The jobs of a batch while it is decided, and what the decision has come to so far.
+//!
+//! Every change of a job is an [`Edit`]: it moves tasks through the state machine, and ends in exactly one revision with one event. Counters, dirty rows
+//! and notices follow from the moves; nobody keeps them by hand.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    Job, JobKey, JobState, LeaseKey, Status, Task, TaskState, Timestamp,
+    command::{
+        CancelOrder, Context, Decision, EndedLease, JobWrite, Loaded, ReadyTask, RequestKey,
+        RequestRecord, WriteKind,
+    },
+    counts::Counted,
+    event::{Event, EventKind, TaskRef},
+    lifecycle,
+    limits::Policy,
+    transition::{self, TaskInput},
+};
+
+/// The working set of one batch.
+pub(super) struct Working {
+    slots: HashMap<JobKey, Slot>,
+    /// Keys in the order in which they were first changed, so that writes are deterministic.
+    changed: Vec<JobKey>,
+    pub(super) requests: HashMap<RequestKey, RequestRecord>,
+    /// Tasks that became ready in this batch, by driver; some may have ceased to be.
+    pub(super) became_ready: HashMap<Arc<str>, Vec<ReadyTask>>,
+    pub(super) out: Decision,
+}
+
+struct Slot {
+    job: Arc<Job>,
+    dirty: Dirty,
+}
+
+/// Which rows of a job the batch has to write.
+#[derive(Default)]
+struct Dirty {
+    noted: bool,
+    is_new: bool,
+    job: bool,
+    tasks: Vec<bool>,
+    deleted: bool,
+}
+
+/// A change of one job in the making.
+pub(super) struct Edit<'a> {
+    pub(super) job: &'a mut Job,
+    pub(super) now: Timestamp,
+    pub(super) policy: Policy,
+    before: Option<(JobState, Status)>,
+    dirty: &'a mut Dirty,
+    out: &'a mut Decision,
+    became_ready: &'a mut HashMap<Arc<str>, Vec<ReadyTask>>,
+}
+
+impl Working {
+    pub(super) fn new(loaded: Loaded) -> Self {
+        let slots = loaded
+            .jobs
+            .into_iter()
+            .map(|job| {
+                let slot = Slot {
+                    dirty: Dirty::default(),
+                    job,
+                };
+                (slot.job.key(), slot)
+            })
+            .collect();
+        Self {
+            slots,
+            changed: Vec::new(),
+            requests: loaded.requests,
+            became_ready: HashMap::new(),
+            out: Decision::default(),
+        }
+    }
+
+    /// A job as it is by now; not one that the batch removed.
+    pub(super) fn get(&self, key: &JobKey) -> Option<&Arc<Job>> {
+        self.slots
+            .get(key)
+            .filter(|slot| !slot.dirty.deleted)
+            .map(|slot| &slot.job)
+    }
+
+    /// Adds a new job and makes its first revision.
+    pub(super) fn insert(&mut self, job: Job, ctx: &Context<'_>) -> Arc<Job> {
+        let key = job.key();
+        self.slots.insert(
+            key.clone(),
+            Slot {
+                dirty: Dirty {
+                    is_new: true,
+                    ..Dirty::default()
+                },
+                job: Arc::new(job),
+            },
+        );
+        self.edit(&key, ctx, |edit| {
+            edit.before = None;
+            edit.count_job(edit.job.state, 1);
+            for ordinal in 0..edit.job.tasks.len() {
+                edit.count_task(ordinal, edit.job.tasks[ordinal].state, 1);
+            }
+            lifecycle::begin(edit);
+            edit.record(EventKind::JobSubmitted, None, String::new());
+        });
+        self.slots[&key].job.clone()
+    }
+
+    /// Changes a job. What follows from the change elsewhere, in its ancestors, is done as well.
+    ///
+    /// # Panics
+    /// The job is not in the working set; callers have looked.
+    pub(super) fn edit<R>(
+        &mut self,
+        key: &JobKey,
+        ctx: &Context<'_>,
+        change: impl FnOnce(&mut Edit<'_>) -> R,
+    ) -> R {
+        let slot = self
+            .slots
+            .get_mut(key)
+            .expect("the caller found the job in the working set");
+        if !slot.dirty.noted {
+            slot.dirty.noted = true;
+            slot.dirty.tasks = vec![false; slot.job.tasks.len()];
+            self.changed.push(key.clone());
+        }
+        let was_open = !slot.job.state.is_terminal();
+        let events_before = self.out.changes.events.len();
+        let job = Arc::make_mut(&mut slot.job);
+        let mut edit = Edit {
+            before: Some((job.state, job.status)),
+            job,
+            now: ctx.now,
+            policy: ctx.policy,
+            dirty: &mut slot.dirty,
+            out: &mut self.out,
+            became_ready: &mut self.became_ready,
+        };
+        let answer = change(&mut edit);
+        let watched = self.out.changes.events.len() > events_before && (ctx.is_watched)(key);
+        self.out
+            .history
+            .resize_with(self.out.changes.events.len(), || {
+                watched.then(|| slot.job.clone())
+            });
+        let ended = was_open && slot.job.state.is_terminal();
+        if ended && let Some(parent) = slot.job.parent_key() {
+            let state = slot.job.state;
+            if self.get(&parent).is_some_and(|p| !p.state.is_terminal()) {
+                self.edit(&parent, ctx, |edit| lifecycle::child_ended(edit, state));
+            }
+        }
+        answer
+    }
+
+    /// Removes a finished job.
+    pub(super) fn remove(&mut self, key: &JobKey, ctx: &Context<'_>) {
+        self.edit(key, ctx, |edit| {
+            edit.count_job(edit.job.state, -1);
+            for ordinal in 0..edit.job.tasks.len() {
+                edit.count_task(ordinal, edit.job.tasks[ordinal].state, -1);
+            }
+            edit.record(EventKind::JobDeleted, None, String::new());
+            edit.dirty.deleted = true;
+        });
+    }
+
+    /// What the batch has come to.
+    pub(super) fn finish(mut self) -> Decision {
+        for key in &self.changed {
+            let Some(slot) = self.slots.remove(key) else {
+                continue;
+            };
+            let how = match slot.dirty {
+                // Made and removed in one batch: only its events remain, and its counters cancel out.
+                Dirty {
+                    is_new: true,
+                    deleted: true,
+                    ..
+                } => continue,
+                Dirty { deleted: true, .. } => WriteKind::Delete,
+                Dirty { is_new: true, .. } => WriteKind::Insert,
+                Dirty { job, tasks, .. } => WriteKind::Update {
+                    job,
+                    tasks: (0u32..)
+                        .zip(tasks)
+                        .filter_map(|(ordinal, dirty)| dirty.then_some(ordinal))
+                        .collect(),
+                },
+            };
+            self.out.changes.jobs.push(JobWrite { job: slot.job, how });
+        }
+        self.out.keep_last_of_each_job();
+        self.out
+    }
+}
+
+impl Decision {
+    /// The last event of each job always carries the job, so that a watch that begins during the batch misses nothing.
+    fn keep_last_of_each_job(&mut self) {
+        let last: HashMap<_, _> = self
+            .changes
+            .jobs
+            .iter()
+            .map(|write| (write.job.id, &write.job))
+            .collect();
+        let mut told = HashSet::with_capacity(last.len());
+        for (event, job) in self.changes.events.iter().zip(&mut self.history).rev() {
+            if told.insert(event.job) && event.kind != EventKind::JobDeleted {
+                *job = last.get(&event.job).map(|job| Arc::clone(job));
+            }
+        }
+    }
+}
+
+impl Edit<'_> {
+    /// Moves a task through the state machine.
+    ///
+    /// # Panics
+    /// The move is not in the table; callers look at the state first, and the property tests of `decide` try to prove them wrong.
+    pub(super) fn step(&mut self, ordinal: usize, input: TaskInput) {
+        let from = self.job.tasks[ordinal].state;
+        let Some(to) = transition::next(from, input) else {
+            unreachable!("{input:?} can not happen to a task in {from:?}");
+        };
+        self.count_task(ordinal, from, -1);
+        self.count_task(ordinal, to, 1);
+        let task = &mut self.job.tasks[ordinal];
+        task.state = to;
+        if to != TaskState::Queued {
+            task.ready_time = None;
+        }
+        if !matches!(to, TaskState::Queued | TaskState::BackingOff) {
+            task.schedule_time = None;
+        }
+        if !to.is_leased() {
+            task.lease_expiry = None;
+        }
+        if to.is_terminal() {
+            task.end_time = Some(self.now);
+        }
+        self.touch(ordinal);
+    }
+
+    /// Notes that a visible part of a task changed.
+    pub(super) fn touch(&mut self, ordinal: usize) {
+        self.job.tasks[ordinal].update_time = self.now;
+        self.dirty.tasks[ordinal] = true;
+    }
+
+    /// Extends a lease. Nobody but its holder sees that, so it makes no revision.
+    pub(super) fn extend_lease(&mut self, ordinal: usize, expiry: Timestamp) {
+        self.job.tasks[ordinal].lease_expiry = Some(expiry);
+        self.dirty.tasks[ordinal] = true;
+    }
+
+    /// Lets a queued task be taken from a time on: in the future, it waits for the sweeper; in the past, that is its age in the queue.
+    pub(super) fn make_ready(&mut self, ordinal: usize, since: Timestamp) {
+        let priority = self.job.spec.priority;
+        let key = self.job.key();
+        let now = self.now;
+        let task = &mut self.job.tasks[ordinal];
+        if since > now {
+            task.schedule_time = Some(since);
+            task.ready_time = None;
+        } else {
+            task.schedule_time = None;
+            task.ready_time = Some(since);
+            task.first_ready_time.get_or_insert(now);
+            self.became_ready
+                .entry(task.spec.driver.clone())
+                .or_default()
+                .push(ReadyTask {
+                    key,
+                    ordinal: position(ordinal),
+                    priority,
+                    ready_time: since,
+                });
+        }
+        self.touch(ordinal);
+    }
+
+    /// Sets the job's state.
+    pub(super) fn set_state(&mut self, state: JobState) {
+        if self.job.state != state {
+            self.count_job(self.job.state, -1);
+            self.count_job(state, 1);
+            self.job.state = state;
+        }
+    }
+
+    /// Makes the revision: settles what follows from the change within the job, and writes one event.
+    pub(super) fn record(&mut self, kind: EventKind, task: Option<usize>, detail: String) {
+        if kind != EventKind::JobDeleted {
+            lifecycle::settle(self);
+            self.job.update_time = self.now;
+            self.retime();
+        }
+        self.job.revision += 1;
+        self.dirty.job = true;
+        self.out.changes.events.push(Event {
+            tenant: self.job.tenant.clone(),
+            job: self.job.id,
+            revision: self.job.revision,
+            time: self.now,
+            kind,
+            task: task.map(|ordinal| TaskRef {
+                ordinal: position(ordinal),
+                id: self.job.tasks[ordinal].id,
+                attempt: self.job.tasks[ordinal].attempt,
+            }),
+            before: self.before,
+            after: (self.job.state, self.job.status),
+            detail,
+        });
+        self.before = Some((self.job.state, self.job.status));
+    }
+
+    /// Computes the job's timer anew.
+    pub(super) fn retime(&mut self) {
+        let timer = lifecycle::timer(self.job, &self.policy, self.now);
+        if self.job.timer != timer {
+            self.job.timer = timer;
+            self.dirty.job = true;
+        }
+    }
+
+    /// Tells that the current lease of a task has ended.
+    pub(super) fn lease_ended(&mut self, lease: LeaseKey, by_server: bool) {
+        self.out.ended.push(EndedLease { lease, by_server });
+    }
+
+    /// Tells that the holder of a task's lease is to stop.
+    pub(super) fn order_cancel(&mut self, ordinal: usize) {
+        if let Some(order) = cancel_order(self.job, &self.policy) {
+            self.out
+                .cancels
+                .push((self.job.lease_key(position(ordinal)), order));
+        }
+    }
+
+    /// Asks for the job's open child jobs to be cancelled.
+    pub(super) fn cancel_children(&mut self) {
+        if self.job.children.open() > 0
+            && let Some(cancel) = &self.job.cancel
+        {
+            let reason = cancel.reason.clone();
+            self.out.cancel_children.push((self.job.key(), reason));
+        }
+    }
+
+    fn count_job(&mut self, state: JobState, by: i64) {
+        self.out
+            .changes
+            .counts
+            .add(Counted::Jobs(self.job.tenant.clone(), state), by);
+    }
+
+    fn count_task(&mut self, ordinal: usize, state: TaskState, by: i64) {
+        let driver = self.job.tasks[ordinal].spec.driver.clone();
+        self.out
+            .changes
+            .counts
+            .add(Counted::Tasks(self.job.tenant.clone(), driver, state), by);
+    }
+}
+
+/// What the holders of a cancelled job's leases are told; `None` if it is not cancelled.
+pub(super) fn cancel_order(job: &Job, policy: &Policy) -> Option<CancelOrder> {
+    job.cancel.as_ref().map(|cancel| CancelOrder {
+        reason: cancel.reason.clone(),
+        deadline: cancel.requested.after(policy.cancel_grace),
+    })
+}
+
+/// A task's position as it is stored.
+pub(super) fn position(ordinal: usize) -> u32 {
+    u32::try_from(ordinal).unwrap_or(u32::MAX)
+}
+
+/// Whether a task can be taken right now.
+pub(super) fn is_ready(task: &Task) -> bool {
+    task.state == TaskState::Queued && task.ready_time.is_some()
+}
