@@ -139,14 +139,13 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError>;
-    /// What changed in the tenant's jobs after a position: at most `limit` events are looked at, and each job of theirs is told once, in order of its
-    /// newest change. With it the position up to which was looked, which is `after` if there was nothing.
+    /// What changed in the tenant's jobs after one position and up to another, each job once, in the order of their newest changes.
     async fn feed(
         &self,
         tenant: &Tenant,
         after: u64,
-        limit: usize,
-    ) -> Result<(Vec<FeedItem>, u64), StoreError>;
+        until: u64,
+    ) -> Result<Vec<FeedItem>, StoreError>;
     /// The newest position of the feed.
     async fn position(&self) -> Result<u64, StoreError>;
     /// The tenant's counters.

@@ -138,6 +138,22 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// Whether the worker is done with the lease, one way or another.
+    pub fn ends_lease(&self) -> bool {
+        match self {
+            Self::Success { .. }
+            | Self::Failure { .. }
+            | Self::Release { .. }
+            | Self::Cancelled { .. } => true,
+            Self::Heartbeat
+            | Self::Progress { .. }
+            | Self::Warning { .. }
+            | Self::CancelAcknowledged => false,
+        }
+    }
+}
+
 /// A worker that wants tasks.
 #[derive(Clone, Debug)]
 pub struct Claim {

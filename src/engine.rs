@@ -1,0 +1,403 @@
+//! Makes decisions happen: the commit loop, the dispatcher and sweeper in it, and the watch hub. The only place with tasks and timers of its own.
+//!
+//! Front ends call [`Engine`] with domain types and get domain types. The engine must not know any protocol, nor a store by name.
+
+mod cache;
+mod clock;
+mod commit;
+mod dispatch;
+mod follow;
+mod hub;
+mod query;
+mod token;
+mod watch;
+mod work;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+pub use clock::{Clock, SteadyClock};
+pub use follow::{FollowItem, JobFollow};
+pub use hub::{FORMS, Version};
+pub use query::{EventPage, JobPage, ListRequest};
+pub use token::fingerprint;
+pub use watch::{JobWatch, WatchItem, WatchOptions};
+pub use work::{Hello, ToWorker, WorkSession};
+
+use crate::{
+    domain::{
+        Job, JobId, JobKey, Tenant, Timestamp,
+        command::{Command, Refusal, Reply, Submission},
+        limits::Policy,
+        submission::Violation,
+    },
+    store::{Store, StoreError, StoreInfo},
+};
+use commit::{Answers, CommitLoop, Message};
+use hub::Hub;
+use token::Sealer;
+
+/// What the operator sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Leases, cancellation and retention.
+    pub policy: Policy,
+    /// How often a worker reports, at least.
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            heartbeat_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why the engine did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The state of things forbids it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The request is malformed; every bad field is named.
+    #[error("the request has {} bad fields", .0.len())]
+    Invalid(Vec<Violation>),
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server is about to go.
+    #[error("the server is shutting down; call again")]
+    Draining,
+    /// The commit loop has ended.
+    #[error("the server has stopped working; call another one, or again when it is back")]
+    Stopped,
+}
+
+impl EngineError {
+    /// One bad field.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation::new(field, description)])
+    }
+
+    /// There is no such job.
+    pub fn job_not_found(job: JobId) -> Self {
+        Self::Refused(Refusal::JobNotFound(job))
+    }
+}
+
+/// What the parts of the engine share.
+struct Shared {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    hub: Arc<Hub>,
+    sealer: Sealer,
+    settings: EngineSettings,
+    /// Connected workers and free slots by driver, as of the last commit.
+    roster: ArcSwap<HashMap<Arc<str>, (usize, usize)>>,
+    started: Timestamp,
+}
+
+/// A handle on the engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    messages: mpsc::Sender<Message>,
+}
+
+/// The thread of the commit loop. Who holds this owns the engine's end.
+pub struct EngineThread {
+    messages: mpsc::Sender<Message>,
+    ended: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+impl EngineThread {
+    /// Resolves when the loop ends: by [`Self::stop`], or because the store can not be trusted any more.
+    pub async fn ended(&mut self) -> Result<(), StoreError> {
+        match (&mut self.ended).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Fatal("the commit loop panicked".into())),
+        }
+    }
+
+    /// Commits what waits, and ends the loop.
+    ///
+    /// # Errors
+    /// The loop ended before, with this error.
+    pub async fn stop(mut self) -> Result<(), StoreError> {
+        // If nobody takes the message, the loop has ended already.
+        let _ = self.messages.send(Message::Stop).await;
+        self.ended().await
+    }
+}
+
+impl Engine {
+    /// Starts the commit loop on a thread of its own, driven by the current tokio runtime.
+    ///
+    /// # Errors
+    /// The store can not be read, or has been taken by another engine.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        settings: EngineSettings,
+    ) -> Result<(Self, EngineThread), StoreError> {
+        let position = store.position().await?;
+        let shared = Arc::new(Shared {
+            sealer: Sealer::new(&store.info().token_key),
+            hub: Hub::new(position),
+            started: clock.now(),
+            roster: ArcSwap::default(),
+            store,
+            clock,
+            settings,
+        });
+        let (messages, inbox) = mpsc::channel(commit::MAX_WAITING);
+        let writer = shared.store.writer()?;
+        let commit_loop = CommitLoop::start(shared.clone(), writer, inbox).await?;
+        let runtime = tokio::runtime::Handle::current();
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("commit".into())
+            .spawn(move || {
+                let result = runtime.block_on(commit_loop.run());
+                // Nobody listens if the process is on its way out already.
+                let _ = end.send(result);
+            })
+            .map_err(|error| {
+                StoreError::Failed(format!("no thread for the commit loop: {error}"))
+            })?;
+        let engine = Self {
+            shared,
+            messages: messages.clone(),
+        };
+        Ok((engine, EngineThread { messages, ended }))
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// When this engine started.
+    pub fn start_time(&self) -> Timestamp {
+        self.shared.started
+    }
+
+    /// What the operator set.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.shared.settings
+    }
+
+    /// What keeps the jobs.
+    pub fn store_info(&self) -> &StoreInfo {
+        self.shared.store.info()
+    }
+
+    /// Stops giving out leases, tells workers and watchers, and refuses new watches. Calls go on.
+    pub async fn drain(&self) {
+        self.shared.hub.drain();
+        // If nobody takes the message, there is nothing left to drain.
+        let _ = self.messages.send(Message::Drain).await;
+    }
+
+    /// Stores jobs, in one commit; each has its own answer.
+    ///
+    /// # Errors
+    /// Nothing, or everything if it is [`StoreError::OutcomeUnknown`], may have been stored.
+    pub async fn submit(
+        &self,
+        submissions: Vec<Submission>,
+    ) -> Result<Vec<Result<(Arc<Job>, bool), Refusal>>, EngineError> {
+        let commands = submissions.into_iter().map(Command::Submit).collect();
+        Ok(self
+            .ask(commands)
+            .await?
+            .into_iter()
+            .map(|answer| answer.map(submitted))
+            .collect())
+    }
+
+    /// Stops a job. Answers with the job as it is then.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn cancel(&self, key: JobKey, reason: String) -> Result<Arc<Job>, EngineError> {
+        Ok(submitted(self.ask_one(Command::Cancel { key, reason }).await?).0)
+    }
+
+    /// Tries again; answers with the job that is open now, and whether it is new.
+    ///
+    /// # Errors
+    /// There is no such job, or it succeeded.
+    pub async fn retry(
+        &self,
+        key: JobKey,
+        request_id: String,
+    ) -> Result<(Arc<Job>, bool), EngineError> {
+        let command = Command::Retry {
+            fingerprint: fingerprint(&[b"retry", key.job.0.as_bytes()]),
+            key,
+            request_id,
+        };
+        Ok(submitted(self.ask_one(command).await?))
+    }
+
+    /// Removes a finished job.
+    ///
+    /// # Errors
+    /// There is no such job, or it has not ended.
+    pub async fn delete(&self, key: JobKey) -> Result<(), EngineError> {
+        self.ask_one(Command::Delete { key }).await.map(drop)
+    }
+
+    /// Hands out no more tasks of a driver.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn pause_driver(&self, driver: &str, reason: String) -> Result<(), EngineError> {
+        let driver = driver.into();
+        self.ask_one(Command::PauseDriver { driver, reason })
+            .await
+            .map(drop)
+    }
+
+    /// Hands out tasks of a driver again.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn resume_driver(&self, driver: &str) -> Result<(), EngineError> {
+        let driver = driver.into();
+        self.ask_one(Command::ResumeDriver { driver })
+            .await
+            .map(drop)
+    }
+
+    /// Follows one job.
+    ///
+    /// # Errors
+    /// There is no such job, or the server is draining.
+    pub async fn watch(
+        &self,
+        key: &JobKey,
+        options: WatchOptions,
+    ) -> Result<JobWatch, EngineError> {
+        let hub = &self.shared.hub;
+        if hub.is_draining() {
+            return Err(EngineError::Draining);
+        }
+        // Register first, then read: what is committed in between reaches the topic.
+        let mut subscription = hub.subscribe(key);
+        let known = subscription.topic().borrow().versions.back().cloned();
+        let first = match known {
+            Some(version) => version,
+            None => {
+                let job = self.get(key).await?;
+                let version = Version::new(job, false);
+                hub.seed(&version);
+                version
+            }
+        };
+        Ok(JobWatch::new(subscription, first, options))
+    }
+
+    /// Waits until the job is newer than `after`, or terminal; `None` waits for the end alone. Answers with the job, and whether the time was up.
+    ///
+    /// # Errors
+    /// There is no such job, or the server is draining.
+    pub async fn wait(
+        &self,
+        key: &JobKey,
+        after: Option<u64>,
+        timeout: Duration,
+    ) -> Result<(Arc<Version>, bool), EngineError> {
+        let options = WatchOptions {
+            after_revision: 0,
+            min_interval: Duration::ZERO,
+            // Silence is bounded by the timeout here.
+            heartbeat: timeout + Duration::from_secs(60),
+        };
+        let mut watch = self.watch(key, options).await?;
+        let mut newest: Option<Arc<Version>> = None;
+        let deadline = monotonic_now() + timeout;
+        loop {
+            let item = match &newest {
+                // The first item comes at once, so that even a wait of no time has an answer.
+                None => watch.next().await,
+                Some(version) => match tokio::time::timeout_at(deadline, watch.next()).await {
+                    Ok(item) => item,
+                    Err(_elapsed) => return Ok((Arc::clone(version), true)),
+                },
+            };
+            match item {
+                Some(Ok(WatchItem::Snapshot { version, .. })) => {
+                    let done = version.job.state.is_terminal()
+                        || after.is_some_and(|after| version.job.revision > after);
+                    if done {
+                        return Ok((version, false));
+                    }
+                    newest = Some(version);
+                }
+                Some(Ok(WatchItem::Synced { .. } | WatchItem::Heartbeat { .. })) => {}
+                Some(Ok(WatchItem::Draining { .. })) | None => return Err(EngineError::Draining),
+                Some(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Follows all jobs that match; see [`JobFollow`].
+    ///
+    /// # Errors
+    /// The filter or the cursor is bad, or the server is draining.
+    pub async fn follow(
+        &self,
+        tenant: Tenant,
+        filter: &str,
+        cursor: &str,
+        heartbeat: Duration,
+    ) -> Result<JobFollow, EngineError> {
+        JobFollow::start(self, tenant, filter, cursor, heartbeat).await
+    }
+
+    async fn ask(&self, commands: Vec<Command>) -> Answers {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.messages
+            .send(Message::Commands { commands, reply })
+            .await
+            .map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)?
+    }
+
+    async fn ask_one(&self, command: Command) -> Result<Reply, EngineError> {
+        let mut answers = self.ask(vec![command]).await?;
+        match answers.pop() {
+            Some(answer) => answer.map_err(EngineError::Refused),
+            None => Err(EngineError::Stopped),
+        }
+    }
+}
+
+/// The job of a reply that has one. The loop answers each command with its own kind of reply, so others do not come here.
+fn submitted(reply: Reply) -> (Arc<Job>, bool) {
+    match reply {
+        Reply::Submitted { job, created } => (job, created),
+        Reply::Job(job) => (job, false),
+        Reply::Reported(_) | Reply::Done => {
+            unreachable!("commands about jobs are answered with jobs")
+        }
+    }
+}
+
+/// For deadlines of waits, which have nothing to do with what is stored.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits are measured by the runtime's timer"
+)]
+fn monotonic_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}

@@ -1,0 +1,315 @@
+//! Which connected workers want tasks, and which leases they hold. Owned by the commit loop, so it needs no lock.
+//!
+//! Slots are not counted up and down: a worker's free slots are its slots less the leases that it is known to hold, and those follow from the decisions.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::ToWorker;
+use crate::domain::{
+    LeaseKey, Tenant, Timestamp,
+    command::{CancelOrder, Claim, Command, Decision, Grant, Report},
+};
+
+/// Slots that are served in one commit: more would make the others of the batch wait.
+const MAX_SLOTS_PER_COMMIT: u32 = 1_000;
+
+/// Names a connected worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SessionId(pub(super) u64);
+
+/// A worker on a stream.
+pub(super) struct Session {
+    pub(super) worker: Arc<str>,
+    pub(super) drivers: Arc<[Arc<str>]>,
+    pub(super) slots: u32,
+    pub(super) held: HashSet<LeaseKey>,
+    /// Leases that were sent and not acknowledged: if the stream breaks, they go back.
+    pub(super) unacknowledged: HashSet<LeaseKey>,
+    pub(super) outbox: mpsc::Sender<ToWorker>,
+}
+
+/// A worker that waits in a unary call.
+pub(super) struct Acquirer {
+    pub(super) worker: Arc<str>,
+    pub(super) drivers: Arc<[Arc<str>]>,
+    pub(super) most: u32,
+    pub(super) reply: oneshot::Sender<Vec<Grant>>,
+    /// It does not wait: it is answered by the next commit, with tasks or without.
+    pub(super) at_once: bool,
+}
+
+/// Who a claim was made for.
+enum Claimant {
+    Session(SessionId),
+    Acquirer,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Dispatch {
+    sessions: HashMap<SessionId, Session>,
+    acquirers: VecDeque<Acquirer>,
+    /// Who holds a lease, as far as a stream to it is open here.
+    holders: HashMap<LeaseKey, SessionId>,
+    /// Drivers of which no task is ready; a driver that is not here may have some.
+    exhausted: HashSet<Arc<str>>,
+    claimants: Vec<Claimant>,
+    next_turn: u64,
+    pub(super) paused: HashMap<Arc<str>, (Timestamp, String)>,
+    /// The tenant that was served last, by driver.
+    pub(super) served: HashMap<Arc<str>, Tenant>,
+}
+
+impl Dispatch {
+    pub(super) fn open(&mut self, id: SessionId, session: Session) {
+        for lease in &session.held {
+            self.holders.insert(lease.clone(), id);
+        }
+        self.sessions.insert(id, session);
+    }
+
+    /// A stream ended; answers what goes back to the queue.
+    pub(super) fn close(&mut self, id: SessionId) -> Vec<Command> {
+        let Some(session) = self.sessions.remove(&id) else {
+            return Vec::new();
+        };
+        for lease in &session.held {
+            if self.holders.get(lease) == Some(&id) {
+                self.holders.remove(lease);
+            }
+        }
+        session.unacknowledged.into_iter().map(give_back).collect()
+    }
+
+    pub(super) fn set_slots(&mut self, id: SessionId, slots: u32) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.slots = slots;
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self, lease: &LeaseKey) {
+        if let Some(id) = self.holders.get(lease)
+            && let Some(session) = self.sessions.get_mut(id)
+        {
+            session.unacknowledged.remove(lease);
+        }
+    }
+
+    /// A worker speaks of a lease: so it has got it, and if it says that it is done, its slot is free whatever the answer will be.
+    pub(super) fn hear(&mut self, lease: &LeaseKey, report: &Report) {
+        if let Some(id) = self.holders.get(lease)
+            && let Some(session) = self.sessions.get_mut(id)
+        {
+            session.unacknowledged.remove(lease);
+            if report.ends_lease() {
+                session.held.remove(lease);
+            }
+        }
+    }
+
+    pub(super) fn wait(&mut self, acquirer: Acquirer) {
+        self.acquirers.push_back(acquirer);
+    }
+
+    /// Forgets everybody who waits, and gives out no more: the server goes.
+    pub(super) fn drain(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.slots = 0;
+            // A full outbox means that the stream is broken or about to be; its end tells the same.
+            let _ = session.outbox.try_send(ToWorker::Drain);
+        }
+        self.acquirers.clear();
+    }
+
+    /// Whether anybody waits for tasks that may be there.
+    pub(super) fn has_demand(&self) -> bool {
+        let wanted = |drivers: &[Arc<str>]| drivers.iter().any(|driver| self.may_have(driver));
+        self.acquirers
+            .iter()
+            .any(|a| a.at_once || wanted(&a.drivers))
+            || self
+                .sessions
+                .values()
+                .any(|s| free(s) > 0 && wanted(&s.drivers))
+    }
+
+    fn may_have(&self, driver: &Arc<str>) -> bool {
+        !self.exhausted.contains(driver) && !self.paused.contains_key(driver)
+    }
+
+    /// The claims of all who want tasks, for one commit; workers take turns at being first.
+    ///
+    /// `fresh` are drivers of which tasks may become ready in this very commit.
+    pub(super) fn claims(&mut self, fresh: &HashSet<Arc<str>>) -> Vec<Claim> {
+        self.claimants.clear();
+        let mut claims = Vec::new();
+        let mut left = MAX_SLOTS_PER_COMMIT;
+        self.acquirers
+            .retain(|acquirer| !acquirer.reply.is_closed());
+        let wanted = |drivers: &Arc<[Arc<str>]>| {
+            drivers.iter().any(|driver| {
+                fresh.contains(driver)
+                    || (!self.exhausted.contains(driver) && !self.paused.contains_key(driver))
+            })
+        };
+        for acquirer in &self.acquirers {
+            let slots = match wanted(&acquirer.drivers) {
+                true => acquirer.most.min(left),
+                false => 0,
+            };
+            left -= slots;
+            self.claimants.push(Claimant::Acquirer);
+            claims.push(Claim {
+                worker: acquirer.worker.clone(),
+                drivers: acquirer.drivers.clone(),
+                slots,
+            });
+        }
+        let mut ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        ids.sort_unstable();
+        let turn = usize::try_from(self.next_turn).unwrap_or(0) % ids.len().max(1);
+        ids.rotate_left(turn);
+        self.next_turn = self.next_turn.wrapping_add(1);
+        for id in ids {
+            let session = &self.sessions[&id];
+            let slots = free(session).min(left);
+            if slots > 0 && wanted(&session.drivers) {
+                left -= slots;
+                self.claimants.push(Claimant::Session(id));
+                claims.push(Claim {
+                    worker: session.worker.clone(),
+                    drivers: session.drivers.clone(),
+                    slots,
+                });
+            }
+        }
+        claims
+    }
+
+    /// Takes note of a committed decision and tells the workers. Answers commands that follow from it.
+    pub(super) fn take(&mut self, decision: &mut Decision) -> Vec<Command> {
+        let mut follow_ups = Vec::new();
+        for (driver, paused) in &decision.changes.drivers {
+            match paused {
+                Some(since) => self.paused.insert(driver.clone(), since.clone()),
+                None => self.paused.remove(driver),
+            };
+        }
+        for driver in decision.ready_drivers.drain(..) {
+            self.exhausted.remove(&driver);
+        }
+        self.exhausted.extend(decision.exhausted_drivers.drain(..));
+        for ended in &decision.ended {
+            let Some(id) = self.holders.remove(&ended.lease) else {
+                continue;
+            };
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.held.remove(&ended.lease);
+                session.unacknowledged.remove(&ended.lease);
+                if ended.by_server {
+                    let _ = session.outbox.try_send(ToWorker::Lost(ended.lease.clone()));
+                }
+            }
+        }
+        for (lease, order) in decision.cancels.drain(..) {
+            if self.tell_cancel(&lease, order) {
+                follow_ups.push(Command::CancelDelivered { lease });
+            }
+        }
+        self.hand_out(std::mem::take(&mut decision.grants), &mut follow_ups);
+        follow_ups
+    }
+
+    /// After a failed commit nothing was granted; those who do not wait are told so.
+    pub(super) fn forget_claims(&mut self) {
+        self.hand_out(Vec::new(), &mut Vec::new());
+    }
+
+    fn tell_cancel(&mut self, lease: &LeaseKey, order: CancelOrder) -> bool {
+        self.holders
+            .get(lease)
+            .and_then(|id| self.sessions.get(id))
+            .is_some_and(|session| {
+                let message = ToWorker::Cancel(lease.clone(), order);
+                session.outbox.try_send(message).is_ok()
+            })
+    }
+
+    fn hand_out(&mut self, grants: Vec<Vec<Grant>>, follow_ups: &mut Vec<Command>) {
+        let mut grants = grants.into_iter();
+        for claimant in std::mem::take(&mut self.claimants) {
+            let granted = grants.next().unwrap_or_default();
+            match claimant {
+                Claimant::Acquirer => {
+                    let Some(acquirer) = self.acquirers.pop_front() else {
+                        continue;
+                    };
+                    if granted.is_empty() && !acquirer.at_once {
+                        self.acquirers.push_back(acquirer);
+                    } else if let Err(granted) = acquirer.reply.send(granted) {
+                        let back = granted.into_iter().map(|grant| give_back(grant.lease));
+                        follow_ups.extend(back);
+                    }
+                }
+                Claimant::Session(_) if granted.is_empty() => {}
+                Claimant::Session(id) => self.send(id, granted, follow_ups),
+            }
+        }
+    }
+
+    fn send(&mut self, id: SessionId, granted: Vec<Grant>, follow_ups: &mut Vec<Command>) {
+        let leases: Vec<LeaseKey> = granted.iter().map(|grant| grant.lease.clone()).collect();
+        let sent = self
+            .sessions
+            .get(&id)
+            .is_some_and(|s| s.outbox.try_send(ToWorker::Leases(granted)).is_ok());
+        match self.sessions.get_mut(&id) {
+            Some(session) if sent => {
+                for lease in leases {
+                    session.held.insert(lease.clone());
+                    session.unacknowledged.insert(lease.clone());
+                    self.holders.insert(lease, id);
+                }
+            }
+            _ => follow_ups.extend(leases.into_iter().map(give_back)),
+        }
+    }
+
+    /// How many workers of each driver are connected, and how many of their slots are free.
+    pub(super) fn roster(&self) -> HashMap<Arc<str>, (usize, usize)> {
+        let mut roster: HashMap<Arc<str>, (usize, usize)> = HashMap::new();
+        let mut add = |drivers: &[Arc<str>], slots: u32| {
+            for driver in drivers {
+                let entry = roster.entry(driver.clone()).or_default();
+                entry.0 += 1;
+                entry.1 += slots as usize;
+            }
+        };
+        for session in self.sessions.values() {
+            add(&session.drivers, free(session));
+        }
+        for acquirer in &self.acquirers {
+            add(&acquirer.drivers, acquirer.most);
+        }
+        roster
+    }
+}
+
+fn free(session: &Session) -> u32 {
+    let held = u32::try_from(session.held.len()).unwrap_or(u32::MAX);
+    session.slots.saturating_sub(held)
+}
+
+fn give_back(lease: LeaseKey) -> Command {
+    Command::Report {
+        lease,
+        report: Report::Release {
+            reason: "the worker was gone before it took the lease".to_owned(),
+        },
+    }
+}

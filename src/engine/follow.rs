@@ -1,0 +1,315 @@
+//! Following all jobs that match a filter: a listing, and then every change, in the order of commits.
+//!
+//! Exact: each page of the listing says up to which position of the feed it has seen; a change is told only if the page that would hold its job is older.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{Engine, EngineError, fingerprint, hub::Follower, query::parse_filter};
+use crate::{
+    domain::{Job, JobId, JobKey, Tenant, command::Fingerprint, filter::Filter},
+    store::{FeedItem, ListOrder, ListPosition, ListQuery},
+};
+
+/// Jobs in a message of the listing.
+const PAGE: usize = 200;
+/// Events that one read of the feed looks at.
+const STRETCH: u64 = 1_000;
+
+/// What a follower is told.
+#[derive(Clone, Debug)]
+pub enum FollowItem {
+    /// Jobs of the listing.
+    Listed(Vec<Arc<Job>>),
+    /// The listing is complete.
+    Synced {
+        /// Where to go on from.
+        cursor: String,
+    },
+    /// What changed.
+    Changes {
+        /// In the order of their newest changes.
+        changes: Vec<Change>,
+        /// Where to go on from.
+        cursor: String,
+    },
+    /// Nothing happened.
+    Heartbeat {
+        /// Where to go on from; empty before the listing is complete.
+        cursor: String,
+    },
+    /// The server goes; this is the end.
+    Draining {
+        /// Where to go on from; empty before the listing is complete.
+        cursor: String,
+    },
+}
+
+/// A change of one job.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which.
+    pub key: JobKey,
+    /// The job as it is; `None` if it was removed.
+    pub job: Option<Arc<Job>>,
+    /// Whether it matches the filter now.
+    pub matches: bool,
+    /// The revision before the first change that this stands for.
+    pub from_revision: u64,
+    /// The newest one.
+    pub revision: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    bound_to: Fingerprint,
+    position: u64,
+}
+
+/// Where in its course a follower is.
+enum Phase {
+    Listing { after: Option<ListPosition> },
+    Synced,
+    Following,
+    Over,
+}
+
+/// A page of the listing: jobs down to this id were read when the feed was at this position.
+struct PageEdge {
+    last: Option<JobId>,
+    seen: u64,
+}
+
+/// See the module.
+pub struct JobFollow {
+    engine: Engine,
+    follower: Follower,
+    tenant: Tenant,
+    filter: Filter,
+    bound_to: Fingerprint,
+    heartbeat: Duration,
+    phase: Phase,
+    /// Changes up to here were told.
+    position: u64,
+    /// Pages of the listing, newest jobs first, until the feed is past them.
+    pages: Vec<PageEdge>,
+    spoke: Instant,
+}
+
+impl JobFollow {
+    pub(super) async fn start(
+        engine: &Engine,
+        tenant: Tenant,
+        filter: &str,
+        cursor: &str,
+        heartbeat: Duration,
+    ) -> Result<Self, EngineError> {
+        let shared = &engine.shared;
+        if shared.hub.is_draining() {
+            return Err(EngineError::Draining);
+        }
+        let bound_to = fingerprint(&[tenant.0.as_bytes(), filter.as_bytes()]);
+        let filter = parse_filter(filter)?;
+        let resumed = match cursor {
+            "" => None,
+            text => match shared.sealer.open_text::<Cursor>(b"follow", text) {
+                Ok(cursor) if cursor.bound_to == bound_to => Some(cursor.position),
+                Ok(_) | Err(_) => {
+                    return Err(EngineError::invalid(
+                        "cursor",
+                        "is not from a watch with the same filter; begin again without it",
+                    ));
+                }
+            },
+        };
+        // Register first, then read, so that nothing falls in between.
+        let follower = shared.hub.follow();
+        let newest = shared.store.position().await?;
+        Ok(Self {
+            engine: engine.clone(),
+            follower,
+            tenant,
+            filter,
+            bound_to,
+            heartbeat,
+            phase: match resumed {
+                // A cursor of a time that a restored backup does not know begins again.
+                Some(position) if position <= newest => Phase::Following,
+                Some(_) | None => Phase::Listing { after: None },
+            },
+            position: resumed.filter(|p| *p <= newest).unwrap_or(newest),
+            pages: Vec::new(),
+            spoke: super::monotonic_now(),
+        })
+    }
+
+    /// What to say next; `None` after `Draining` or an error.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn next(&mut self) -> Option<Result<FollowItem, EngineError>> {
+        let item = match self.phase {
+            Phase::Listing { after } => self.list(after).await,
+            Phase::Synced => {
+                self.phase = Phase::Following;
+                Ok(FollowItem::Synced {
+                    cursor: self.cursor(),
+                })
+            }
+            Phase::Following => self.change().await,
+            Phase::Over => return None,
+        };
+        if matches!(item, Err(_) | Ok(FollowItem::Draining { .. })) {
+            self.phase = Phase::Over;
+        }
+        self.spoke = super::monotonic_now();
+        Some(item)
+    }
+
+    async fn list(&mut self, after: Option<ListPosition>) -> Result<FollowItem, EngineError> {
+        if self.follower.is_draining() {
+            return Ok(FollowItem::Draining {
+                cursor: String::new(),
+            });
+        }
+        let query = ListQuery {
+            tenant: self.tenant.clone(),
+            filter: self.filter.clone(),
+            order: ListOrder::CreateTimeDesc,
+            after,
+            limit: PAGE,
+        };
+        let page = self.engine.shared.store.list(query).await?;
+        self.pages.push(PageEdge {
+            last: match page.next {
+                Some(ListPosition::Job(last)) => Some(last),
+                Some(ListPosition::Feed(_)) | None => None,
+            },
+            seen: page.seen,
+        });
+        self.phase = match page.next {
+            Some(next) => Phase::Listing { after: Some(next) },
+            None => Phase::Synced,
+        };
+        Ok(FollowItem::Listed(page.jobs))
+    }
+
+    async fn change(&mut self) -> Result<FollowItem, EngineError> {
+        loop {
+            let newest = *self.follower.newest.borrow_and_update();
+            if self.position < newest {
+                let items = self.stretch(newest).await?;
+                let changes: Vec<Change> = items
+                    .into_iter()
+                    .filter_map(|item| self.judge(item))
+                    .collect();
+                self.pages.retain(|page| page.seen > self.position);
+                if !changes.is_empty() {
+                    let cursor = self.cursor();
+                    return Ok(FollowItem::Changes { changes, cursor });
+                }
+                continue;
+            }
+            if self.follower.is_draining() {
+                let cursor = self.cursor();
+                return Ok(FollowItem::Draining { cursor });
+            }
+            let alarm = self.spoke + self.heartbeat;
+            match tokio::time::timeout_at(alarm, self.follower.newest.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(EngineError::Stopped),
+                Err(_elapsed) => {
+                    let cursor = self.cursor();
+                    return Ok(FollowItem::Heartbeat { cursor });
+                }
+            }
+        }
+    }
+
+    /// The next stretch of the feed, from memory if it is there; moves the position on.
+    async fn stretch(&mut self, newest: u64) -> Result<Vec<FeedItem>, EngineError> {
+        if self.pages.is_empty()
+            && let Some(items) = self.from_memory()
+        {
+            return Ok(items);
+        }
+        // No stretch goes across the position of a page, so that its changes are either all in the page or none is.
+        let edge = self.pages.iter().map(|page| page.seen);
+        let until = edge
+            .filter(|seen| *seen > self.position)
+            .chain([newest, self.position.saturating_add(STRETCH)])
+            .min()
+            .unwrap_or(newest);
+        let store = &self.engine.shared.store;
+        let items = store.feed(&self.tenant, self.position, until).await?;
+        let kept = items
+            .into_iter()
+            .filter(|item| !self.is_listed(item, until))
+            .collect();
+        self.position = until;
+        Ok(kept)
+    }
+
+    /// Items after our position, if all of them are in memory and the position is the end of a commit.
+    fn from_memory(&mut self) -> Option<Vec<FeedItem>> {
+        let feed = self.follower.feed()?;
+        let first = feed.items.partition_point(|(end, _)| *end <= self.position);
+        let whole = self.position == feed.after
+            || first > 0
+                && feed
+                    .items
+                    .get(first - 1)
+                    .is_some_and(|(end, _)| *end == self.position);
+        if !whole {
+            return None;
+        }
+        let items = feed.items.range(first..);
+        let ours = items.filter(|(_, item)| item.key.tenant == self.tenant);
+        let items = ours.map(|(_, item)| item.clone()).collect();
+        let newest = feed.newest;
+        drop(feed);
+        self.position = newest;
+        Some(items)
+    }
+
+    /// Whether the listing has told this already: the page that holds the job was read after `until`.
+    fn is_listed(&self, item: &FeedItem, until: u64) -> bool {
+        let page = self
+            .pages
+            .iter()
+            .find(|page| page.last.is_none_or(|last| item.key.job >= last));
+        page.is_some_and(|page| page.seen >= until)
+    }
+
+    /// What a change means to this follower, if anything.
+    fn judge(&self, item: FeedItem) -> Option<Change> {
+        let matches = item
+            .job
+            .as_ref()
+            .is_some_and(|job| self.filter.matches(job));
+        let matched = match (&item.job, item.before) {
+            (Some(job), Some((state, status))) => self.filter.matches_with(job, state, status),
+            // It was new.
+            (Some(_), None) => false,
+            // It was removed, and what it was is not known any more.
+            (None, _) => true,
+        };
+        (matches || matched).then_some(Change {
+            key: item.key,
+            job: item.job,
+            matches,
+            from_revision: item.from_revision,
+            revision: item.revision,
+        })
+    }
+
+    fn cursor(&self) -> String {
+        let cursor = Cursor {
+            bound_to: self.bound_to,
+            position: self.position,
+        };
+        self.engine.shared.sealer.seal_text(b"follow", &cursor)
+    }
+}

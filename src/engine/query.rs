@@ -1,0 +1,268 @@
+//! Reads: they go to the store's readers and change nothing.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, EngineError, fingerprint};
+use crate::{
+    domain::{
+        Job, JobKey, Tenant, Timestamp,
+        command::{Fingerprint, ReadyTask},
+        counts::Counts,
+        event::Event,
+        explain::{Explanation, Facts, explain},
+        filter::Filter,
+        limits::{DEFAULT_PAGE, MAX_PAGE},
+    },
+    store::{ListOrder, ListPosition, ListQuery},
+};
+
+/// A list as it is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// Jobs at the most; 0 for the default.
+    pub page_size: i32,
+    /// From the page before.
+    pub page_token: String,
+    /// Which jobs.
+    pub filter: String,
+    /// In which order.
+    pub order_by: String,
+}
+
+/// A page of jobs.
+#[derive(Clone, Debug)]
+pub struct JobPage {
+    /// The jobs.
+    pub jobs: Vec<Arc<Job>>,
+    /// For the next page; empty if there is none.
+    pub next_page_token: String,
+    /// How many match in all, if that is known.
+    pub total: Option<i64>,
+}
+
+/// A page of a job's events.
+#[derive(Clone, Debug)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<Event>,
+    /// The job as it is now, for the names of its tasks.
+    pub job: Arc<Job>,
+    /// For the next page; empty if there is none.
+    pub next_page_token: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PageToken {
+    bound_to: Fingerprint,
+    position: ListPosition,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventToken {
+    bound_to: Fingerprint,
+    after: u64,
+}
+
+impl Engine {
+    /// One job, not older than any answer that the caller has had.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn get(&self, key: &JobKey) -> Result<Arc<Job>, EngineError> {
+        self.shared
+            .store
+            .job(key)
+            .await?
+            .ok_or_else(|| EngineError::job_not_found(key.job))
+    }
+
+    /// A page of jobs.
+    ///
+    /// # Errors
+    /// A field of the request is bad.
+    pub async fn list(
+        &self,
+        tenant: Tenant,
+        request: &ListRequest,
+    ) -> Result<JobPage, EngineError> {
+        let limit = page_size(request.page_size)?;
+        let filter = parse_filter(&request.filter)?;
+        let order = match request.order_by.trim() {
+            "" | "create_time desc" => ListOrder::CreateTimeDesc,
+            "create_time" | "create_time asc" => ListOrder::CreateTime,
+            "update_time desc" => ListOrder::UpdateTimeDesc,
+            _ => {
+                return Err(EngineError::invalid(
+                    "order_by",
+                    "must be \"create_time desc\", \"create_time\" or \"update_time desc\"",
+                ));
+            }
+        };
+        let bound_to = fingerprint(&[
+            tenant.0.as_bytes(),
+            request.filter.as_bytes(),
+            &[order as u8],
+        ]);
+        let sealer = &self.shared.sealer;
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => match sealer.open_text::<PageToken>(b"page", token) {
+                Ok(token) if token.bound_to == bound_to => Some(token.position),
+                Ok(_) | Err(_) => return Err(bad_token("page_token")),
+            },
+        };
+        let total = self.total(&tenant, &filter).await?;
+        let query = ListQuery {
+            tenant,
+            filter,
+            order,
+            after,
+            limit,
+        };
+        let page = self.shared.store.list(query).await?;
+        let next_page_token = page.next.map_or_else(String::new, |position| {
+            sealer.seal_text(b"page", &PageToken { bound_to, position })
+        });
+        Ok(JobPage {
+            jobs: page.jobs,
+            next_page_token,
+            total,
+        })
+    }
+
+    /// From the counters, where they know.
+    async fn total(&self, tenant: &Tenant, filter: &Filter) -> Result<Option<i64>, EngineError> {
+        let state = filter.as_state();
+        if *filter != Filter::All && state.is_none() {
+            return Ok(None);
+        }
+        let counts = self.shared.store.counts(tenant).await?;
+        let counted = counts
+            .jobs
+            .iter()
+            .filter(|(s, _)| state.is_none_or(|state| state == *s));
+        Ok(Some(counted.map(|(_, n)| n).sum()))
+    }
+
+    /// The history of a job, oldest first.
+    ///
+    /// # Errors
+    /// There is no such job, or a field of the request is bad.
+    pub async fn events(
+        &self,
+        key: &JobKey,
+        after_revision: u64,
+        size: i32,
+        token: &str,
+    ) -> Result<EventPage, EngineError> {
+        let limit = page_size(size)?;
+        let sealer = &self.shared.sealer;
+        let bound_to = fingerprint(&[key.tenant.0.as_bytes(), key.job.0.as_bytes()]);
+        let after = match token {
+            "" => after_revision,
+            token => match sealer.open_text::<EventToken>(b"events", token) {
+                Ok(token) if token.bound_to == bound_to => token.after,
+                Ok(_) | Err(_) => return Err(bad_token("page_token")),
+            },
+        };
+        let job = self.get(key).await?;
+        let mut events = self.shared.store.events(key, after, limit + 1).await?;
+        let more = events.len() > limit;
+        events.truncate(limit);
+        let next_page_token = match events.last() {
+            Some(last) if more => {
+                let after = last.revision;
+                sealer.seal_text(b"events", &EventToken { bound_to, after })
+            }
+            _ => String::new(),
+        };
+        Ok(EventPage {
+            events,
+            job,
+            next_page_token,
+        })
+    }
+
+    /// The tenant's counters.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn counts(&self, tenant: &Tenant) -> Result<Counts, EngineError> {
+        Ok(self.shared.store.counts(tenant).await?)
+    }
+
+    /// Drivers that are paused, since when, and why.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, EngineError> {
+        Ok(self.shared.store.paused_drivers().await?)
+    }
+
+    /// Drivers of which workers are connected here.
+    pub fn connected_drivers(&self) -> Vec<Arc<str>> {
+        let mut drivers: Vec<_> = self.shared.roster.load().keys().cloned().collect();
+        drivers.sort_unstable();
+        drivers
+    }
+
+    /// Why a job is where it is.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn explain(&self, key: &JobKey) -> Result<(String, Vec<Explanation>), EngineError> {
+        let job = self.get(key).await?;
+        let paused: HashMap<Arc<str>, String> = self
+            .paused_drivers()
+            .await?
+            .into_iter()
+            .map(|(driver, _, reason)| (driver, reason))
+            .collect();
+        let mut before = HashMap::new();
+        for (ordinal, task) in (0u32..).zip(&job.tasks) {
+            if let Some(ready_time) = task.ready_time {
+                let ready = ReadyTask {
+                    key: key.clone(),
+                    ordinal,
+                    priority: job.spec.priority,
+                    ready_time,
+                };
+                let driver = &task.spec.driver;
+                before.insert(
+                    ordinal,
+                    self.shared.store.queued_before(driver, &ready).await?,
+                );
+            }
+        }
+        let roster = self.shared.roster.load();
+        let facts = Facts {
+            now: self.now(),
+            paused: &|driver| paused.get(driver).cloned(),
+            workers: &|driver| roster.get(driver).copied().unwrap_or_default(),
+            queued_before: &|ordinal| before.get(&ordinal).copied(),
+        };
+        Ok(explain(&job, &facts))
+    }
+}
+
+/// Reads a filter of a request.
+pub(super) fn parse_filter(text: &str) -> Result<Filter, EngineError> {
+    Filter::parse(text).map_err(|error| EngineError::invalid("filter", error.to_string()))
+}
+
+fn page_size(size: i32) -> Result<usize, EngineError> {
+    match usize::try_from(size) {
+        Ok(0) => Ok(DEFAULT_PAGE),
+        Ok(size) => Ok(size.min(MAX_PAGE)),
+        Err(_) => Err(EngineError::invalid("page_size", "must not be negative")),
+    }
+}
+
+fn bad_token(field: &str) -> EngineError {
+    EngineError::invalid(
+        field,
+        "is not from an answer to the same request; begin again without it",
+    )
+}

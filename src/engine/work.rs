@@ -1,0 +1,189 @@
+//! Workers' calls: streams with a session in the dispatcher, and unary calls without.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Engine, EngineError,
+    commit::Message,
+    dispatch::{Acquirer, Session, SessionId},
+    token::BadToken,
+};
+use crate::domain::{
+    LeaseKey,
+    command::{CancelOrder, Command, Grant, Refusal, Reply, Report, Reported},
+};
+
+/// Messages that may wait for a worker's stream: each is a batch, and a stream that does not take them is broken.
+const OUTBOX: usize = 1_024;
+
+/// What a worker says of itself; checked by the front end.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// Its name.
+    pub worker: Arc<str>,
+    /// The drivers whose tasks it takes.
+    pub drivers: Arc<[Arc<str>]>,
+    /// Leases that it wants to hold at once.
+    pub slots: u32,
+    /// Leases that it holds already.
+    pub held: Vec<LeaseKey>,
+}
+
+/// What is sent to a worker unasked.
+#[derive(Clone, Debug)]
+pub enum ToWorker {
+    /// New leases.
+    Leases(Vec<Grant>),
+    /// Stop working on this.
+    Cancel(LeaseKey, CancelOrder),
+    /// This is no longer yours.
+    Lost(LeaseKey),
+    /// The server goes.
+    Drain,
+}
+
+/// A worker's stream, as the engine knows it. Dropping it ends the session.
+pub struct WorkSession {
+    engine: Engine,
+    id: SessionId,
+}
+
+impl Engine {
+    /// Begins a worker's session; what it is sent comes from the receiver.
+    ///
+    /// # Errors
+    /// The server is draining or has stopped.
+    pub async fn work(
+        &self,
+        hello: Hello,
+    ) -> Result<(WorkSession, mpsc::Receiver<ToWorker>), EngineError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        if self.shared.hub.is_draining() {
+            return Err(EngineError::Draining);
+        }
+        let id = SessionId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let session = Session {
+            worker: hello.worker,
+            drivers: hello.drivers,
+            slots: hello.slots,
+            held: hello.held.into_iter().collect(),
+            unacknowledged: HashSet::new(),
+            outbox,
+        };
+        self.tell(Message::Open(id, session)).await?;
+        let engine = self.clone();
+        Ok((WorkSession { engine, id }, messages))
+    }
+
+    /// Leases for a worker without a stream; waits up to `wait` for the first.
+    ///
+    /// # Errors
+    /// The server has stopped.
+    pub async fn acquire(
+        &self,
+        worker: Arc<str>,
+        drivers: Arc<[Arc<str>]>,
+        most: u32,
+        wait: Option<Duration>,
+    ) -> Result<Vec<Grant>, EngineError> {
+        let (reply, granted) = oneshot::channel();
+        let acquirer = Acquirer {
+            worker,
+            drivers,
+            most,
+            reply,
+            at_once: wait.is_none(),
+        };
+        self.tell(Message::Acquire(acquirer)).await?;
+        let granted = match wait {
+            None => granted.await,
+            // If the time is up while a lease is on its way, the loop finds nobody to give it to and takes it back.
+            Some(wait) => match tokio::time::timeout(wait, granted).await {
+                Ok(granted) => granted,
+                Err(_elapsed) => return Ok(Vec::new()),
+            },
+        };
+        // Without an answer the server is draining: nothing to give, and the worker will call again.
+        Ok(granted.unwrap_or_default())
+    }
+
+    /// Takes reports, in one commit; each has its own answer.
+    ///
+    /// # Errors
+    /// The store failed; nothing was accepted.
+    pub async fn report(
+        &self,
+        reports: Vec<(LeaseKey, Report)>,
+    ) -> Result<Vec<Result<Reported, Refusal>>, EngineError> {
+        let commands = reports
+            .into_iter()
+            .map(|(lease, report)| Command::Report { lease, report })
+            .collect();
+        let answers = self.ask(commands).await?;
+        Ok(answers
+            .into_iter()
+            .map(|answer| {
+                answer.map(|reply| match reply {
+                    Reply::Reported(reported) => reported,
+                    Reply::Submitted { .. } | Reply::Job(_) | Reply::Done => Reported::default(),
+                })
+            })
+            .collect())
+    }
+
+    /// The name of a lease, as its worker carries it.
+    pub fn lease_token(&self, lease: &LeaseKey) -> Bytes {
+        self.shared.sealer.seal(b"lease", lease)
+    }
+
+    /// The lease that a token names; `None` if the token was not made here.
+    pub fn open_lease_token(&self, token: &[u8]) -> Option<LeaseKey> {
+        let opened: Result<LeaseKey, BadToken> = self.shared.sealer.open(b"lease", token);
+        opened.ok()
+    }
+
+    async fn tell(&self, message: Message) -> Result<(), EngineError> {
+        let sent = self.messages.send(message).await;
+        sent.map_err(|_| EngineError::Stopped)
+    }
+}
+
+impl WorkSession {
+    /// The worker has got these leases and will carry them out.
+    ///
+    /// # Errors
+    /// The server has stopped.
+    pub async fn acknowledge(&self, leases: Vec<LeaseKey>) -> Result<(), EngineError> {
+        self.engine.tell(Message::Acknowledge(leases)).await
+    }
+
+    /// The worker wants to hold this many leases from now on.
+    ///
+    /// # Errors
+    /// The server has stopped.
+    pub async fn set_slots(&self, slots: u32) -> Result<(), EngineError> {
+        self.engine.tell(Message::Slots(self.id, slots)).await
+    }
+}
+
+impl Drop for WorkSession {
+    fn drop(&mut self) {
+        let close = Message::Close(self.id);
+        if let Err(mpsc::error::TrySendError::Full(close)) = self.engine.messages.try_send(close) {
+            // The loop is behind; it must learn of this all the same, and a drop can not wait.
+            let messages = self.engine.messages.clone();
+            tokio::spawn(async move { messages.send(close).await });
+        }
+    }
+}
