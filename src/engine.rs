@@ -22,7 +22,7 @@ pub use clock::{Clock, SteadyClock};
 pub use follow::{FollowItem, JobFollow};
 pub use hub::{FORMS, Version};
 pub use query::{EventPage, JobPage, ListRequest};
-pub use token::fingerprint;
+pub use token::{fingerprint, fingerprint_of};
 pub use watch::{JobWatch, WatchItem, WatchOptions};
 pub use work::{Hello, ToWorker, WorkSession};
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::Serialize;
+
 use super::{
     JobId, JobKey, LeaseKey, Task, TaskState, Tenant, Timestamp,
     task::{Object, Progress},
@@ -38,7 +40,7 @@ pub enum Status {
 }
 
 /// What a failed task does to the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub enum FailurePolicy {
     /// The rest is skipped.
     #[default]

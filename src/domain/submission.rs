@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+
 use super::{
     Document, JobId, JobSpec, TaskSpec, Timestamp,
     job::FailurePolicy,
@@ -33,7 +35,7 @@ impl Violation {
 }
 
 /// A job as a client describes it, not yet checked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct NewJob {
     /// See [`JobSpec`], field by field.
     pub action: String,
@@ -60,7 +62,7 @@ pub struct NewJob {
 }
 
 /// A task as a client describes it, not yet checked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct NewTask {
     /// Unique in the job; made up if empty.
     pub name: String,
@@ -85,7 +87,7 @@ pub struct NewTask {
 }
 
 /// The parts of a retry policy that a client set.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct NewRetryPolicy {
     /// The first pause.
     pub initial_backoff: Option<Duration>,

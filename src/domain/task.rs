@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::{Status, TaskId, Timestamp};
 
 /// A JSON object in encoded form. The domain passes it on and never looks inside.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Document(pub Bytes);
 
 /// Where in its life a task is. See `docs/state-machine.md`.
@@ -59,7 +60,7 @@ pub struct TaskSpec {
 }
 
 /// The thing that a job or task is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Object {
     /// Its kind.
     pub kind: String,
@@ -105,7 +106,7 @@ impl RetryPolicy {
 }
 
 /// Limits on a task's time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     /// From the time it may start until a worker takes it.
     pub schedule_to_start: Option<Duration>,

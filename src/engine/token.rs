@@ -1,10 +1,11 @@
 //! Tokens that callers carry for us: page tokens, cursors and lease tokens.
 //!
 //! They are sealed, so that nobody can read, change or make one, and bound to what they are good for: a page token of one tenant and filter opens for
-//! no other. AES-GCM-SIV, because random nonces are too few for plain GCM at thousands of leases a second for years.
+//! no other. The same value has the same token, so that a lease can be named by its token's bytes; AES-GCM-SIV (RFC 8452) allows that without harm, as
+//! plain GCM would not.
 
 use aws_lc_rs::{
-    aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     digest,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -18,7 +19,7 @@ const MAX_TOKEN_BYTES: usize = 2_048;
 
 /// Seals and opens tokens.
 pub(super) struct Sealer {
-    key: RandomizedNonceKey,
+    key: LessSafeKey,
 }
 
 /// The token was not made here, for this.
@@ -28,8 +29,10 @@ pub(super) struct BadToken;
 impl Sealer {
     pub(super) fn new(key: &[u8; 32]) -> Self {
         Self {
-            key: RandomizedNonceKey::new(&AES_256_GCM_SIV, key)
-                .expect("a key of 32 bytes is one for AES-256"),
+            key: LessSafeKey::new(
+                UnboundKey::new(&AES_256_GCM_SIV, key)
+                    .expect("a key of 32 bytes is one for AES-256"),
+            ),
         }
     }
 
@@ -37,11 +40,9 @@ impl Sealer {
     pub(super) fn seal<T: Serialize>(&self, purpose: &[u8], value: &T) -> Bytes {
         let mut sealed =
             postcard::to_stdvec(value).expect("our token types have a length and no maps");
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(purpose), &mut sealed)
+        self.key
+            .seal_in_place_append_tag(nonce(), Aad::from(purpose), &mut sealed)
             .expect("sealing fails only for texts of many gigabytes");
-        sealed.extend_from_slice(nonce.as_ref());
         sealed.into()
     }
 
@@ -54,15 +55,10 @@ impl Sealer {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(BadToken);
         }
-        let (sealed, nonce) = token.split_last_chunk::<NONCE_LEN>().ok_or(BadToken)?;
-        let mut sealed = sealed.to_vec();
+        let mut sealed = token.to_vec();
         let opened = self
             .key
-            .open_in_place(
-                Nonce::assume_unique_for_key(*nonce),
-                Aad::from(purpose),
-                &mut sealed,
-            )
+            .open_in_place(nonce(), Aad::from(purpose), &mut sealed)
             .map_err(|_| BadToken)?;
         postcard::from_bytes(opened).map_err(|_| BadToken)
     }
@@ -83,6 +79,11 @@ impl Sealer {
     }
 }
 
+/// Always the same: see the module.
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
+}
+
 /// A digest of some parts, none of which can be mistaken for the beginning of the next.
 pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
     let mut context = digest::Context::new(&digest::SHA256);
@@ -93,4 +94,11 @@ pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
     let mut fingerprint = Fingerprint::default();
     fingerprint.copy_from_slice(context.finish().as_ref());
     fingerprint
+}
+
+/// A digest of a value.
+pub fn fingerprint_of(value: &impl Serialize) -> Fingerprint {
+    let encoded =
+        postcard::to_stdvec(value).expect("a value of ours has lengths and can be encoded");
+    fingerprint(&[&encoded])
 }

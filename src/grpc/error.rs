@@ -1,0 +1,146 @@
+//! Errors as gRPC says them: one place, one table.
+//!
+//! Every status has an ErrorInfo with the domain "longhaul" and a reason that programs may branch on. See AIP-193.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::{
+    domain::{command::Refusal, submission::Violation},
+    engine::EngineError,
+    store::StoreError,
+};
+
+/// The domain of all our reasons.
+pub(crate) const DOMAIN: &str = "longhaul";
+/// When to call again if the server is going or overloaded.
+const RETRY_SOON: Duration = Duration::from_millis(250);
+/// When to call again if the store is full.
+const RETRY_LATER: Duration = Duration::from_secs(10);
+
+/// An engine's error as a status.
+pub(crate) fn status(error: EngineError) -> Status {
+    let message = error.to_string();
+    match error {
+        EngineError::Invalid(violations) => invalid(violations),
+        EngineError::Refused(refusal) => refused(&refusal),
+        EngineError::Store(error) => store(&error),
+        EngineError::Draining => retry(Code::Unavailable, "DRAINING", message, RETRY_SOON),
+        EngineError::Stopped => retry(Code::Unavailable, "STOPPED", message, RETRY_SOON),
+    }
+}
+
+/// A request with bad fields; all of them are named.
+pub(crate) fn invalid(violations: Vec<Violation>) -> Status {
+    let message = match violations.as_slice() {
+        [only] => format!("{}: {}", only.field, only.description),
+        many => format!("{} fields of the request are bad", many.len()),
+    };
+    let violations = violations
+        .into_iter()
+        .map(|v| FieldViolation::new(v.field, v.description))
+        .collect::<Vec<_>>();
+    let mut details = info("INVALID_REQUEST");
+    details.set_bad_request(violations);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// A request with one bad field.
+pub(crate) fn bad_field(field: &str, description: &str) -> Status {
+    invalid(vec![Violation::new(field, description)])
+}
+
+/// A message that is no protobuf message of its type.
+pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
+    let message = format!("the message can not be decoded: {error}");
+    Status::with_error_details(Code::InvalidArgument, message, info("MALFORMED_MESSAGE"))
+}
+
+/// The job was not there, or not any more.
+fn refused(refusal: &Refusal) -> Status {
+    let (code, reason) = match refusal {
+        Refusal::JobNotFound(_) => (Code::NotFound, "JOB_NOT_FOUND"),
+        Refusal::RequestIdReused { .. } => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
+        Refusal::ParentNotFound(_) => (Code::NotFound, "PARENT_NOT_FOUND"),
+        Refusal::ParentEnded(_) => (Code::FailedPrecondition, "PARENT_ENDED"),
+        Refusal::TooDeep(_) => (Code::FailedPrecondition, "NESTED_TOO_DEEP"),
+        Refusal::JobNotEnded(_) => (Code::FailedPrecondition, "JOB_NOT_ENDED"),
+        Refusal::JobSucceeded(_) => (Code::FailedPrecondition, "JOB_SUCCEEDED"),
+        Refusal::LeaseLost => (Code::FailedPrecondition, "LEASE_LOST"),
+    };
+    let mut details = info(reason);
+    match refusal {
+        Refusal::JobNotFound(job)
+        | Refusal::ParentNotFound(job)
+        | Refusal::ParentEnded(job)
+        | Refusal::TooDeep(job)
+        | Refusal::JobNotEnded(job)
+        | Refusal::JobSucceeded(job)
+        | Refusal::RequestIdReused { job, .. } => {
+            details.set_resource_info("longhaul.v1.Job", job.to_string(), "", refusal.to_string());
+        }
+        Refusal::LeaseLost => {}
+    }
+    Status::with_error_details(code, refusal.to_string(), details)
+}
+
+fn store(error: &StoreError) -> Status {
+    match error {
+        StoreError::Full => retry(
+            Code::ResourceExhausted,
+            "STORE_FULL",
+            format!("{error}; make room and submit again"),
+            RETRY_LATER,
+        ),
+        StoreError::OutcomeUnknown(_) => retry(
+            Code::Unavailable,
+            "OUTCOME_UNKNOWN",
+            "outcome unknown, retry with the same request_id".to_owned(),
+            RETRY_SOON,
+        ),
+        // What went wrong inside is for the log, not for the caller.
+        StoreError::Failed(_) | StoreError::Fatal(_) => retry(
+            Code::Unavailable,
+            "STORE_FAILED",
+            "the store failed; retry with the same request_id".to_owned(),
+            RETRY_SOON,
+        ),
+        StoreError::Corrupt(_) => Status::with_error_details(
+            Code::DataLoss,
+            "what is stored can not be read; the server's log says more",
+            info("STORE_CORRUPT"),
+        ),
+    }
+}
+
+/// A stream that ends because the server goes.
+pub(crate) fn draining() -> Status {
+    status(EngineError::Draining)
+}
+
+/// As in the status, for answers within a batch.
+pub(crate) fn refusal_status(refusal: Refusal) -> tonic_types::Status {
+    embedded(&status(EngineError::Refused(refusal)))
+}
+
+/// A status as a message, for answers within a batch.
+pub(crate) fn embedded(status: &Status) -> tonic_types::Status {
+    use prost::Message as _;
+    tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+fn info(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+}
+
+fn retry(code: Code, reason: &str, message: String, after: Duration) -> Status {
+    let mut details = info(reason);
+    details.set_retry_info(Some(after));
+    Status::with_error_details(code, message, details)
+}
