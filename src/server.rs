@@ -1,0 +1,198 @@
+//! The glue: opens the store, starts the engine, serves every front end on one port, and takes all of it down in order.
+//!
+//! The drain, in its order: health says NOT_SERVING; no new leases and watches; open streams say that they are draining and end; connections finish
+//! what they have begun; the commit loop ends. What is not done after `drain_timeout` is cut off: nothing that was acknowledged is lost by that.
+
+mod connection;
+mod listener;
+mod routes;
+mod stream_end;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    domain::limits::Policy,
+    engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
+    grpc::ServerFacts,
+    store::{
+        Store, StoreError,
+        sqlite::{OpenError, SqliteStore},
+    },
+};
+use listener::Listener;
+use routes::Health;
+
+/// What the operator sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeSettings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the jobs are kept.
+    pub data_dir: PathBuf,
+    /// How long open calls have to end when the server stops.
+    pub drain_timeout: Duration,
+    /// How long a lease lasts from each report, unless the task says otherwise.
+    pub lease_duration: Duration,
+    /// How often a worker reports, at least.
+    pub heartbeat_interval: Duration,
+    /// How long a worker has to stop after a request to cancel.
+    pub cancel_grace: Duration,
+    /// How many leases of a task may be lost before it fails.
+    pub max_lost_leases: u32,
+    /// How long a finished job is kept.
+    pub retention: Duration,
+    /// Connections at once; others wait to be accepted.
+    pub max_connections: usize,
+    /// Calls at once on one connection.
+    pub max_streams_per_connection: u32,
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        let policy = Policy::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            data_dir: PathBuf::from("./longhaul-data"),
+            drain_timeout: Duration::from_secs(25),
+            lease_duration: policy.lease_duration,
+            heartbeat_interval: Duration::from_secs(10),
+            cancel_grace: policy.cancel_grace,
+            max_lost_leases: policy.max_lost_leases,
+            retention: policy.retention,
+            max_connections: 10_000,
+            max_streams_per_connection: 200_000,
+        }
+    }
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address can not be listened on.
+    #[error("can not listen on {address}: {source}; is another server running there? choose another address with --listen")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store can not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store can not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The interfaces can not be described; a fault of this build.
+    #[error("the server can not describe its own interface: {0}")]
+    Reflection(String),
+}
+
+/// Why the server stopped by itself, or not cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store can not be trusted any more.
+    #[error("the server stopped because of its store: {0}")]
+    Store(#[from] StoreError),
+    /// Calls were cut off.
+    #[error("{connections} connections were cut off because they did not end within the drain timeout")]
+    CutOff {
+        /// How many.
+        connections: usize,
+    },
+}
+
+/// A server that serves.
+pub struct RunningServer {
+    engine: Engine,
+    thread: EngineThread,
+    listener: Listener,
+    health: Health,
+    draining: CancellationToken,
+    streams: TaskTracker,
+    drain_timeout: Duration,
+}
+
+/// Starts a server: when this returns it serves.
+///
+/// # Errors
+/// The address is taken, or the store can not be opened.
+pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError> {
+    let address = settings.listen;
+    let bind = |source| StartError::Bind { address, source };
+    let socket = TcpListener::bind(address).await.map_err(bind)?;
+    let data_dir = settings.data_dir.clone();
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir))
+        .await
+        .map_err(|error| StoreError::Failed(format!("opening it panicked: {error}")))??;
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start(store.info().newest_time));
+    let engine_settings = EngineSettings {
+        policy: Policy {
+            lease_duration: settings.lease_duration,
+            cancel_grace: settings.cancel_grace,
+            max_lost_leases: settings.max_lost_leases,
+            retention: settings.retention,
+        },
+        heartbeat_interval: settings.heartbeat_interval,
+    };
+    let (engine, thread) = Engine::start(Arc::new(store), clock, engine_settings).await?;
+    let draining = CancellationToken::new();
+    let streams = TaskTracker::new();
+    let facts = ServerFacts {
+        drain_timeout: settings.drain_timeout,
+    };
+    let (router, health) = routes::build(&engine, facts, &draining, &streams)
+        .await
+        .map_err(|error| StartError::Reflection(error.to_string()))?;
+    let limits = connection::Limits {
+        max_connections: settings.max_connections,
+        max_streams: settings.max_streams_per_connection,
+    };
+    let listener = Listener::start(socket, router, limits).map_err(bind)?;
+    tracing::info!(address = %listener.address(), store = engine.store_info().name, "serving");
+    Ok(RunningServer {
+        engine,
+        thread,
+        listener,
+        health,
+        draining,
+        streams,
+        drain_timeout: settings.drain_timeout,
+    })
+}
+
+impl RunningServer {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Resolves if the server stops by itself, because its store can not be trusted any more.
+    pub async fn failed(&mut self) -> ServeError {
+        match self.thread.ended().await {
+            Err(error) => error.into(),
+            Ok(()) => StoreError::Fatal("the commit loop ended unasked".into()).into(),
+        }
+    }
+
+    /// Takes the server down, in at most the drain timeout.
+    ///
+    /// # Errors
+    /// Connections had to be cut off, or the store failed at the end.
+    pub async fn drain(self) -> Result<(), ServeError> {
+        tracing::info!(timeout = ?self.drain_timeout, "draining");
+        self.health.not_serving().await;
+        self.engine.drain().await;
+        self.draining.cancel();
+        self.streams.close();
+        let cut_off = self.listener.drain(self.drain_timeout).await;
+        self.thread.stop().await?;
+        tracing::info!(cut_off, "stopped");
+        match cut_off {
+            0 => Ok(()),
+            connections => Err(ServeError::CutOff { connections }),
+        }
+    }
+}

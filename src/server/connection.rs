@@ -1,0 +1,166 @@
+//! One connection: HTTP/1.1 or HTTP/2 by its first bytes, with a limit on everything that a client could drag out.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a client has to say which protocol it speaks, and to send the headers of an HTTP/1 request.
+const OPENING: Duration = Duration::from_secs(10);
+/// The length of the HTTP/2 preface: after that many bytes the protocol is known.
+const PREFACE_BYTES: usize = 24;
+/// How often a silent HTTP/2 connection is pinged, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Bytes that one stream may have under way to us.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Bytes that one connection may have under way to us: many streams' worth, or h2 takes many small calls for an attack.
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// Bytes of an HTTP/2 request's headers.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes of one stream that may wait for a slow reader.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// Streams that were reset before we looked at them; a client that cancels many calls at once is no attack.
+const MAX_RESET_STREAMS: usize = 20_000;
+
+/// Limits that the operator sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Connections at once.
+    pub(super) max_connections: usize,
+    /// Calls at once on one connection.
+    pub(super) max_streams: u32,
+}
+
+/// How connections are served.
+pub(super) fn builder(limits: Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(OPENING);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
+}
+
+/// Serves one connection to its end; after `draining` it takes no new calls and ends with the last open one.
+pub(super) async fn serve(
+    stream: TcpStream,
+    builder: Builder<TokioExecutor>,
+    router: Router,
+    draining: CancellationToken,
+) {
+    // Small messages must not wait for larger ones; without it they are only late.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(Opening::new(stream));
+    let connection = builder.serve_connection(io, TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        // Peers that go without a word are everyday business.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// A stream whose first bytes must come in time. What comes later is watched by the protocol's own limits.
+struct Opening {
+    stream: TcpStream,
+    deadline: Option<Pin<Box<Sleep>>>,
+    read: usize,
+}
+
+impl Opening {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            deadline: Some(Box::pin(tokio::time::sleep(OPENING))),
+            read: 0,
+        }
+    }
+}
+
+impl AsyncRead for Opening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(deadline) = &mut self.deadline {
+            match poll {
+                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending => {}
+                Poll::Ready(_) => {
+                    self.read += buf.filled().len() - before;
+                    if self.read >= PREFACE_BYTES {
+                        self.deadline = None;
+                    }
+                }
+            }
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for Opening {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,96 @@
+//! Accepts connections, owns their tasks, and ends them.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{self, Limits};
+
+/// The pause after an accept that failed for want of something, such as file descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The task that accepts.
+pub(super) struct Listener {
+    address: SocketAddr,
+    draining: CancellationToken,
+    task: JoinHandle<JoinSet<()>>,
+}
+
+impl Listener {
+    pub(super) fn start(socket: TcpListener, router: Router, limits: Limits) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let draining = CancellationToken::new();
+        let task = tokio::spawn(accept(socket, router, limits, draining.clone()));
+        Ok(Self {
+            address,
+            draining,
+            task,
+        })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts no more, waits for the connections to end, and cuts off those that do not; answers how many these were.
+    pub(super) async fn drain(self, timeout: Duration) -> usize {
+        self.draining.cancel();
+        let Ok(mut connections) = self.task.await else {
+            return 0;
+        };
+        let all_end = async { while connections.join_next().await.is_some() {} };
+        // Either way, what is left is what did not end.
+        let _ = tokio::time::timeout(timeout, all_end).await;
+        let left = connections.len();
+        connections.shutdown().await;
+        left
+    }
+}
+
+/// Answers the connections that were open when the draining began.
+async fn accept(
+    socket: TcpListener,
+    router: Router,
+    limits: Limits,
+    draining: CancellationToken,
+) -> JoinSet<()> {
+    let builder = connection::builder(limits);
+    let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let mut connections = JoinSet::new();
+    loop {
+        // A connection beyond the limit waits in the kernel until another one ends.
+        let accepted = async {
+            let permit = permits.clone().acquire_owned().await;
+            (socket.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            () = draining.cancelled() => return connections,
+            accepted = accepted => accepted,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "the task of a connection panicked");
+                }
+                continue;
+            }
+        };
+        match accepted {
+            Ok((stream, _peer)) => {
+                let serve = connection::serve(stream, builder.clone(), router.clone(), draining.clone());
+                connections.spawn(async move {
+                    serve.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

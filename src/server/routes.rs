@@ -1,0 +1,130 @@
+//! What is served: the gRPC services, health, reflection, and a diagnosis for everything else.
+
+use axum::{Router, response::IntoResponse};
+use http::{HeaderValue, Request, StatusCode, header};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{body::Body, server::NamedService, service::Routes};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::stream_end::EndWith;
+use crate::{
+    engine::Engine,
+    grpc::{
+        Admin, Jobs, MAX_MESSAGE_BYTES, ServerFacts, Workers,
+        service::{
+            admin_service_server::AdminServiceServer, job_service_server::JobServiceServer,
+            worker_service_server::WorkerServiceServer,
+        },
+    },
+    proto::DESCRIPTORS,
+};
+
+/// The readiness of all services.
+pub(super) struct Health {
+    reporter: HealthReporter,
+}
+
+/// Names under which readiness is asked for; the empty one is the server as a whole.
+const NAMES: [&str; 4] = [
+    "",
+    JobServiceServer::<Jobs>::NAME,
+    WorkerServiceServer::<Workers>::NAME,
+    AdminServiceServer::<Admin>::NAME,
+];
+
+impl Health {
+    async fn set(&self, status: ServingStatus) {
+        for name in NAMES {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+
+    /// The server is about to go.
+    pub(super) async fn not_serving(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+}
+
+/// Everything on one router.
+pub(super) async fn build(
+    engine: &Engine,
+    facts: ServerFacts,
+    draining: &CancellationToken,
+    streams: &TaskTracker,
+) -> Result<(Router, Health), tonic_reflection::server::Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Their streams end only when the caller wishes, so they are ended here.
+    let foreign = Routes::new(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .into_axum_router()
+        .reset_fallback()
+        .layer(axum::middleware::map_response_with_state(
+            draining.clone(),
+            end_when_draining,
+        ));
+    let jobs = JobServiceServer::new(Jobs::new(engine.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let workers = WorkerServiceServer::new(Workers::new(engine.clone(), streams.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let admin = AdminServiceServer::new(Admin::new(engine.clone(), facts))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let router = Routes::new(jobs)
+        .add_service(workers)
+        .add_service(admin)
+        .into_axum_router()
+        .reset_fallback()
+        .merge(foreign)
+        .fallback(unknown)
+        .layer(axum::middleware::map_response(name_oversize));
+    let health = Health { reporter };
+    health.set(ServingStatus::Serving).await;
+    Ok((router, health))
+}
+
+type Response = http::Response<axum::body::Body>;
+
+async fn end_when_draining(
+    axum::extract::State(draining): axum::extract::State<CancellationToken>,
+    response: Response,
+) -> Response {
+    response.map(|body| axum::body::Body::new(EndWith::new(body, draining.cancelled_owned())))
+}
+
+/// tonic calls a message that is too large OUT_OF_RANGE; it is RESOURCE_EXHAUSTED.
+async fn name_oversize(mut response: Response) -> Response {
+    const OUT_OF_RANGE: &str = "11";
+    const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
+    let headers = response.headers_mut();
+    if let Some(status) = headers.get_mut("grpc-status")
+        && status == OUT_OF_RANGE
+    {
+        *status = RESOURCE_EXHAUSTED;
+    }
+    response
+}
+
+/// A path that is not served: who speaks gRPC is told so in gRPC.
+async fn unknown(request: Request<axum::body::Body>) -> Response {
+    let is_grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let path = request.uri().path();
+    if is_grpc {
+        let status = tonic::Status::unimplemented(format!(
+            "there is no method {path}; list what there is with server reflection"
+        ));
+        let response: http::Response<Body> = status.into_http();
+        return response.map(axum::body::Body::new);
+    }
+    let text = format!(
+        "{path} is not served here: this is a gRPC server.\nTry: grpcurl -plaintext HOST:PORT list\n"
+    );
+    (StatusCode::NOT_FOUND, text).into_response()
+}

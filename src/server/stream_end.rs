@@ -1,0 +1,62 @@
+//! Ends a body that would not end by itself.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+/// A gRPC body that is ended with UNAVAILABLE when a token is cancelled, at the next time that it has nothing to say.
+pub(super) struct EndWith<B> {
+    body: Pin<Box<B>>,
+    end: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
+}
+
+impl<B> EndWith<B> {
+    pub(super) fn new(body: B, end: WaitForCancellationFutureOwned) -> Self {
+        Self {
+            body: Box::pin(body),
+            end: Box::pin(end),
+            ended: false,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for EndWith<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = self.body.as_mut().poll_frame(cx) {
+            self.ended = frame.is_none();
+            return Poll::Ready(frame);
+        }
+        if self.end.as_mut().poll(cx).is_ready() {
+            self.ended = true;
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from(tonic::Code::Unavailable as i32));
+            trailers.insert("grpc-message", HeaderValue::from_static("the server is shutting down"));
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
