@@ -3,7 +3,11 @@
 //! A store loads what a batch names and writes what [`crate::domain::decide`] returned. It must not know why. What it promises: a commit is all or
 //! nothing and, once answered, on stable storage; readers see every commit that was answered before they began.
 
-use std::sync::Arc;
+pub mod memory;
+mod rows;
+pub mod sqlite;
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -130,7 +134,7 @@ pub trait Store: Send + Sync + 'static {
     fn writer(&self) -> Result<Box<dyn Writer>, StoreError>;
     /// One job.
     async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError>;
-    /// A page of jobs.
+    /// A page of jobs. It may be shorter than asked, even empty, and still not be the last: a store looks at a bounded number of rows for one page.
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError>;
     /// Events of a job after a revision, oldest first.
     async fn events(
@@ -139,24 +143,26 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError>;
-    /// What changed in the tenant's jobs after one position and up to another, each job once, in the order of their newest changes.
+    /// What changed in the tenant's jobs after one position and up to another, each job once, in the order of their newest changes. With it the position up
+    /// to which was looked: less than `until` if that came to more than a store reads at once.
     async fn feed(
         &self,
         tenant: &Tenant,
         after: u64,
         until: u64,
-    ) -> Result<Vec<FeedItem>, StoreError>;
+    ) -> Result<(Vec<FeedItem>, u64), StoreError>;
     /// The newest position of the feed.
     async fn position(&self) -> Result<u64, StoreError>;
     /// The tenant's counters.
     async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError>;
-    /// How many tasks of a driver may be taken before this one, within its tenant.
+    /// How many tasks of a driver may be taken before this one, within its tenant; counted up to [`MAX_COUNTED_BEFORE`].
     async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError>;
     /// Drivers that are paused, since when, and why.
     async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError>;
 }
 
-/// The way to change what is kept. Between `begin` and `commit` or `rollback` the rows that were read do not change under its feet.
+/// The way to change what is kept. Between `begin` and `commit` or `rollback` the rows that were read do not change under its feet. Dropping it in between
+/// is a rollback. Its calls may block: it lives on a thread of its own.
 #[async_trait]
 pub trait Writer: Send {
     /// Starts a transaction.
@@ -192,9 +198,15 @@ pub trait Writer: Send {
     async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError>;
     /// Ends the transaction without a change.
     async fn rollback(&mut self);
-    /// Does what is better done now than in the middle of work, in bounded time; `now` decides which leftovers may go.
+    /// Does what is better done now than in the middle of work, in bounded time; `now` decides which leftovers may go. Not in a transaction.
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError>;
+    /// Whether room is running out: new jobs should be refused, so that those which were accepted can end. Cheap.
+    fn is_low_on_space(&self) -> bool;
 }
 
 /// How many tenants take part in one round of turns; the next round goes on after them.
 pub const MAX_TENANTS_PER_CLAIM: usize = 64;
+/// How many tasks [`Store::queued_before`] counts at the most: beyond that a person does not care, and counting takes milliseconds.
+pub const MAX_COUNTED_BEFORE: usize = 100_000;
+/// How long the last event of a removed job is kept, so that those who follow a feed can still learn of it.
+pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(24 * 3600);

@@ -334,7 +334,7 @@ pub struct JobWrite {
 pub enum WriteKind {
     /// All of it is new.
     Insert,
-    /// These parts changed.
+    /// These parts changed. What was submitted never does, and neither does a task's result once there is one.
     Update {
         /// The job's own row.
         job: bool,

@@ -147,7 +147,8 @@ impl Filter {
 }
 
 impl Order {
-    fn holds<T: Ord>(self, left: &T, right: &T) -> bool {
+    /// Whether `left` compares so with `right`.
+    pub fn holds<T: Ord>(self, left: &T, right: &T) -> bool {
         match self {
             Self::Equal => left == right,
             Self::Less => left < right,

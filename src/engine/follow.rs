@@ -243,7 +243,7 @@ impl JobFollow {
             .min()
             .unwrap_or(newest);
         let store = &self.engine.shared.store;
-        let items = store.feed(&self.tenant, self.position, until).await?;
+        let (items, until) = store.feed(&self.tenant, self.position, until).await?;
         let kept = items
             .into_iter()
             .filter(|item| !self.is_listed(item, until))

@@ -1,0 +1,424 @@
+//! The model of a store: everything in maps, nothing on disk. It says in the plainest way what a store has to do; the tests hold every other store
+//! against it. Not for work: it forgets everything, and a list looks at every job.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+
+use super::{
+    Committed, FeedItem, ListOrder, ListPosition, ListQuery, MAX_COUNTED_BEFORE,
+    MAX_TENANTS_PER_CLAIM, Page, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Writer,
+};
+use crate::domain::{
+    Job, JobId, JobKey, Tenant, Timestamp,
+    command::{Changes, ReadyTask, RequestKey, RequestRecord, WriteKind},
+    counts::{Counted, Counts},
+    event::{Event, EventKind},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct MemoryStore {
+    info: StoreInfo,
+    contents: Arc<Mutex<Contents>>,
+    writer_taken: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    jobs: BTreeMap<JobKey, Arc<Job>>,
+    events: BTreeMap<u64, Event>,
+    position: u64,
+    requests: HashMap<RequestKey, RequestRecord>,
+    counts: BTreeMap<Counted, i64>,
+    paused: BTreeMap<Arc<str>, (Timestamp, String)>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            info: StoreInfo {
+                name: "memory".into(),
+                exclusive: true,
+                // Nothing here outlives the process, so no token has to either.
+                token_key: rand::random(),
+                newest_time: Timestamp::default(),
+            },
+            contents: Arc::default(),
+            writer_taken: AtomicBool::new(false),
+        }
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        lock(&self.contents)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn lock(contents: &Mutex<Contents>) -> MutexGuard<'_, Contents> {
+    contents.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
+        if self.writer_taken.swap(true, Ordering::SeqCst) {
+            return Err(StoreError::Failed("the writer was taken before".into()));
+        }
+        Ok(Box::new(MemoryWriter {
+            contents: Arc::clone(&self.contents),
+        }))
+    }
+
+    async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError> {
+        Ok(self.contents().jobs.get(key).cloned())
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        Ok(self.contents().list(&query))
+    }
+
+    async fn events(
+        &self,
+        key: &JobKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let contents = self.contents();
+        let of_job = contents.events.values().filter(|event| is_of(event, key));
+        let newer = of_job.filter(|event| event.revision > after);
+        Ok(newer.take(limit).cloned().collect())
+    }
+
+    async fn feed(
+        &self,
+        tenant: &Tenant,
+        after: u64,
+        until: u64,
+    ) -> Result<(Vec<FeedItem>, u64), StoreError> {
+        Ok(self.contents().feed(tenant, after, until))
+    }
+
+    async fn position(&self) -> Result<u64, StoreError> {
+        Ok(self.contents().position)
+    }
+
+    async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
+        Ok(self.contents().counts(tenant))
+    }
+
+    async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError> {
+        let contents = self.contents();
+        let ready = contents.ready_tasks(driver);
+        let earlier = ready.filter(|other| {
+            other.key.tenant == task.key.tenant && claim_order(other) < claim_order(task)
+        });
+        Ok(earlier.take(MAX_COUNTED_BEFORE).count() as u64)
+    }
+
+    async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
+        let contents = self.contents();
+        let paused = contents.paused.iter();
+        Ok(paused
+            .map(|(driver, (since, reason))| (driver.clone(), *since, reason.clone()))
+            .collect())
+    }
+}
+
+fn is_of(event: &Event, key: &JobKey) -> bool {
+    event.tenant == key.tenant && event.job == key.job
+}
+
+/// Priority, then age, then id.
+fn claim_order(task: &ReadyTask) -> (std::cmp::Reverse<i32>, Timestamp, JobId, u32) {
+    (
+        std::cmp::Reverse(task.priority),
+        task.ready_time,
+        task.key.job,
+        task.ordinal,
+    )
+}
+
+impl Contents {
+    fn list(&self, query: &ListQuery) -> Page {
+        let mut candidates: Vec<(ListPosition, &Arc<Job>)> = match query.order {
+            ListOrder::CreateTime | ListOrder::CreateTimeDesc => self
+                .jobs_of(&query.tenant)
+                .map(|job| (ListPosition::Job(job.id), job))
+                .collect(),
+            ListOrder::UpdateTimeDesc => self
+                .events
+                .iter()
+                .filter(|(_, event)| event.tenant == query.tenant)
+                .filter_map(|(position, event)| {
+                    let job = self.jobs.get(&key_of(event))?;
+                    (job.revision == event.revision).then_some((ListPosition::Feed(*position), job))
+                })
+                .collect(),
+        };
+        if query.order != ListOrder::CreateTime {
+            candidates.reverse();
+        }
+        let start = match &query.after {
+            None => 0,
+            Some(after) => candidates.partition_point(|(at, _)| match query.order {
+                ListOrder::CreateTime => rank(at) <= rank(after),
+                ListOrder::CreateTimeDesc | ListOrder::UpdateTimeDesc => rank(at) >= rank(after),
+            }),
+        };
+        let mut matching = candidates[start..]
+            .iter()
+            .filter(|(_, job)| query.filter.matches(job));
+        let page: Vec<_> = matching.by_ref().take(query.limit).collect();
+        let more = matching.next().is_some();
+        Page {
+            next: page.last().filter(|_| more).map(|(at, _)| *at),
+            jobs: page.into_iter().map(|(_, job)| Arc::clone(job)).collect(),
+            seen: self.position,
+        }
+    }
+
+    fn feed(&self, tenant: &Tenant, after: u64, until: u64) -> (Vec<FeedItem>, u64) {
+        let mut items: BTreeMap<JobId, FeedItem> = BTreeMap::new();
+        for (position, event) in self.events.range(after + 1..until.saturating_add(1).max(after + 1)) {
+            if event.tenant != *tenant {
+                continue;
+            }
+            let key = key_of(event);
+            let item = items.entry(event.job).or_insert_with(|| FeedItem {
+                position: 0,
+                job: self.jobs.get(&key).cloned(),
+                key,
+                from_revision: event.revision.saturating_sub(1),
+                revision: 0,
+                before: event.before,
+            });
+            item.position = *position;
+            item.revision = event.revision;
+        }
+        let mut items: Vec<_> = items.into_values().collect();
+        items.sort_by_key(|item| item.position);
+        (items, until.max(after))
+    }
+
+    fn counts(&self, tenant: &Tenant) -> Counts {
+        let mut counts = Counts::default();
+        for (counted, count) in self.counts.iter().filter(|(_, count)| **count != 0) {
+            match counted {
+                Counted::Jobs(of, state) if of == tenant => counts.jobs.push((*state, *count)),
+                Counted::Tasks(of, driver, state) if of == tenant => {
+                    counts.tasks.push((driver.clone(), *state, *count));
+                }
+                Counted::Jobs(..) | Counted::Tasks(..) => {}
+            }
+        }
+        counts
+    }
+
+    fn jobs_of(&self, tenant: &Tenant) -> impl Iterator<Item = &Arc<Job>> {
+        let tenant = tenant.clone();
+        self.jobs.values().filter(move |job| job.tenant == tenant)
+    }
+
+    /// Tasks that may be taken, in no order.
+    fn ready_tasks(&self, driver: &str) -> impl Iterator<Item = ReadyTask> {
+        self.jobs.values().flat_map(move |job| {
+            let tasks = (0..).zip(&job.tasks);
+            let of_driver = tasks.filter(move |(_, task)| task.spec.driver.as_ref() == driver);
+            of_driver.filter_map(|(ordinal, task)| {
+                Some(ReadyTask {
+                    key: job.key(),
+                    ordinal,
+                    priority: job.spec.priority,
+                    ready_time: task.ready_time?,
+                })
+            })
+        })
+    }
+
+    /// Keys of jobs with this time not after `now`, earliest first.
+    fn jobs_by_time(
+        &self,
+        time: fn(&Job) -> Option<Timestamp>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Vec<JobKey> {
+        let timed = |job: &Arc<Job>| Some((time(job)?, job.key()));
+        let mut found: Vec<_> = self.jobs.values().filter_map(timed).collect();
+        found.retain(|(time, _)| *time <= now);
+        found.sort();
+        found.truncate(limit);
+        found.into_iter().map(|(_, key)| key).collect()
+    }
+
+    fn apply(&mut self, changes: &Changes) {
+        for write in &changes.jobs {
+            let key = write.job.key();
+            match &write.how {
+                WriteKind::Insert | WriteKind::Update { .. } => {
+                    self.jobs.insert(key, Arc::clone(&write.job));
+                }
+                WriteKind::Delete => {
+                    self.events.retain(|_, event| !is_of(event, &key));
+                    let request = RequestKey {
+                        tenant: key.tenant.clone(),
+                        id: write.job.request_id.clone(),
+                    };
+                    if self.requests.get(&request).is_some_and(|r| r.key == key) {
+                        self.requests.remove(&request);
+                    }
+                    self.jobs.remove(&key);
+                }
+            }
+        }
+        for event in &changes.events {
+            self.position += 1;
+            self.events.insert(self.position, event.clone());
+        }
+        self.requests.extend(changes.requests.iter().cloned());
+        for (counted, by) in changes.counts.iter() {
+            *self.counts.entry(counted.clone()).or_default() += by;
+        }
+        for (driver, paused) in &changes.drivers {
+            match paused {
+                Some(paused) => self.paused.insert(driver.clone(), paused.clone()),
+                None => self.paused.remove(driver),
+            };
+        }
+    }
+}
+
+fn key_of(event: &Event) -> JobKey {
+    JobKey {
+        tenant: event.tenant.clone(),
+        job: event.job,
+    }
+}
+
+/// Positions of one order compare as these.
+fn rank(position: &ListPosition) -> u128 {
+    match position {
+        ListPosition::Job(id) => id.0.as_u128(),
+        ListPosition::Feed(position) => u128::from(*position),
+    }
+}
+
+/// Nobody else writes, and a commit is applied at once: so a transaction has nothing to hold.
+struct MemoryWriter {
+    contents: Arc<Mutex<Contents>>,
+}
+
+impl MemoryWriter {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        lock(&self.contents)
+    }
+}
+
+#[async_trait]
+impl Writer for MemoryWriter {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn requests(
+        &mut self,
+        keys: &[RequestKey],
+    ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
+        let contents = self.contents();
+        let record = |key: &RequestKey| Some((key.clone(), contents.requests.get(key)?.clone()));
+        Ok(keys.iter().filter_map(record).collect())
+    }
+
+    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError> {
+        let contents = self.contents();
+        let job = |key: &JobKey| contents.jobs.get(key).map(|job| Job::clone(job));
+        Ok(keys.iter().filter_map(job).collect())
+    }
+
+    async fn ready(
+        &mut self,
+        driver: &str,
+        served: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<ReadyTask>, StoreError> {
+        let contents = self.contents();
+        let mut by_tenant: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
+        for task in contents.ready_tasks(driver) {
+            let tasks = by_tenant.entry(task.key.tenant.clone()).or_default();
+            tasks.push(task);
+        }
+        // First those behind the one that was served last, then round to it.
+        let mut turns: Vec<_> = by_tenant.into_iter().collect();
+        let first = turns.partition_point(|(tenant, _)| Some(tenant) <= served);
+        turns.rotate_left(first);
+        turns.truncate(MAX_TENANTS_PER_CLAIM);
+        for (_, tasks) in &mut turns {
+            tasks.sort_by_key(claim_order);
+            tasks.truncate(limit);
+        }
+        Ok(turns.into_iter().flat_map(|(_, tasks)| tasks).collect())
+    }
+
+    async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        Ok(self.contents().jobs_by_time(|job| job.timer, now, limit))
+    }
+
+    async fn next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.contents().jobs.values().filter_map(|j| j.timer).min())
+    }
+
+    async fn expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        let contents = self.contents();
+        Ok(contents.jobs_by_time(|job| job.expire_time, now, limit))
+    }
+
+    async fn open_children(
+        &mut self,
+        parent: &JobKey,
+        limit: usize,
+    ) -> Result<Vec<JobKey>, StoreError> {
+        let contents = self.contents();
+        let children = contents
+            .jobs_of(&parent.tenant)
+            .filter(|job| job.spec.parent == Some(parent.job) && !job.state.is_terminal());
+        Ok(children.take(limit).map(|job| job.key()).collect())
+    }
+
+    async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
+        let mut contents = self.contents();
+        let first_position = contents.position + 1;
+        contents.apply(changes);
+        Ok(Committed { first_position })
+    }
+
+    async fn rollback(&mut self) {}
+
+    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let mut contents = self.contents();
+        let (newest, oldest_kept) = (contents.position, now.before(TOMBSTONE_LIFE));
+        contents.events.retain(|position, event| {
+            event.kind != EventKind::JobDeleted || event.time >= oldest_kept || *position == newest
+        });
+        Ok(())
+    }
+
+    fn is_low_on_space(&self) -> bool {
+        false
+    }
+}

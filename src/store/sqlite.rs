@@ -1,0 +1,186 @@
+//! The embedded store: SQLite in a data directory of its own.
+//!
+//! One connection writes, a few read; commits are on stable storage when they are answered (write-ahead log, `synchronous=FULL`). The tables are in
+//! `migrations/`, how their columns are filled is in [`rows`](super::rows).
+//!
+//! Invariants: a server holds the directory's lock for as long as any connection is open; transactions that write begin IMMEDIATE; indexes that
+//! change with a job cover open work only, so that history costs the queue nothing; nothing at open or in an idle moment takes longer with more jobs.
+//!
+//! **What a submitted job writes**: a row in `jobs`, one in `jobs_open`, one in `jobs_timer` if it has a timer; for each task a row in `tasks` and
+//! one in `tasks_ready` if it is ready; an event with its row in `events_of_job`; a row in `request_ids` if it has a request id; and once for the whole
+//! commit the `counters` that changed. A payload of more than 1 KiB is a row in `documents`.
+
+mod fault;
+mod filter;
+mod list;
+mod open;
+mod read;
+mod readers;
+mod space;
+mod write;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension};
+
+use open::DirLock;
+pub use open::OpenError;
+use readers::Readers;
+use space::Space;
+use writer::SqliteWriter;
+
+use super::{FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Writer, rows::number};
+use crate::domain::{
+    Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct SqliteStore {
+    info: StoreInfo,
+    /// `None` once it was taken.
+    writer: Mutex<Option<Connection>>,
+    readers: Arc<Readers>,
+    // Last: the directory's lock must outlive every connection.
+    shared: Arc<Shared>,
+}
+
+/// What the store and its writer both keep alive.
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    _lock: DirLock,
+}
+
+impl SqliteStore {
+    /// Opens the data directory, and makes it and the database if they are not there.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each says what to do.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let lock = open::lock(dir)?;
+        let connection = open::database(dir)?;
+        let explain = |error| open::explain(dir, &dir.join(open::DATABASE_FILE), error);
+        let info = StoreInfo {
+            name: format!("sqlite {}", rusqlite::version()),
+            exclusive: true,
+            token_key: token_key(&connection).map_err(explain)?,
+            newest_time: read::newest_time(&connection).map_err(explain)?,
+        };
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            _lock: lock,
+        });
+        Ok(Self {
+            info,
+            writer: Mutex::new(Some(connection)),
+            readers: Arc::new(Readers::new(Arc::clone(&shared))),
+            shared,
+        })
+    }
+}
+
+/// The key that was made when the store was.
+fn token_key(connection: &Connection) -> rusqlite::Result<[u8; 32]> {
+    let stored = connection
+        .query_row(
+            "SELECT value FROM meta WHERE key = 'token_key'",
+            (),
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(key) = stored {
+        return Ok(key);
+    }
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES ('token_key', ?1)",
+        [key],
+    )?;
+    Ok(key)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
+        let connection = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .ok_or_else(|| StoreError::Failed("the writer was taken before".into()))?;
+        let space = Space::new(&self.shared.dir);
+        let writer = SqliteWriter::new(connection, Arc::clone(&self.shared), space)?;
+        Ok(Box::new(writer))
+    }
+
+    async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError> {
+        let key = key.clone();
+        self.readers
+            .read(move |moment| Ok(read::job(moment, &key)?.map(Arc::new)))
+            .await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        self.readers
+            .read(move |moment| list::page(moment, &query))
+            .await
+    }
+
+    async fn events(
+        &self,
+        key: &JobKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let key = key.clone();
+        self.readers
+            .read(move |moment| read::events(moment, &key, number(after), limit))
+            .await
+    }
+
+    async fn feed(
+        &self,
+        tenant: &Tenant,
+        after: u64,
+        until: u64,
+    ) -> Result<(Vec<FeedItem>, u64), StoreError> {
+        let tenant = tenant.clone();
+        self.readers
+            .read(move |moment| list::feed(moment, &tenant, after, until))
+            .await
+    }
+
+    async fn position(&self) -> Result<u64, StoreError> {
+        self.readers.read(read::position).await
+    }
+
+    async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
+        let tenant = tenant.clone();
+        self.readers
+            .read(move |moment| read::counts(moment, &tenant))
+            .await
+    }
+
+    async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError> {
+        let (driver, task) = (driver.to_owned(), task.clone());
+        self.readers
+            .read(move |moment| read::queued_before(moment, &driver, &task))
+            .await
+    }
+
+    async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
+        self.readers.read(read::paused_drivers).await
+    }
+}

@@ -1,0 +1,236 @@
+//! Pages of jobs, and stretches of the feed. Each looks at a bounded number of rows: a page may be shorter than asked, and still not be the last.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
+
+use rusqlite::{
+    Connection, Row, params, params_from_iter,
+    types::{Value, ValueRef},
+};
+use uuid::Uuid;
+
+use super::{filter, read};
+use crate::{
+    domain::{Document, Job, JobId, JobKey, Tenant},
+    store::{
+        FeedItem, ListOrder, ListPosition, ListQuery, Page, StoreError,
+        rows::{Coded, EventRow, assemble, number, unsigned},
+    },
+};
+
+/// Rows that a page looks at: some ten milliseconds' work when nothing matches.
+const MAX_EXAMINED: usize = 20_000;
+/// Bytes of documents after which a page or stretch ends: what can be held in memory for a caller, and more than a message takes.
+const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
+
+static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
+    let columns = EventRow::COLUMNS.join(", ");
+    format!("SELECT position, {columns} FROM events WHERE position > ?1 AND position <= ?2 ORDER BY position")
+});
+
+/// A page of jobs.
+pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, StoreError> {
+    let seen = read::position(connection)?;
+    let source = Source::of(query);
+    let limit = source.values.len() + 1;
+    let condition = filter::condition(&query.filter, limit + 1);
+    let sql = format!(
+        "SELECT c.at, j.id, {columns} FROM ({candidates}) AS c
+         CROSS JOIN jobs AS j ON j.tenant = ?1 AND j.id = c.id AND {is_current}
+         WHERE {condition} LIMIT ?{limit}",
+        columns = *read::JOB_COLUMNS,
+        candidates = source.candidates,
+        is_current = source.is_current,
+        condition = condition.sql,
+    );
+    let mut values = source.values.clone();
+    // One more than asked tells whether there is another page.
+    values.push(read::as_limit(query.limit.saturating_add(1)).into());
+    values.extend(condition.values);
+
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut jobs = Vec::new();
+    let mut documents = 0;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if jobs.len() == query.limit || documents > MAX_DOCUMENT_BYTES {
+            return Ok(Page {
+                jobs,
+                next: last,
+                seen,
+            });
+        }
+        last = Some(position(row)?);
+        let key = read::job_key(query.tenant.clone(), row, 1)?;
+        let (fixed, now) = read::job_columns(row, 2)?;
+        let tasks = read::tasks(connection, &key)?;
+        let job = assemble(key, fixed, now, tasks)?;
+        documents += document_bytes(&job);
+        jobs.push(Arc::new(job));
+    }
+    let next = source.last_candidate(connection)?;
+    Ok(Page { jobs, next, seen })
+}
+
+/// Where the candidates of a page come from.
+struct Source {
+    /// Selects columns `at` and `id` of at most [`MAX_EXAMINED`] candidates, in order; ?1 is the tenant.
+    candidates: String,
+    /// For its parameters.
+    values: Vec<Value>,
+    /// What must hold besides of a candidate `c` and its job `j`.
+    is_current: &'static str,
+}
+
+impl Source {
+    /// The narrowest there is.
+    fn of(query: &ListQuery) -> Self {
+        let (begin, behind, order) = match query.order {
+            ListOrder::UpdateTimeDesc => return Self::by_change(query),
+            ListOrder::CreateTimeDesc => (Uuid::max(), "<", "DESC"),
+            ListOrder::CreateTime => (Uuid::nil(), ">", "ASC"),
+        };
+        let begin = match query.after {
+            Some(ListPosition::Job(id)) => id.0,
+            // No id is the smallest or the largest UUID.
+            Some(ListPosition::Feed(_)) | None => begin,
+        };
+        let mut values = vec![
+            query.tenant.0.to_string().into(),
+            begin.as_bytes().to_vec().into(),
+        ];
+        let states = filter::possible_states(&query.filter);
+        let candidates = if let Some(parent) = filter::required_parent(&query.filter) {
+            values.push(parent.0.as_bytes().to_vec().into());
+            format!(
+                "SELECT id AS at, id FROM jobs INDEXED BY jobs_children
+                 WHERE tenant = ?1 AND parent = ?3 AND parent IS NOT NULL AND id {behind} ?2"
+            )
+        } else if !states.is_empty() && states.iter().all(|state| !state.is_terminal()) {
+            let each: Vec<String> = states
+                .iter()
+                .map(|state| {
+                    format!(
+                        "SELECT id AS at, id FROM jobs INDEXED BY jobs_open
+                         WHERE tenant = ?1 AND state = {} AND state <= 3 AND id {behind} ?2",
+                        state.code()
+                    )
+                })
+                .collect();
+            each.join(" UNION ALL ")
+        } else {
+            format!("SELECT id AS at, id FROM jobs WHERE tenant = ?1 AND id {behind} ?2")
+        };
+        Self {
+            candidates: format!("{candidates} ORDER BY at {order} LIMIT {MAX_EXAMINED}"),
+            values,
+            is_current: "1",
+        }
+    }
+
+    /// A job's last change is the event with the job's own revision, so the order of changes needs no index of its own.
+    fn by_change(query: &ListQuery) -> Self {
+        let begin = match query.after {
+            Some(ListPosition::Feed(position)) => number(position),
+            Some(ListPosition::Job(_)) | None => i64::MAX,
+        };
+        Self {
+            candidates: format!(
+                "SELECT position AS at, job AS id, tenant, revision FROM events
+                 WHERE position < ?2 ORDER BY position DESC LIMIT {MAX_EXAMINED}"
+            ),
+            values: vec![query.tenant.0.to_string().into(), begin.into()],
+            is_current: "c.tenant = ?1 AND j.revision = c.revision",
+        }
+    }
+
+    /// The last candidate, if there may be more behind it.
+    fn last_candidate(&self, connection: &Connection) -> Result<Option<ListPosition>, StoreError> {
+        let sql = format!(
+            "SELECT at FROM ({}) WHERE ?1 IS NOT NULL LIMIT 1 OFFSET {}",
+            self.candidates,
+            MAX_EXAMINED - 1
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(&self.values))?;
+        Ok(match rows.next()? {
+            Some(row) => Some(position(row)?),
+            None => None,
+        })
+    }
+}
+
+/// The position in the first column: an id, or a position of the feed.
+fn position(row: &Row<'_>) -> Result<ListPosition, StoreError> {
+    Ok(match row.get_ref(0)? {
+        ValueRef::Integer(at) => ListPosition::Feed(unsigned("position", at)?),
+        _ => ListPosition::Job(JobId(Uuid::from_bytes(row.get(0)?))),
+    })
+}
+
+fn document_bytes(job: &Job) -> usize {
+    let bytes = |document: &Option<Document>| document.as_ref().map_or(0, |d| d.0.len());
+    job.tasks
+        .iter()
+        .map(|task| bytes(&task.spec.request_payload) + bytes(&task.result))
+        .sum()
+}
+
+/// A stretch of the feed: see [`crate::store::Store::feed`].
+pub(super) fn feed(
+    connection: &Connection,
+    tenant: &Tenant,
+    after: u64,
+    until: u64,
+) -> Result<(Vec<FeedItem>, u64), StoreError> {
+    let mut statement = connection.prepare_cached(&SELECT_FEED)?;
+    let mut rows = statement.query(params![number(after), number(until)])?;
+    let mut items: HashMap<JobId, FeedItem> = HashMap::new();
+    let mut upto = after;
+    let mut documents = 0;
+    while let Some(row) = rows.next()? {
+        let position = unsigned("position", row.get(0)?)?;
+        let event = read::event_columns(row, 1)?.event()?;
+        if event.tenant != *tenant {
+            upto = position;
+            continue;
+        }
+        if let Some(item) = items.get_mut(&event.job) {
+            item.position = position;
+            item.revision = event.revision;
+            upto = position;
+            continue;
+        }
+        if documents > MAX_DOCUMENT_BYTES {
+            return Ok((in_order(items), upto));
+        }
+        let key = JobKey {
+            tenant: tenant.clone(),
+            job: event.job,
+        };
+        let job = read::job(connection, &key)?.map(Arc::new);
+        documents += job.as_deref().map_or(0, document_bytes);
+        upto = position;
+        items.insert(
+            event.job,
+            FeedItem {
+                position,
+                key,
+                job,
+                from_revision: event.revision.saturating_sub(1),
+                revision: event.revision,
+                before: event.before,
+            },
+        );
+    }
+    Ok((in_order(items), until.max(upto)))
+}
+
+fn in_order(items: HashMap<JobId, FeedItem>) -> Vec<FeedItem> {
+    let mut items: Vec<FeedItem> = items.into_values().collect();
+    items.sort_by_key(|item| item.position);
+    items
+}

@@ -1,0 +1,69 @@
+//! A few connections that only read, each for one short look at one moment of the store.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::{sync::Semaphore, task};
+
+use super::{Shared, open};
+use crate::store::StoreError;
+
+/// Connections at the most: a read waits for the processor, not for the disk, and machines that run the embedded store are small.
+const READERS: usize = 4;
+
+/// The connections, opened when they are first needed.
+#[derive(Debug)]
+pub(super) struct Readers {
+    turns: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+    // Last: the directory's lock must outlive the connections.
+    shared: Arc<Shared>,
+}
+
+impl Readers {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            turns: Semaphore::new(READERS),
+            idle: Mutex::new(Vec::with_capacity(READERS)),
+            shared,
+        }
+    }
+
+    /// Runs `look` on a thread that may block; all that it reads is of one moment, which includes every commit that was answered before.
+    pub(super) async fn read<T, F>(self: &Arc<Self>, look: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|closed| StoreError::Failed(closed.to_string()))?;
+        let readers = Arc::clone(self);
+        task::spawn_blocking(move || readers.read_now(look))
+            .await
+            .map_err(|gone| StoreError::Failed(format!("a read was given up: {gone}")))?
+    }
+
+    fn read_now<T>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = self.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open::reader(&self.shared.dir)?,
+        };
+        let moment = connection.unchecked_transaction()?;
+        let seen = look(&moment);
+        moment.rollback()?;
+        self.idle().push(connection);
+        seen
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        // The list is in order whatever happened to whoever held it.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,215 @@
+//! The one connection that writes. Its calls block: they are made for a thread of their own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, params};
+
+use super::{Shared, fault, read, space::Space, write};
+use crate::{
+    domain::{
+        Job, JobKey, Tenant, Timestamp,
+        command::{Changes, ReadyTask, RequestKey, RequestRecord},
+    },
+    store::{Committed, StoreError, TOMBSTONE_LIFE, Writer},
+};
+
+/// Pages of the write-ahead log, of 8 KiB, from which an idle moment is used to empty it: 8 MiB.
+const CHECKPOINT_PAGES: i64 = 1_024;
+/// Pages from which it is emptied even if no moment is idle: 128 MiB. A longer log means slower reads, a longer restart, and more room on the disk.
+const FORCED_CHECKPOINT_PAGES: i64 = 16_384;
+/// Events of removed jobs that one idle moment removes.
+const TOMBSTONES_AT_ONCE: usize = 2_000;
+
+/// See [`Writer`].
+#[derive(Debug)]
+pub(super) struct SqliteWriter {
+    // Before what it shares: the directory's lock must outlive the connection.
+    connection: Connection,
+    shared: Arc<Shared>,
+    space: Space,
+    /// The newest position of the feed.
+    position: u64,
+    /// Set once the disk can not be trusted any more; nothing is done after that.
+    broken: Option<StoreError>,
+}
+
+impl SqliteWriter {
+    pub(super) fn new(
+        connection: Connection,
+        shared: Arc<Shared>,
+        space: Space,
+    ) -> Result<Self, StoreError> {
+        let position = read::position(&connection)?;
+        Ok(Self {
+            connection,
+            shared,
+            space,
+            position,
+            broken: None,
+        })
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    fn roll_back(&mut self) {
+        // SQLite has rolled back by itself after some errors.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            self.broken = Some(StoreError::Fatal(format!(
+                "a transaction could not be rolled back: {error}"
+            )));
+        }
+    }
+
+    /// Notes what an error means for what comes after.
+    fn failed(&mut self, error: StoreError) -> StoreError {
+        self.roll_back();
+        match &error {
+            StoreError::Full => self.space.release(),
+            StoreError::Fatal(_) => self.broken = Some(error.clone()),
+            StoreError::OutcomeUnknown(_) | StoreError::Failed(_) | StoreError::Corrupt(_) => {}
+        }
+        error
+    }
+
+    fn write(&mut self, changes: &Changes, first_position: u64) -> Result<(), StoreError> {
+        write::changes(&self.connection, changes, first_position)?;
+        self.connection
+            .prepare_cached("COMMIT")?
+            .execute(())
+            .map_err(fault::in_commit)?;
+        Ok(())
+    }
+
+    /// Moves the log into the database if it has grown to `pages`.
+    fn checkpoint_from(&mut self, pages: i64) -> Result<(), StoreError> {
+        let in_log: i64 = self
+            .connection
+            .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
+            .query_row((), |row| row.get(1))?;
+        if in_log >= pages {
+            self.connection
+                .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
+                .query_row((), |_| Ok(()))?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Writer for SqliteWriter {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        self.usable()?;
+        self.connection
+            .prepare_cached("BEGIN IMMEDIATE")?
+            .execute(())?;
+        Ok(())
+    }
+
+    async fn requests(
+        &mut self,
+        keys: &[RequestKey],
+    ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
+        read::requests(&self.connection, keys)
+    }
+
+    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError> {
+        let jobs = keys.iter().map(|key| read::job(&self.connection, key));
+        jobs.filter_map(Result::transpose).collect()
+    }
+
+    async fn ready(
+        &mut self,
+        driver: &str,
+        served: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<ReadyTask>, StoreError> {
+        read::ready(&self.connection, driver, served, limit)
+    }
+
+    async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        read::due(&self.connection, now, limit)
+    }
+
+    async fn next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        read::next_due(&self.connection)
+    }
+
+    async fn expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        read::expired(&self.connection, now, limit)
+    }
+
+    async fn open_children(
+        &mut self,
+        parent: &JobKey,
+        limit: usize,
+    ) -> Result<Vec<JobKey>, StoreError> {
+        read::open_children(&self.connection, parent, limit)
+    }
+
+    async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
+        self.usable()?;
+        let first_position = self.position + 1;
+        if let Err(error) = self.write(changes, first_position) {
+            return Err(self.failed(error));
+        }
+        self.position += changes.events.len() as u64;
+        self.space.check_if_stale();
+        // What was committed stays so, whatever becomes of the log; the next commit will meet the same trouble, and say so.
+        if let Err(error) = self.checkpoint_from(FORCED_CHECKPOINT_PAGES) {
+            let error = self.failed(error);
+            tracing::error!(%error, "the write-ahead log could not be emptied");
+        }
+        Ok(Committed { first_position })
+    }
+
+    async fn rollback(&mut self) {
+        self.roll_back();
+    }
+
+    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.usable()?;
+        self.space.check_if_stale();
+        // Never the newest event: its position must not be given to another one after a restart.
+        let removed = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM events WHERE position IN (
+                    SELECT position FROM events INDEXED BY events_tombstones
+                    WHERE kind = 17 AND time < ?1 ORDER BY time LIMIT ?2)
+                 AND position < (SELECT max(position) FROM events)",
+            )?
+            .execute(params![
+                now.before(TOMBSTONE_LIFE).as_micros(),
+                read::as_limit(TOMBSTONES_AT_ONCE)
+            ])
+            .map_err(fault::in_commit);
+        let tidied = match removed {
+            Ok(_) => self.checkpoint_from(CHECKPOINT_PAGES),
+            Err(error) => Err(error),
+        };
+        tidied.map_err(|error| self.failed(error))
+    }
+
+    fn is_low_on_space(&self) -> bool {
+        self.space.is_low()
+    }
+}
+
+impl Drop for SqliteWriter {
+    fn drop(&mut self) {
+        self.roll_back();
+        // A short log makes for a short start. If this fails, the next start does it.
+        if self.broken.is_none()
+            && let Err(error) =
+                self.connection
+                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+        {
+            tracing::warn!(%error, dir = %self.shared.dir.display(), "the write-ahead log was left for the next start");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The behaviours, by what they are about.
+
+mod changes;
+mod feed;
+mod jobs;
+mod queue;
+
+pub use changes::*;
+pub use feed::*;
+pub use jobs::*;
+pub use queue::*;

@@ -1,0 +1,202 @@
+//! A store to try, and jobs to put into it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use longhaul::{
+    domain::{
+        Job, JobId, JobKey, JobSpec, JobState, Status, Task, TaskId, TaskSpec, TaskState, Tenant,
+        Timestamp,
+        command::{Changes, JobWrite, WriteKind},
+        event::{Event, EventKind},
+        filter::Filter,
+        job::{ChildCounts, FailurePolicy},
+        task::{RetryPolicy, Timeouts},
+    },
+    store::{
+        Committed, ListOrder, ListQuery, Store, Writer, memory::MemoryStore, sqlite::SqliteStore,
+    },
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A store with its writer.
+pub struct Stored {
+    pub store: Box<dyn Store>,
+    pub writer: Box<dyn Writer>,
+    // Last: it goes when the store has gone.
+    _dir: Option<TempDir>,
+}
+
+impl Stored {
+    pub fn in_memory() -> Self {
+        Self::new(Box::new(MemoryStore::new()), None)
+    }
+
+    pub fn in_sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path()).unwrap();
+        Self::new(Box::new(store), Some(dir))
+    }
+
+    fn new(store: Box<dyn Store>, dir: Option<TempDir>) -> Self {
+        let writer = store.writer().unwrap();
+        Self {
+            store,
+            writer,
+            _dir: dir,
+        }
+    }
+
+    pub async fn commit(&mut self, changes: Changes) -> Committed {
+        self.writer.begin().await.unwrap();
+        self.writer.commit(&changes).await.unwrap()
+    }
+
+    /// Stores a new job with the event that says so.
+    pub async fn submit(&mut self, job: &Job) -> Committed {
+        self.commit(submitted(job)).await
+    }
+
+    /// Stores a job that changed, all tasks included, with an event.
+    pub async fn change(&mut self, job: &Job, kind: EventKind) -> Committed {
+        let tasks = (0..u32::try_from(job.tasks.len()).unwrap()).collect();
+        let how = WriteKind::Update { job: true, tasks };
+        self.commit(Changes {
+            jobs: vec![write(job, how)],
+            events: vec![event(job, kind)],
+            ..Changes::default()
+        })
+        .await
+    }
+
+    /// Removes a job, with the event that says so at this time.
+    pub async fn remove(&mut self, job: &Job, at: Timestamp) -> Committed {
+        let mut tombstone = event(job, EventKind::JobDeleted);
+        tombstone.revision += 1;
+        tombstone.time = at;
+        self.commit(Changes {
+            jobs: vec![write(job, WriteKind::Delete)],
+            events: vec![tombstone],
+            ..Changes::default()
+        })
+        .await
+    }
+
+    pub async fn job(&self, key: &JobKey) -> Option<Job> {
+        let job = self.store.job(key).await.unwrap();
+        job.map(|job| Job::clone(&job))
+    }
+}
+
+pub fn write(job: &Job, how: WriteKind) -> JobWrite {
+    JobWrite {
+        job: Arc::new(job.clone()),
+        how,
+    }
+}
+
+pub fn submitted(job: &Job) -> Changes {
+    Changes {
+        jobs: vec![write(job, WriteKind::Insert)],
+        events: vec![event(job, EventKind::JobSubmitted)],
+        ..Changes::default()
+    }
+}
+
+/// An event that says that the job came to be as it is.
+pub fn event(job: &Job, kind: EventKind) -> Event {
+    Event {
+        tenant: job.tenant.clone(),
+        job: job.id,
+        revision: job.revision,
+        time: job.update_time,
+        kind,
+        task: None,
+        before: (kind != EventKind::JobSubmitted).then_some((JobState::Queued, Status::Normal)),
+        after: (job.state, job.status),
+        detail: String::new(),
+    }
+}
+
+/// A time, in seconds since the tests began.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_micros(1_700_000_000_000_000 + second * 1_000_000)
+}
+
+/// The `n`th id, as a job or task of that age would have.
+pub fn id(n: u64) -> Uuid {
+    uuid::Builder::from_unix_timestamp_millis(1_700_000_000_000 + n, &[7; 10]).into_uuid()
+}
+
+/// A plain job of one task.
+pub fn job(tenant: &str, n: u64) -> Job {
+    Job {
+        id: JobId(id(n)),
+        tenant: Tenant::new(tenant),
+        spec: Arc::new(JobSpec {
+            action: "create".into(),
+            summary: "Create a bucket".into(),
+            object: None,
+            labels: BTreeMap::new(),
+            priority: 0,
+            creator: "ada".into(),
+            parent: None,
+            failure_policy: FailurePolicy::FailFast,
+            schedule_time: None,
+            traceparent: String::new(),
+        }),
+        request_id: String::new(),
+        depth: 0,
+        retry_of: None,
+        state: JobState::Queued,
+        status: Status::Normal,
+        last_error: String::new(),
+        revision: 1,
+        tasks: vec![task(n, "ansible")],
+        children: ChildCounts::default(),
+        cancel: None,
+        timer: None,
+        create_time: at(0),
+        start_time: None,
+        update_time: at(0),
+        end_time: None,
+        expire_time: None,
+    }
+}
+
+/// A plain task that is ready.
+pub fn task(n: u64, driver: &str) -> Task {
+    let spec = TaskSpec {
+        name: format!("task-{n}"),
+        action: "create".into(),
+        driver: driver.into(),
+        object: None,
+        resource_type: String::new(),
+        depends_on: Vec::new(),
+        max_attempts: 1,
+        retry_policy: RetryPolicy::default(),
+        timeouts: Timeouts::default(),
+        request_payload: None,
+    };
+    let mut task = Task::new(TaskId(id(n)), Arc::new(spec), at(0));
+    task.state = TaskState::Queued;
+    task.ready_time = Some(at(0));
+    task.first_ready_time = Some(at(0));
+    task
+}
+
+/// Changes what never changes, before the job is stored.
+pub fn respec(job: &mut Job, change: impl FnOnce(&mut JobSpec)) {
+    change(Arc::make_mut(&mut job.spec));
+}
+
+/// The newest jobs of a tenant.
+pub fn list(tenant: &str, limit: usize) -> ListQuery {
+    ListQuery {
+        tenant: Tenant::new(tenant),
+        filter: Filter::All,
+        order: ListOrder::CreateTimeDesc,
+        after: None,
+        limit,
+    }
+}
