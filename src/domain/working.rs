@@ -123,6 +123,28 @@ impl Working {
         ctx: &Context<'_>,
         change: impl FnOnce(&mut Edit<'_>) -> R,
     ) -> R {
+        let (answer, mut ended) = self.edit_one(key, ctx, change);
+        // The end of a job may be all that its parent waited for, and so on upwards.
+        while let Some((parent, state)) = ended {
+            let waits = self.get(&parent).is_some_and(|p| !p.state.is_terminal());
+            ended = match waits {
+                true => {
+                    self.edit_one(&parent, ctx, |edit| lifecycle::child_ended(edit, state))
+                        .1
+                }
+                false => None,
+            };
+        }
+        answer
+    }
+
+    /// Changes a job alone. Answers, if that ended it, with its parent and its last state.
+    fn edit_one<R>(
+        &mut self,
+        key: &JobKey,
+        ctx: &Context<'_>,
+        change: impl FnOnce(&mut Edit<'_>) -> R,
+    ) -> (R, Option<(JobKey, JobState)>) {
         let slot = self
             .slots
             .get_mut(key)
@@ -152,13 +174,8 @@ impl Working {
                 watched.then(|| slot.job.clone())
             });
         let ended = was_open && slot.job.state.is_terminal();
-        if ended && let Some(parent) = slot.job.parent_key() {
-            let state = slot.job.state;
-            if self.get(&parent).is_some_and(|p| !p.state.is_terminal()) {
-                self.edit(&parent, ctx, |edit| lifecycle::child_ended(edit, state));
-            }
-        }
-        answer
+        let parent = slot.job.parent_key().filter(|_| ended);
+        (answer, parent.map(|parent| (parent, slot.job.state)))
     }
 
     /// Removes a finished job.
