@@ -72,7 +72,9 @@ impl Default for ServeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address can not be listened on.
-    #[error("can not listen on {address}: {source}; is another server running there? choose another address with --listen")]
+    #[error(
+        "can not listen on {address}: {source}; is another server running there? choose another address with --listen"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -97,7 +99,9 @@ pub enum ServeError {
     #[error("the server stopped because of its store: {0}")]
     Store(#[from] StoreError),
     /// Calls were cut off.
-    #[error("{connections} connections were cut off because they did not end within the drain timeout")]
+    #[error(
+        "{connections} connections were cut off because they did not end within the drain timeout"
+    )]
     CutOff {
         /// How many.
         connections: usize,

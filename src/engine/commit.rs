@@ -201,6 +201,13 @@ impl CommitLoop {
     fn take_in(&mut self, message: Message, batch: &mut Batch) {
         match message {
             Message::Commands { commands, reply } => {
+                if self.writer.is_low_on_space()
+                    && commands.iter().any(|c| matches!(c, Command::Submit(_)))
+                {
+                    // What finishes jobs goes on; what makes new ones has to wait. A caller that has gone does not want to know.
+                    let _ = reply.send(Err(EngineError::Store(StoreError::Full)));
+                    return;
+                }
                 batch.waiters.push(Waiter {
                     count: commands.len(),
                     reply,

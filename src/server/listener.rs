@@ -81,7 +81,8 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _peer)) => {
-                let serve = connection::serve(stream, builder.clone(), router.clone(), draining.clone());
+                let serve =
+                    connection::serve(stream, builder.clone(), router.clone(), draining.clone());
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);

@@ -45,8 +45,14 @@ impl<B: Body<Data = Bytes>> Body for EndWith<B> {
         if self.end.as_mut().poll(cx).is_ready() {
             self.ended = true;
             let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from(tonic::Code::Unavailable as i32));
-            trailers.insert("grpc-message", HeaderValue::from_static("the server is shutting down"));
+            trailers.insert(
+                "grpc-status",
+                HeaderValue::from(tonic::Code::Unavailable as i32),
+            );
+            trailers.insert(
+                "grpc-message",
+                HeaderValue::from_static("the server is shutting down"),
+            );
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         Poll::Pending

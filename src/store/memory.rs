@@ -196,7 +196,10 @@ impl Contents {
 
     fn feed(&self, tenant: &Tenant, after: u64, until: u64) -> (Vec<FeedItem>, u64) {
         let mut items: BTreeMap<JobId, FeedItem> = BTreeMap::new();
-        for (position, event) in self.events.range(after + 1..until.saturating_add(1).max(after + 1)) {
+        for (position, event) in self
+            .events
+            .range(after + 1..until.saturating_add(1).max(after + 1))
+        {
             if event.tenant != *tenant {
                 continue;
             }

@@ -27,7 +27,9 @@ const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
 static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
     let columns = EventRow::COLUMNS.join(", ");
-    format!("SELECT position, {columns} FROM events WHERE position > ?1 AND position <= ?2 ORDER BY position")
+    format!(
+        "SELECT position, {columns} FROM events WHERE position > ?1 AND position <= ?2 ORDER BY position"
+    )
 });
 
 /// A page of jobs.
