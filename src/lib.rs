@@ -1,2 +1,3 @@
 //! Longhaul, a job service.
+pub mod client;
 pub mod proto;
