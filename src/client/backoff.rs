@@ -31,13 +31,15 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// The next pause.
+    pub(crate) fn pause(&mut self) -> Duration {
+        self.0.next().unwrap_or(LONGEST_PAUSE)
+    }
+
     /// The next pause; longer if the server asked for it.
     pub(crate) fn pause_after(&mut self, error: &ClientError) -> Duration {
-        let pause = self.0.next().unwrap_or(LONGEST_PAUSE);
-        match error.retry_after() {
-            Some(asked) => pause.max(asked.min(LONGEST_ASKED_PAUSE)),
-            None => pause,
-        }
+        let asked = error.retry_after().unwrap_or_default();
+        self.pause().max(asked.min(LONGEST_ASKED_PAUSE))
     }
 
     /// Starts again from the shortest pause, after a success.

@@ -35,8 +35,14 @@ pub(super) fn endpoint(address: &str) -> Result<Endpoint, ClientError> {
         Some("https") => return Err(invalid("this version does not speak TLS")),
         _ => return Err(invalid("the scheme is not http")),
     }
-    if uri.host().is_none_or(str::is_empty) {
+    let Some(authority) = uri
+        .authority()
+        .filter(|authority| !authority.host().is_empty())
+    else {
         return Err(invalid("there is no host"));
+    };
+    if authority.port_u16().is_none() && authority.as_str() != authority.host() {
+        return Err(invalid("what follows the host is not a port"));
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(invalid("there is a path after the address"));
