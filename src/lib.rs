@@ -1,7 +1,12 @@
-//! Longhaul, a job service.
+//! Longhaul, a job service: submit long-running work, lease it to workers, watch every change live.
+//!
+//! `ARCHITECTURE.md` has the map of the house and the rules that hold in it.
+
+pub mod client;
 pub mod domain;
 pub mod engine;
 pub mod grpc;
 pub mod proto;
 pub mod server;
 pub mod store;
+pub mod worker;
