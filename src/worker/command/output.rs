@@ -1,0 +1,204 @@
+//! What a command says on its standard streams, and what is made of it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    document,
+    lines::{Line, LineSplitter, MAX_LINE_BYTES},
+    tail::Tail,
+};
+use crate::{
+    proto::{Struct, v1::Progress},
+    worker::TaskContext,
+};
+
+/// How long to read on after the command's end, in case something that left its process group keeps the stream open.
+const AFTERWORD: Duration = Duration::from_secs(1);
+
+/// What a command said on its standard output.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// The last result.
+    pub(super) result: Option<Struct>,
+    /// The last lines that are for people.
+    pub(super) last_lines: Tail,
+}
+
+/// What one line of standard output means.
+#[derive(Clone, Debug, PartialEq)]
+enum Meaning {
+    Progress(Progress),
+    Warning(String),
+    Result(Struct),
+    StatusDetail(String),
+    /// A line for people.
+    Text(String),
+}
+
+impl Meaning {
+    /// An object with one member that we know, of the right form, is for us; everything else is for people.
+    fn of(line: String) -> Self {
+        Self::of_object(&line).unwrap_or(Self::Text(line))
+    }
+
+    fn of_object(line: &str) -> Option<Self> {
+        if !line.trim_start().starts_with('{') {
+            return None;
+        }
+        let object: serde_json::Map<String, Value> = serde_json::from_str(line).ok()?;
+        let mut members = object.into_iter();
+        let (Some((name, value)), None) = (members.next(), members.next()) else {
+            return None;
+        };
+        match (name.as_str(), value) {
+            ("progress", value) => document::progress(&value).map(Self::Progress),
+            ("warning", Value::String(message)) => Some(Self::Warning(message)),
+            ("result", value @ Value::Object(_)) => {
+                Struct::from_json(&value).ok().map(Self::Result)
+            }
+            ("status_detail", Value::String(line)) => Some(Self::StatusDetail(line)),
+            _ => None,
+        }
+    }
+}
+
+/// Reads standard output to its end and reports what it says.
+pub(super) async fn follow(
+    stream: impl AsyncRead + Unpin,
+    task: &TaskContext,
+    exited: &CancellationToken,
+) -> Said {
+    let mut said = Said::default();
+    let mut stream = BufReader::new(stream);
+    let mut splitter = LineSplitter::default();
+    while let Some(lines) = next_lines(&mut stream, &mut splitter, exited).await {
+        let mut changed = false;
+        for Line { text, cut } in lines {
+            if cut {
+                task.warning(format!(
+                    "a line of output was longer than {MAX_LINE_BYTES} bytes; its end is lost"
+                ))
+                .await;
+            }
+            match Meaning::of(text) {
+                Meaning::Progress(progress) => task.progress(progress),
+                Meaning::Warning(message) => task.warning(message).await,
+                Meaning::Result(result) => said.result = Some(result),
+                Meaning::StatusDetail(line) => {
+                    said.last_lines.clear();
+                    said.last_lines.push(line);
+                    changed = true;
+                }
+                Meaning::Text(line) => {
+                    said.last_lines.push(line);
+                    changed = true;
+                }
+            }
+        }
+        if changed {
+            task.status_detail(said.last_lines.to_string());
+        }
+    }
+    said
+}
+
+/// Reads a stream to its end and keeps its last lines.
+pub(super) async fn last_lines(stream: impl AsyncRead + Unpin, exited: &CancellationToken) -> Tail {
+    let mut tail = Tail::default();
+    let mut stream = BufReader::new(stream);
+    let mut splitter = LineSplitter::default();
+    while let Some(lines) = next_lines(&mut stream, &mut splitter, exited).await {
+        for line in lines {
+            tail.push(line.text);
+        }
+    }
+    tail
+}
+
+/// The next lines, as many as come at once; none at the end of the stream, or some time after the command's end.
+async fn next_lines(
+    stream: &mut BufReader<impl AsyncRead + Unpin>,
+    splitter: &mut LineSplitter,
+    exited: &CancellationToken,
+) -> Option<Vec<Line>> {
+    let too_late = async {
+        exited.cancelled().await;
+        sleep(AFTERWORD).await;
+    };
+    let bytes = tokio::select! {
+        biased;
+        bytes = stream.fill_buf() => bytes.unwrap_or_default(),
+        () = too_late => &[],
+    };
+    if !bytes.is_empty() {
+        let (lines, read) = (splitter.push(bytes), bytes.len());
+        stream.consume(read);
+        return Some(lines);
+    }
+    splitter.finish().map(|line| vec![line])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lines_for_us_are_objects_with_one_known_member() {
+        let object = |value| Struct::from_json(&value).expect("an object");
+        assert_eq!(
+            Meaning::of(r#"{"progress":{"done":3,"total":9}}"#.to_owned()),
+            Meaning::Progress(Progress {
+                done: 3,
+                total: 9,
+                ..Default::default()
+            })
+        );
+        assert_eq!(
+            Meaning::of(r#"  {"warning":"low"} "#.to_owned()),
+            Meaning::Warning("low".to_owned())
+        );
+        assert_eq!(
+            Meaning::of(r#"{"result":{"id":7}}"#.to_owned()),
+            Meaning::Result(object(json!({"id": 7})))
+        );
+        assert_eq!(
+            Meaning::of(r#"{"result":{}}"#.to_owned()),
+            Meaning::Result(object(json!({})))
+        );
+        assert_eq!(
+            Meaning::of(r#"{"status_detail":"copying"}"#.to_owned()),
+            Meaning::StatusDetail("copying".to_owned())
+        );
+    }
+
+    #[test]
+    fn everything_else_is_for_people() {
+        for line in [
+            "",
+            "hello",
+            "{",
+            "{}",
+            "[1]",
+            "3",
+            r#"{"progress":3}"#,
+            r#"{"progress":{"done":-3}}"#,
+            r#"{"warning":3}"#,
+            r#"{"result":[1]}"#,
+            r#"{"result":null}"#,
+            r#"{"progress":{"done":1},"warning":"two members"}"#,
+            r#"{"other":{"done":1}}"#,
+            r#"{"result":{"id":7}} trailing"#,
+        ] {
+            assert_eq!(Meaning::of(line.to_owned()), Meaning::Text(line.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Real commands, with a desk in the place of a server.
+
+use std::{path::Path, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::{
+    proto::v1::{JobTask, Lease, task_report::Report},
+    worker::{
+        desk::Desk,
+        signals::{CancelRequest, Signals},
+    },
+};
+
+/// More than any of these commands takes, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    context: TaskContext,
+    signals: Arc<Signals>,
+    desk: Arc<Desk>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let lease = Lease {
+            task: Some(JobTask {
+                id: "t-1".to_owned(),
+                job_id: "j-1".to_owned(),
+                name: "only".to_owned(),
+                driver: "d".to_owned(),
+                ..Default::default()
+            }),
+            attempt: 2,
+            fencing_token: 17,
+            lease_token: Bytes::from_static(b"lease"),
+            ..Default::default()
+        };
+        let desk = Arc::new(Desk::new(1));
+        let signals = desk.grant(&lease).expect("a new lease");
+        let context = TaskContext::new(lease, signals.clone(), desk.clone());
+        Self {
+            context,
+            signals,
+            desk,
+        }
+    }
+
+    async fn run(&self, script: &str, arguments: &[&str]) -> Outcome {
+        timeout(
+            PATIENCE,
+            handler(script, arguments).run(self.context.clone()),
+        )
+        .await
+        .expect("the command ends")
+    }
+
+    /// What would be sent to the server now.
+    fn reports(&self) -> Vec<Report> {
+        let message = self.desk.ledger().next_message(Instant::now());
+        let reports = message.map(|message| message.reports).unwrap_or_default();
+        reports
+            .into_iter()
+            .filter_map(|report| report.report)
+            .collect()
+    }
+}
+
+fn handler(script: &str, arguments: &[&str]) -> CommandHandler {
+    let mut argv: Vec<OsString> = ["sh", "-c", script, "sh"].map(OsString::from).to_vec();
+    argv.extend(arguments.iter().map(OsString::from));
+    CommandHandler::new(argv).expect("a command")
+}
+
+fn failed(outcome: Outcome) -> (String, String, bool) {
+    match outcome {
+        Outcome::Failed {
+            message,
+            reason,
+            permanent,
+            ..
+        } => (message, reason, permanent),
+        other => panic!("not a failure: {other:?}"),
+    }
+}
+
+/// Waits until the process with the id in the file is gone; one that nobody has reaped is gone. By itself it would stay for much longer than we wait.
+async fn until_gone(pid_file: &Path) {
+    let pid = std::fs::read_to_string(pid_file).expect("the script wrote its process id");
+    let stat = format!("/proc/{}/stat", pid.trim());
+    let wait = async {
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait)
+        .await
+        .expect("nothing is left behind");
+}
+
+async fn until_exists(path: &Path) {
+    let wait = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait)
+        .await
+        .expect("the script gets there");
+}
+
+#[tokio::test]
+async fn the_task_comes_on_standard_input_and_in_the_environment() {
+    let bench = Bench::new();
+    let script = r#"read -r task
+        printf '{"result":{"task":%s,"env":"%s"}}\n' "$task" \
+        "$LONGHAUL_TASK_ID $LONGHAUL_JOB_ID $LONGHAUL_TASK_NAME $LONGHAUL_DRIVER $LONGHAUL_ATTEMPT $LONGHAUL_FENCING_TOKEN""#;
+    let Outcome::Succeeded {
+        result: Some(result),
+        ..
+    } = bench.run(script, &[]).await
+    else {
+        panic!("no result");
+    };
+    let result: Value = result.to_json().expect("JSON");
+    assert_eq!(
+        result,
+        json!({
+            "task": {"id": "t-1", "jobId": "j-1", "name": "only", "driver": "d"},
+            "env": "t-1 j-1 only d 2 17",
+        })
+    );
+}
+
+#[tokio::test]
+async fn lines_are_understood_or_kept() {
+    let bench = Bench::new();
+    let script = r#"echo '{"progress":{"done":1,"total":2}}'
+        echo copying; echo '{"warning":"slow"}'; echo '{"progress":{"done":2,"total":2}}'; printf done"#;
+    let outcome = bench.run(script, &[]).await;
+    assert_eq!(
+        outcome,
+        Outcome::Succeeded {
+            result: None,
+            status_detail: "copying\ndone".to_owned()
+        }
+    );
+    let reports = bench.reports();
+    assert!(
+        matches!(&reports[..], [Report::Progress(progress), Report::Warning(warning)]
+            if progress.progress.as_ref().is_some_and(|progress| progress.done == 2)
+                && progress.status_detail == "copying\ndone" && warning.message == "slow"),
+        "{reports:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_exit_status_decides() {
+    let bench = Bench::new();
+    let (message, reason, permanent) = failed(bench.run("echo why >&2; exit 3", &[]).await);
+    assert_eq!(
+        (message.as_str(), reason.as_str(), permanent),
+        ("exit status 3: why", "EXIT_STATUS", true)
+    );
+    let (message, reason, permanent) = failed(bench.run("echo later >&2; exit 75", &[]).await);
+    assert_eq!(
+        (message.as_str(), reason.as_str(), permanent),
+        ("exit status 75: later", "TEMPORARY_FAILURE", false)
+    );
+    let (message, reason, permanent) = failed(bench.run("kill -9 $$", &[]).await);
+    assert!(message.starts_with("killed by signal 9"), "{message}");
+    assert_eq!((reason.as_str(), permanent), ("KILLED_BY_SIGNAL", false));
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_exist_may_exist_elsewhere() {
+    let bench = Bench::new();
+    let handler = CommandHandler::new(vec!["/does/not/exist".into()]).expect("a command");
+    let (message, reason, permanent) = failed(handler.run(bench.context.clone()).await);
+    assert!(message.contains("/does/not/exist"), "{message}");
+    assert_eq!((reason.as_str(), permanent), ("COMMAND_NOT_STARTED", false));
+    assert_eq!(CommandHandler::new(Vec::new()).err(), Some(NoCommand));
+}
+
+#[tokio::test]
+async fn a_task_larger_than_a_pipe_may_be_left_unread() {
+    let mut bench = Bench::new();
+    let lease = Lease {
+        task: Some(JobTask {
+            status_detail: "x".repeat(1 << 20),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    bench.context = TaskContext::new(lease, bench.signals.clone(), bench.desk.clone());
+    assert_eq!(bench.run("exit 0", &[]).await, Outcome::success());
+}
+
+#[tokio::test]
+async fn much_output_is_bounded() {
+    let bench = Bench::new();
+    let script =
+        "i=0; while [ $i -lt 3000 ]; do echo line $i; echo line $i >&2; i=$((i+1)); done; exit 1";
+    let outcome = bench.run(script, &[]).await;
+    let Outcome::Failed {
+        message,
+        status_detail,
+        ..
+    } = outcome
+    else {
+        panic!("not a failure")
+    };
+    assert_eq!(status_detail.lines().count(), 20);
+    assert!(status_detail.ends_with("line 2999") && message.ends_with("line 2999"));
+}
+
+#[tokio::test]
+async fn cancel_lets_the_command_clean_up() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ready = directory.path().join("ready");
+    let bench = Bench::new();
+    let script = r#"trap 'echo cleaned up; exit 0' TERM; touch "$1"; while :; do sleep 0.05; done"#;
+    let path = ready.to_string_lossy().into_owned();
+    let cancel = async {
+        until_exists(&ready).await;
+        bench.signals.cancel(CancelRequest::default());
+    };
+    let arguments = [path.as_str()];
+    let (outcome, ()) = tokio::join!(bench.run(script, &arguments), cancel);
+    assert_eq!(
+        outcome,
+        Outcome::Cancelled {
+            status_detail: "cleaned up".to_owned()
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_deaf_command_and_its_children_are_killed_before_the_deadline() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let child = directory.path().join("child");
+    let bench = Bench::new();
+    // The child is deaf to SIGTERM as well: it inherits that.
+    let script = r#"trap '' TERM; sleep 600 & echo $! > "$1.new"; mv "$1.new" "$1"; while :; do sleep 0.05; done"#;
+    let path = child.to_string_lossy().into_owned();
+    let deadline = Duration::from_secs(1);
+    let cancel = async {
+        until_exists(&child).await;
+        bench.signals.cancel(CancelRequest {
+            reason: String::new(),
+            deadline: Some(SystemTime::now() + deadline),
+        });
+        Instant::now()
+    };
+    let arguments = [path.as_str()];
+    let (outcome, cancelled_at) = tokio::join!(bench.run(script, &arguments), cancel);
+    assert!(matches!(outcome, Outcome::Cancelled { .. }), "{outcome:?}");
+    assert!(cancelled_at.elapsed() >= deadline / 2, "it had its grace");
+    until_gone(&child).await;
+}
+
+#[tokio::test]
+async fn children_do_not_outlive_a_command_that_ends() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let child = directory.path().join("child");
+    let path = child.to_string_lossy().into_owned();
+    let outcome = Bench::new()
+        .run(r#"sleep 600 & echo $! > "$1""#, &[&path])
+        .await;
+    assert_eq!(outcome, Outcome::success());
+    until_gone(&child).await;
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_handler_that_is_dropped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let child = directory.path().join("child");
+    let path = child.to_string_lossy().into_owned();
+    let bench = Bench::new();
+    let script = r#"sleep 600 & echo $! > "$1.new"; mv "$1.new" "$1"; wait"#;
+    let arguments = [path.as_str()];
+    tokio::select! {
+        outcome = bench.run(script, &arguments) => panic!("ended: {outcome:?}"),
+        () = until_exists(&child) => {}
+    }
+    until_gone(&child).await;
+}
+
+#[tokio::test]
+async fn shutdown_and_a_lost_lease_stop_the_command() {
+    for stop in [Stop::Shutdown, Stop::LeaseLost] {
+        let bench = Bench::new();
+        match stop {
+            Stop::LeaseLost => bench.signals.lease_lost.cancel(),
+            Stop::Shutdown | Stop::Cancelled(_) => bench.signals.shutdown.cancel(),
+        }
+        let outcome = bench.run("sleep 600", &[]).await;
+        assert!(
+            matches!(outcome, Outcome::Released { .. }),
+            "{stop:?}: {outcome:?}"
+        );
+    }
+}
