@@ -1,0 +1,163 @@
+//! What the documents tell a reader to type works: every shell block runs against a real server, in order, as if typed into one terminal.
+//!
+//! The info string of a block says how. `sh test` is run, and must succeed. `sh test background` is run beside the blocks that follow, as in another
+//! terminal. A plain `sh` block is not run here, and must be listed in [`NOT_RUN`].
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::harness::{self, Server};
+
+/// First lines of blocks that are not run here, and why.
+const NOT_RUN: [(&str, &str); 3] = [
+    ("cargo run --release -- quickstart", "has a test of its own"),
+    ("make test", "is what runs this test"),
+    ("longhaul serve", "never ends; the harness runs it"),
+];
+
+/// Where a reader's server listens; a test's own one takes its place.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:7070";
+
+/// A fenced block of a document.
+#[derive(Debug, PartialEq, Eq)]
+struct Block {
+    info: String,
+    text: String,
+    line: usize,
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut open = false;
+    for (number, line) in document.lines().enumerate() {
+        match line.strip_prefix("```") {
+            Some(_) if open => open = false,
+            Some(info) => {
+                open = true;
+                blocks.push(Block {
+                    info: info.trim().to_owned(),
+                    text: String::new(),
+                    line: number + 1,
+                });
+            }
+            None if open => {
+                let block = blocks.last_mut().expect("a block was opened");
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            None => {}
+        }
+    }
+    blocks
+}
+
+/// One script of all blocks that are to be run; empty if there are none.
+fn script(name: &str, document: &str) -> Result<String, String> {
+    let mut script = String::new();
+    for Block { info, text, line } in blocks(document) {
+        let words: Vec<_> = info.split_whitespace().collect();
+        match words[..] {
+            ["sh", "test"] => {
+                script.push_str(&format!(
+                    "echo '--- {name}:{line}' >&2\nset -x\n{text}{{ set +x; }} 2>&-\n"
+                ));
+            }
+            ["sh", "test", "background"] => {
+                script.push_str(&format!("{{ {text}}} >&2 &\ntrap 'kill $(jobs -p)' EXIT\n"));
+            }
+            ["sh" | "shell" | "bash" | "console", ..]
+                if !NOT_RUN.iter().any(|(start, _)| text.starts_with(start)) =>
+            {
+                return Err(format!(
+                    "{name}:{line}: this block is neither run nor listed in NOT_RUN:\n{text}"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(script)
+}
+
+/// The documents of the project, by their path.
+fn documents() -> impl Iterator<Item = (String, String)> {
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let docs = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()));
+    let top = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned);
+    top.into_iter()
+        .chain(docs.filter(|name| name.ends_with(".md")))
+        .map(|name| {
+            let text = fs::read_to_string(root().join(&name)).unwrap();
+            (name, text)
+        })
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+async fn what_the_documents_tell_to_type_works() {
+    for (name, document) in documents() {
+        let script = script(&name, &document).unwrap();
+        if script.is_empty() {
+            continue;
+        }
+        let server = Server::start().await;
+        let home = TempDir::new().unwrap();
+        let mut shell = Command::new("bash");
+        shell
+            .args(["-euo", "pipefail", "-c"])
+            .arg(script.replace(DEFAULT_ADDRESS, &server.address()))
+            .current_dir(root())
+            .env("PATH", harness::path_with_tools())
+            .env("HOME", home.path())
+            .env("TMPDIR", home.path())
+            .env("LONGHAUL_ENDPOINT", server.endpoint());
+        let output = harness::output(shell).await;
+        assert_eq!(
+            output.code,
+            Some(0),
+            "{name}\n{}\n{}",
+            output.stdout,
+            output.stderr
+        );
+        server.stop().await;
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for (name, text) in documents() {
+        let folder = root().join(&name);
+        let folder = folder.parent().unwrap();
+        let targets = text.split("](").skip(1);
+        for target in targets.filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap();
+            let elsewhere = path.is_empty() || path.contains("://");
+            assert!(
+                elsewhere || folder.join(path).exists(),
+                "{name} links to {target}, which is not there"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_block_that_nobody_runs_is_found() {
+    assert!(script("x", "```sh\nrm -rf /\n```\n").is_err());
+    assert!(script("x", "```sh\nmake test\n```\n").is_ok());
+    assert!(script("x", "```json\n{}\n```\n").is_ok());
+}
+
+#[test]
+fn blocks_are_read_with_their_lines() {
+    let found = blocks("text\n```sh test\na\nb\n```\n```\nc\n```\n");
+    let block = |info: &str, text: &str, line| Block {
+        info: info.to_owned(),
+        text: text.to_owned(),
+        line,
+    };
+    assert_eq!(found, [block("sh test", "a\nb\n", 2), block("", "c\n", 6)]);
+}

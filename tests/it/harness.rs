@@ -1,0 +1,268 @@
+//! What the tests drive: real processes of the real binary, each with files and a port of its own, gone when the test is.
+//!
+//! A server that panicked fails its test, whatever the test itself looked at.
+
+mod process;
+
+use std::{
+    ffi::OsStr,
+    net::TcpListener,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+
+use longhaul::client::Client;
+use tempfile::TempDir;
+use tokio::{process::Command, time::timeout};
+
+use process::Process;
+
+/// How long a server may take from start to serving, on a busy machine and in a debug build.
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// How long a drained server may take to exit: its default `drain_timeout`, and some seconds to close its files.
+pub const EXIT_WITHIN: Duration = Duration::from_secs(30);
+/// How long a command of the CLI may take.
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
+/// Where ports for servers begin: below those that the system gives to outgoing connections. A client that reconnects to a port
+/// from that range while its server is down may be given the same port on its own side, and so be connected to itself.
+const FIRST_PORT: u16 = 10_000;
+/// How many ports from there on are tried.
+const PORTS: u16 = 20_000;
+
+/// `longhaul serve` with a data directory of its own.
+pub struct Server {
+    process: Process,
+    flags: Vec<String>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Server {
+    /// A server with default settings.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A server with more flags for `serve`.
+    pub async fn start_with(flags: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let port = free_port();
+        let process = serve(&folder, port, &flags).await;
+        Self {
+            process,
+            flags,
+            port,
+            folder,
+        }
+    }
+
+    /// Starts the server again after it has ended, with the same data, port and flags.
+    pub async fn restart(&mut self) {
+        self.process.check_log();
+        self.process = serve(&self.folder, self.port, &self.flags).await;
+    }
+
+    /// Where it serves, as a URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Where it serves, as `HOST:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// A client that is connected to it.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.endpoint()).await.unwrap()
+    }
+
+    /// Ends it as a power failure would, as far as a process can tell.
+    pub async fn kill9(&mut self) {
+        self.process.kill9().await;
+    }
+
+    /// Asks it to drain.
+    pub fn sigterm(&self) {
+        self.process.signal("TERM");
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&mut self, within: Duration) -> ExitStatus {
+        self.process.exit(within).await
+    }
+
+    /// Drains it and checks that it ended well.
+    pub async fn stop(mut self) {
+        self.sigterm();
+        let status = self.exit(EXIT_WITHIN).await;
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+
+    /// Runs `longhaul` against this server.
+    pub async fn cli<A: AsRef<OsStr>>(&self, args: &[A]) -> Output {
+        let mut command = longhaul();
+        command.args(args).env("LONGHAUL_ENDPOINT", self.endpoint());
+        output(command).await
+    }
+
+    /// Runs `longhaul work` against this server: a worker for one driver, which runs a command for each task.
+    pub fn worker(&self, driver: &str, flags: &[&str], command: &[&str]) -> RunningWorker {
+        let mut longhaul = longhaul();
+        longhaul
+            .args(["work", "--driver", driver])
+            .args(flags)
+            .arg("--")
+            .args(command)
+            .env("LONGHAUL_ENDPOINT", self.endpoint());
+        RunningWorker {
+            process: Process::spawn(longhaul, "work", self.folder.path()),
+        }
+    }
+
+    /// Runs grpcurl against this server: `args` in front of the address, `method` behind it.
+    pub async fn grpcurl(&self, args: &[&str], method: &[&str]) -> Output {
+        let mut command = Command::new("grpcurl");
+        command.env("PATH", path_with_tools());
+        command.arg("-plaintext").args(args);
+        command.arg(self.address()).args(method);
+        output(command).await
+    }
+}
+
+/// `longhaul work`.
+pub struct RunningWorker {
+    process: Process,
+}
+
+impl RunningWorker {
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Ends it without a word to the server.
+    pub async fn kill9(&mut self) {
+        self.process.kill9().await;
+    }
+
+    /// Asks it to finish.
+    pub fn sigterm(&self) {
+        self.process.signal("TERM");
+    }
+
+    /// Waits for its end.
+    pub async fn exit(&mut self, within: Duration) -> ExitStatus {
+        self.process.exit(within).await
+    }
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Its stdout, if it exited with 0.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.stdout
+    }
+}
+
+/// Runs `longhaul` on its own.
+pub async fn cli<A: AsRef<OsStr>>(args: &[A]) -> Output {
+    let mut command = longhaul();
+    command.args(args);
+    output(command).await
+}
+
+/// Runs a command to its end.
+pub async fn output(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let ended = timeout(COMMAND_WITHIN, command.output()).await;
+    let output = ended
+        .unwrap_or_else(|_| panic!("not done within {COMMAND_WITHIN:?}: {command:?}"))
+        .unwrap_or_else(|error| {
+            panic!("can't run {command:?}: {error}; `make setup` installs what tests need")
+        });
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The binary, without what the environment says about it.
+pub fn longhaul() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LONGHAUL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The search path with the binary, and the tools that `make setup` installs, in front.
+pub fn path_with_tools() -> std::ffi::OsString {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
+    let binary = Path::new(env!("CARGO_BIN_EXE_longhaul")).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [binary.to_owned(), tools].into_iter();
+    std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap()
+}
+
+/// Starts a server and waits until it serves.
+async fn serve(folder: &TempDir, port: u16, flags: &[String]) -> Process {
+    let mut command = longhaul();
+    command
+        .arg("serve")
+        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .args(flags);
+    let mut process = Process::spawn_to_read(command, "serve", folder.path());
+    let line = process.first_line(START_WITHIN).await;
+    assert_eq!(
+        line,
+        format!("listening on http://127.0.0.1:{port}"),
+        "{}",
+        process.log()
+    );
+    process
+}
+
+/// A port that nobody listens on, and that no other test of this process is given.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two test processes at a time begin at different places.
+    let start = (std::process::id() % u32::from(PORTS)) as u16;
+    (0..PORTS)
+        .map(|_| FIRST_PORT + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}
