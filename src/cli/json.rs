@@ -1,0 +1,254 @@
+//! Messages as canonical protobuf JSON, and back. The descriptors do the work; nothing here knows a field.
+
+use std::{io, sync::LazyLock};
+
+use longhaul::proto::{self, Struct, v1};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+
+use super::exit::Failure;
+
+/// Up to here a double holds every whole number: 2^53.
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+/// Everything that is served, and what `google.protobuf.Any` may hold in an error.
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let mut pool = DescriptorPool::decode(proto::DESCRIPTORS)
+        .expect("the descriptors were made together with the messages");
+    let errors = prost_types::FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .expect("the crate of the error details ships their descriptors");
+    // Its file of google.rpc.Status is left out: ours has the same message under the usual path.
+    let details = errors.file.into_iter().filter(|file| {
+        file.message_type
+            .iter()
+            .any(|message| message.name() == "ErrorInfo")
+    });
+    pool.add_file_descriptor_protos(details)
+        .expect("the error details depend on well-known types alone");
+    pool
+});
+
+/// A message that goes in or out as JSON.
+pub trait ApiMessage: Message + Default {
+    /// Its name among the descriptors.
+    const NAME: &'static str;
+}
+
+macro_rules! api_messages {
+    ($($message:ident),+ $(,)?) => {$(
+        impl ApiMessage for v1::$message {
+            const NAME: &'static str = concat!("longhaul.v1.", stringify!($message));
+        }
+    )+};
+}
+
+api_messages!(
+    ExplainResponse,
+    GetCountsResponse,
+    GetServerInfoResponse,
+    Job,
+    JobEvent,
+    JobSpec,
+    WatchJobResponse,
+);
+
+/// Why JSON is not the message that it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidJson(String);
+
+impl From<InvalidJson> for Failure {
+    /// From printing: the message came from the server.
+    fn from(error: InvalidJson) -> Self {
+        Self::local(
+            "the server's answer has no JSON form; try --output text",
+            &error,
+        )
+    }
+}
+
+/// A message on one line.
+///
+/// # Errors
+/// It holds what JSON can not: a time beyond the calendar, or details of an unknown type.
+pub fn compact<M: ApiMessage>(message: &M) -> Result<String, InvalidJson> {
+    written(&dynamic(message)?, CompactFormatter)
+}
+
+/// A message over several lines, its fields in the order in which they are declared.
+///
+/// # Errors
+/// As [`compact`].
+pub fn pretty<M: ApiMessage>(message: &M) -> Result<String, InvalidJson> {
+    written(&dynamic(message)?, PrettyFormatter::new())
+}
+
+/// An object that a client or a worker made, over several lines.
+///
+/// # Errors
+/// The bytes are not an object.
+pub fn pretty_object(object: &Struct) -> Result<String, InvalidJson> {
+    let value = object
+        .to_json()
+        .map_err(|error| InvalidJson(error.to_string()))?;
+    written(&value, PrettyFormatter::new())
+}
+
+/// Messages as lines of JSON, one each.
+///
+/// # Errors
+/// As [`compact`].
+pub fn lines<M: ApiMessage>(messages: &[M]) -> Result<Vec<String>, InvalidJson> {
+    messages.iter().map(compact).collect()
+}
+
+fn dynamic<M: ApiMessage>(message: &M) -> Result<DynamicMessage, InvalidJson> {
+    DynamicMessage::decode(descriptor::<M>(), message.encode_to_vec().as_slice())
+        .map_err(|error| InvalidJson(error.to_string()))
+}
+
+fn written(value: &impl Serialize, formatter: impl Formatter) -> Result<String, InvalidJson> {
+    let mut text = Vec::new();
+    let mut writer = Serializer::with_formatter(&mut text, WholeNumbers(formatter));
+    value
+        .serialize(&mut writer)
+        .map_err(|error| InvalidJson(error.to_string()))?;
+    String::from_utf8(text).map_err(|error| InvalidJson(error.to_string()))
+}
+
+/// Writes 3 rather than 3.0. All numbers of a `google.protobuf.Struct` are doubles, and people put in 3.
+struct WholeNumbers<F>(F);
+
+macro_rules! as_before {
+    ($($method:ident($($argument:ident: $kind:ty)?)),+ $(,)?) => {$(
+        fn $method<W: ?Sized + io::Write>(&mut self, writer: &mut W $(, $argument: $kind)?) -> io::Result<()> {
+            self.0.$method(writer $(, $argument)?)
+        }
+    )+};
+}
+
+impl<F: Formatter> Formatter for WholeNumbers<F> {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        if value.fract() == 0.0 && value.abs() <= MAX_EXACT_INTEGER {
+            self.0.write_i64(writer, value as i64)
+        } else {
+            self.0.write_f64(writer, value)
+        }
+    }
+
+    as_before!(
+        begin_array(),
+        end_array(),
+        begin_array_value(first: bool),
+        end_array_value(),
+        begin_object(),
+        end_object(),
+        begin_object_key(first: bool),
+        end_object_key(),
+        begin_object_value(),
+        end_object_value(),
+    );
+}
+
+/// A message from JSON; field names in camelCase or snake_case, unknown ones refused. The error names the place.
+///
+/// # Errors
+/// The text is not JSON, or not of this message.
+pub fn to_message<M: ApiMessage>(text: &str) -> Result<M, InvalidJson> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let message = DynamicMessage::deserialize_with_options(descriptor::<M>(), &mut json, &options)
+        .and_then(|message| json.end().map(|()| message))
+        .map_err(|error| InvalidJson(error.to_string()))?;
+    M::decode(message.encode_to_vec().as_slice()).map_err(|error| InvalidJson(error.to_string()))
+}
+
+fn descriptor<M: ApiMessage>() -> MessageDescriptor {
+    POOL.get_message_by_name(M::NAME)
+        .expect("every API message is among the descriptors; a test looks each one up")
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_message_has_its_descriptor() {
+        descriptor::<v1::ExplainResponse>();
+        descriptor::<v1::GetCountsResponse>();
+        descriptor::<v1::GetServerInfoResponse>();
+        descriptor::<v1::Job>();
+        descriptor::<v1::JobEvent>();
+        descriptor::<v1::JobSpec>();
+        descriptor::<v1::WatchJobResponse>();
+    }
+
+    #[test]
+    fn both_spellings_of_a_field_are_read() {
+        let spec: v1::JobSpec = to_message(
+            r#"{"failure_policy": "FAILURE_POLICY_CONTINUE", "tasks": [{"driver": "d", "dependsOn": ["a"], "request_payload": {"n": 1}}]}"#,
+        )
+        .expect("a job");
+        assert_eq!(spec.failure_policy(), v1::job::FailurePolicy::Continue);
+        assert_eq!(spec.tasks[0].depends_on, ["a"]);
+        let payload = spec.tasks[0].request_payload.as_ref().expect("a payload");
+        assert_eq!(payload.to_json().expect("an object"), json!({"n": 1.0}));
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place() {
+        let mistake = |text: &str| to_message::<v1::JobSpec>(text).expect_err(text).to_string();
+        let unknown = mistake("{\n  \"acton\": \"create\"\n}");
+        assert!(unknown.contains("acton"), "{unknown}");
+        assert!(unknown.contains("line 2"), "{unknown}");
+        let mistyped = mistake(r#"{"priority": "high"}"#);
+        assert!(mistyped.contains("line 1"), "{mistyped}");
+        assert!(mistake("{} {}").contains("trailing"));
+        assert!(mistake("").contains("EOF"));
+    }
+
+    #[test]
+    fn whole_numbers_stay_whole() {
+        let text = r#"{"a":[3,0.5,-7],"b":1e300,"c":{}}"#;
+        let value = serde_json::from_str(text).expect("JSON");
+        let object = Struct::from_json(&value).expect("an object");
+        let value = object.to_json().expect("JSON");
+        assert_eq!(
+            written(&value, CompactFormatter).expect("JSON"),
+            text.replace("1e300", "1e+300")
+        );
+    }
+
+    #[test]
+    fn the_details_of_an_error_are_spelled_out() {
+        let info = tonic_types::pb::ErrorInfo {
+            reason: "TASK_FAILED".into(),
+            domain: "longhaul".into(),
+            metadata: Default::default(),
+        };
+        let job = v1::Job {
+            error: Some(tonic_types::Status {
+                code: 9,
+                message: "no".into(),
+                details: vec![prost_types::Any {
+                    type_url: "type.googleapis.com/google.rpc.ErrorInfo".into(),
+                    value: info.encode_to_vec(),
+                }],
+            }),
+            result: Some(proto::Struct::from_encoded(Bytes::new())),
+            revision: 3,
+            ..Default::default()
+        };
+        let text = pretty(&job).expect("JSON");
+        assert!(text.starts_with("{\n  \"error\": {\n"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["error"]["details"][0]["reason"], "TASK_FAILED");
+        assert_eq!(json["revision"], "3");
+        assert_eq!(json["result"], json!({}));
+    }
+}

@@ -1,0 +1,16 @@
+//! Messages as lines for people. Pure: no I/O and no clock, so that tests compare the lines.
+
+pub mod events;
+pub mod job;
+pub mod jobs;
+pub mod server;
+mod table;
+
+/// Lines as a terminal without colours shows them.
+#[cfg(test)]
+fn plain(lines: Vec<String>) -> Vec<String> {
+    lines
+        .iter()
+        .map(|line| anstream::adapter::strip_str(line).to_string())
+        .collect()
+}
