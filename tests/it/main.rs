@@ -3,6 +3,7 @@
 mod architecture;
 mod crash;
 mod docs;
+mod drain;
 mod harness;
 mod jobs;
 mod lifecycle;
