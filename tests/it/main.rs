@@ -11,4 +11,6 @@ mod many;
 mod quickstart;
 mod slow_watcher;
 mod state_machine;
+mod watch;
+mod wire;
 mod worker_death;
