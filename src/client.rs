@@ -23,6 +23,8 @@ mod backoff;
 mod channel;
 mod error;
 mod position;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod watch;
 
 use std::time::Duration;

@@ -13,9 +13,8 @@ mod token;
 mod watch;
 mod work;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 pub use clock::{Clock, SteadyClock};
@@ -96,8 +95,6 @@ struct Shared {
     hub: Arc<Hub>,
     sealer: Sealer,
     settings: EngineSettings,
-    /// Connected workers and free slots by driver, as of the last commit.
-    roster: ArcSwap<HashMap<Arc<str>, (usize, usize)>>,
     started: Timestamp,
 }
 
@@ -149,7 +146,6 @@ impl Engine {
             sealer: Sealer::new(&store.info().token_key),
             hub: Hub::new(position),
             started: clock.now(),
-            roster: ArcSwap::default(),
             store,
             clock,
             settings,

@@ -210,3 +210,6 @@ impl fmt::Debug for WorkerBuilder {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,3 +227,6 @@ fn duration(duration: Duration) -> prost_types::Duration {
         nanos: 0,
     })
 }
+
+#[cfg(test)]
+mod tests;
