@@ -138,7 +138,10 @@ fn submit(
         tenant: submission.tenant.clone(),
         id: submission.request_id.clone(),
     };
-    if let Some(stored) = working.requests.get(&request) {
+    // A request id stands for its job for as long as that is kept.
+    if let Some(stored) = working.requests.get(&request)
+        && let Some(job) = working.get(&stored.key)
+    {
         if stored.fingerprint != submission.fingerprint {
             return Err(Refusal::RequestIdReused {
                 request_id: request.id,
