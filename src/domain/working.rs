@@ -216,6 +216,12 @@ impl Working {
             self.out.changes.jobs.push(JobWrite { job: slot.job, how });
         }
         self.out.keep_last_of_each_job();
+        for driver in self.became_ready.into_keys() {
+            let told = [&self.out.ready_drivers, &self.out.exhausted_drivers];
+            if !told.into_iter().flatten().any(|known| *known == driver) {
+                self.out.ready_drivers.push(driver);
+            }
+        }
         self.out
     }
 }
