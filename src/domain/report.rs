@@ -193,16 +193,7 @@ pub(super) fn sweep(edit: &mut Edit<'_>, leases_hold_until: Timestamp, chance: f
     }
     edit.cancel_children();
     edit.retime();
-    // Leases that are past their time but still hold would otherwise wake the sweeper without end.
-    if let Some(timer) = edit.job.timer
-        && timer <= edit.now
-    {
-        edit.job.timer = Some(leases_hold_until.max(edit.now.after(SWEEP_AGAIN)));
-    }
 }
-
-/// The pause before a job whose timer is past but that has nothing to do is looked at again.
-const SWEEP_AGAIN: Duration = Duration::from_millis(100);
 
 fn sweep_task(edit: &mut Edit<'_>, ordinal: usize, leases_hold_until: Timestamp, chance: f64) {
     let now = edit.now;
