@@ -126,6 +126,7 @@ fn apply(edit: &mut Edit<'_>, ordinal: usize, report: Report, chance: f64) -> Op
         } => {
             say(edit, ordinal, status_detail);
             edit.job.tasks[ordinal].result = result;
+            acknowledge(edit);
             edit.step(ordinal, TaskInput::Succeed);
             edit.record(EventKind::TaskSucceeded, Some(ordinal), String::new());
             Some(LeaseEnd::Succeeded)
@@ -162,9 +163,9 @@ fn apply(edit: &mut Edit<'_>, ordinal: usize, report: Report, chance: f64) -> Op
             Some(LeaseEnd::Released)
         }
         Report::CancelAcknowledged => {
-            if cancelling && !edit.job.tasks[ordinal].cancel_acknowledged {
+            if cancelling {
+                // Seen by nobody but the server, and written with the extended lease; what all see is the job's receipt.
                 edit.job.tasks[ordinal].cancel_acknowledged = true;
-                edit.touch(ordinal);
                 if acknowledge(edit) {
                     edit.record(EventKind::CancelAcknowledged, Some(ordinal), String::new());
                 }
@@ -337,7 +338,7 @@ fn finish_cancel(edit: &mut Edit<'_>, ordinal: usize, detail: String) {
     edit.record(EventKind::TaskCancelled, Some(ordinal), detail);
 }
 
-/// Notes in the receipt that a worker knows; answers whether that was news.
+/// Notes in the receipt, if there is one, that a worker knows or has ended its task; answers whether that was news.
 fn acknowledge(edit: &mut Edit<'_>) -> bool {
     let now = edit.now;
     edit.job.cancel.as_mut().is_some_and(|cancel| {
