@@ -21,6 +21,7 @@
 
 mod backoff;
 mod channel;
+pub(crate) mod clock;
 mod error;
 mod position;
 #[cfg(test)]

@@ -157,7 +157,7 @@ async fn a_server_that_falls_silent_is_left() {
     let (mut server, mut watch, call) = watching(options).await;
     call.answer(snapshot(0, 1, false)).await;
     assert_eq!(revision(&mut watch).await, 1);
-    let before = Instant::now();
+    let before = clock::now();
     assert!(matches!(
         disconnected(&mut watch).await,
         ClientError::Silent(_)
