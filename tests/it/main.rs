@@ -3,6 +3,7 @@
 mod architecture;
 mod command_line;
 mod docs;
+mod examples;
 mod harness;
 mod lifecycle;
 mod quickstart;
