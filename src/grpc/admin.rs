@@ -60,6 +60,7 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         let paused = self.engine.paused_drivers().await.map_err(status)?;
         let connected = self.engine.connected_drivers();
+        let (commits, committed_changes) = self.engine.committed();
         Ok(Response::new(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_versions: vec!["longhaul.v1".to_owned()],
@@ -75,6 +76,8 @@ impl AdminService for Admin {
                 })
                 .collect(),
             connected_drivers: connected.iter().map(ToString::to_string).collect(),
+            commits,
+            committed_changes,
         }))
     }
 

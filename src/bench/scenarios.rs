@@ -1,0 +1,93 @@
+//! What can be measured, by name.
+
+mod batch;
+mod life;
+mod start;
+mod submit;
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+use super::{Bench, BenchError, Row};
+
+/// Something to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Many submissions at once, a call each.
+    Submit,
+    /// One submission after another.
+    Lone,
+    /// How many jobs share an fsync.
+    Group,
+    /// Submissions a hundred to a call.
+    Batch,
+    /// Jobs from submission to the end as a watcher sees it.
+    Life,
+    /// Stored jobs that workers carry out.
+    Drain,
+    /// The time until an idle worker starts.
+    Start,
+}
+
+impl Scenario {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Self; 7] = [
+        Self::Submit,
+        Self::Lone,
+        Self::Group,
+        Self::Batch,
+        Self::Life,
+        Self::Drain,
+        Self::Start,
+    ];
+
+    /// As it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Lone => "lone",
+            Self::Group => "group",
+            Self::Batch => "batch",
+            Self::Life => "life",
+            Self::Drain => "drain",
+            Self::Start => "start",
+        }
+    }
+
+    pub(super) async fn measure(self, bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError> {
+        match self {
+            Self::Submit => submit::many(bench).await,
+            Self::Lone => submit::lone(bench).await,
+            Self::Group => submit::group(bench).await,
+            Self::Batch => batch::measure(bench).await,
+            Self::Life => life::steady(bench).await,
+            Self::Drain => life::drain(bench).await,
+            Self::Start => start::measure(bench).await,
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|s| s.name() == name);
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("there is no scenario {name}; choose from {names}")
+        })
+    }
+}
+
+impl Serialize for Scenario {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
