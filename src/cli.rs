@@ -2,6 +2,7 @@
 //!
 //! Uses the library as any other program could. Each command returns an [`Exit`] or a [`Failure`]; only this module shows a failure, once.
 
+mod bench;
 mod change;
 mod connect;
 mod exit;
@@ -9,7 +10,10 @@ mod json;
 mod list;
 mod logging;
 mod output;
+mod quickstart;
 mod render;
+mod serve;
+mod settings;
 mod show;
 mod signals;
 mod submit;
@@ -18,7 +22,7 @@ mod time;
 mod watch;
 mod work;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::{
@@ -34,6 +38,7 @@ use self::{
     propagate_version = true,
     arg_required_else_help = true
 )]
+#[command(after_help = "See it work: longhaul quickstart")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,6 +46,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See a server, a worker and a job at work
+    Quickstart(quickstart::QuickstartArgs),
+    /// Run a server
+    Serve(Box<serve::ServeArgs>),
     /// Run a worker that runs a command for each task
     Work(work::WorkArgs),
     /// Submit a job
@@ -68,6 +77,8 @@ enum Command {
     /// Pause or resume a driver
     #[command(subcommand)]
     Driver(change::DriverCommand),
+    /// Measure a server against the limits of this machine
+    Bench(Box<bench::BenchArgs>),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -87,7 +98,7 @@ pub fn main() -> Exit {
             return Exit::Failed;
         }
     };
-    let result = runtime.block_on(run(cli.command, &mut out));
+    let result = runtime.block_on(run(cli.command, &matches, &mut out));
     // What is still in flight belongs to a command that has ended; waiting for it would only delay the prompt.
     runtime.shutdown_background();
     result.unwrap_or_else(|failure| {
@@ -98,8 +109,13 @@ pub fn main() -> Exit {
     })
 }
 
-async fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
+async fn run(command: Command, matches: &ArgMatches, out: &mut Output) -> Result<Exit, Failure> {
     match command {
+        Command::Serve(args) => {
+            let (_, matches) = matches.subcommand().unwrap_or(("serve", matches));
+            serve::run(*args, matches, out).await
+        }
+        Command::Quickstart(args) => quickstart::run(args, out).await,
         Command::Work(args) => work::run(args, out).await,
         Command::Submit(args) => submit::run(*args, out).await,
         Command::Watch(args) => watch::run(args, out).await,
@@ -113,6 +129,7 @@ async fn run(command: Command, out: &mut Output) -> Result<Exit, Failure> {
         Command::Counts(args) => show::counts(args, out).await,
         Command::Info(args) => show::info(args, out).await,
         Command::Driver(command) => change::driver(command, out).await,
+        Command::Bench(args) => bench::run(*args, out).await,
         Command::Completions { shell } => completions(shell, out),
     }
 }

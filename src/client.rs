@@ -21,8 +21,11 @@
 
 mod backoff;
 mod channel;
+pub(crate) mod clock;
 mod error;
 mod position;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod watch;
 
 use std::time::Duration;

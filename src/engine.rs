@@ -14,7 +14,6 @@ mod watch;
 mod work;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +21,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 pub use clock::{Clock, SteadyClock};
@@ -103,8 +101,6 @@ struct Shared {
     hub: Arc<Hub>,
     sealer: Sealer,
     settings: EngineSettings,
-    /// Connected workers and free slots by driver, as of the last commit.
-    roster: ArcSwap<HashMap<Arc<str>, (usize, usize)>>,
     started: Timestamp,
     tally: CommitTally,
 }
@@ -172,7 +168,6 @@ impl Engine {
             hub: Hub::new(position),
             started: clock.now(),
             tally: CommitTally::default(),
-            roster: ArcSwap::default(),
             store,
             clock,
             settings,

@@ -24,9 +24,9 @@ mod crew;
 mod desk;
 mod handler;
 mod ledger;
+mod limits;
 mod session;
 mod signals;
-mod text;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -210,3 +210,6 @@ impl fmt::Debug for WorkerBuilder {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,6 @@
 //! The floor of a commit: how fast the disk confirms that a page is on stable storage.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-    time::Duration,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use super::{BenchError, load::Sample, now};
 

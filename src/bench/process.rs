@@ -43,10 +43,7 @@ impl Gauge {
     }
 
     fn odd(self, file: &str) -> BenchError {
-        BenchError::Broken(format!(
-            "/proc/{}/{file} is not as Linux writes it",
-            self.0
-        ))
+        BenchError::Broken(format!("/proc/{}/{file} is not as Linux writes it", self.0))
     }
 }
 

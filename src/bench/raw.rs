@@ -60,8 +60,14 @@ impl JobRows {
         self.tables.iter().map(|table| table.rows_per_job).sum()
     }
 
-    /// Inserts all of them into a new database, a transaction for each `batch` jobs, each on stable storage before the next. Blocks.
-    pub(super) fn insert(&self, dir: &Path, batch: usize) -> Result<Sample, BenchError> {
+    /// Inserts them into a new database, a transaction for each `batch` jobs, each on stable storage before the next; ends after all of them, or after
+    /// `time`. Blocks.
+    pub(super) fn insert(
+        &self,
+        dir: &Path,
+        batch: usize,
+        time: Duration,
+    ) -> Result<Sample, BenchError> {
         let mut connection = Connection::open(dir.join("raw.db"))?;
         connection.execute_batch(&format!(
             "PRAGMA page_size = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
@@ -87,8 +93,11 @@ impl JobRows {
             }
             transaction.commit()?;
             sample.add((last - first) as u64, now() - began);
+            if start.elapsed() >= time {
+                break;
+            }
         }
-        sample.elapsed = start.elapsed().max(Duration::from_nanos(1));
+        sample.elapsed = start.elapsed();
         Ok(sample)
     }
 }

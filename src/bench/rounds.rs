@@ -23,7 +23,10 @@ impl Figures {
 
     /// Each figure with the mean of the two beside it in `around`, which has one more.
     pub(super) fn over(&self, around: &Self) -> Self {
-        let between = around.0.windows(2).map(|pair| f64::midpoint(pair[0], pair[1]));
+        let between = around
+            .0
+            .windows(2)
+            .map(|pair| f64::midpoint(pair[0], pair[1]));
         self.0.iter().zip(between).map(|(a, b)| a / b).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! What can be measured, by name.
 
 mod batch;
+mod floor;
 mod life;
 mod start;
 mod submit;
@@ -14,6 +15,8 @@ use super::{Bench, BenchError, Row};
 /// Something to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
+    /// What the machine could do at best.
+    Floor,
     /// Many submissions at once, a call each.
     Submit,
     /// One submission after another.
@@ -32,7 +35,8 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::Floor,
         Self::Submit,
         Self::Lone,
         Self::Group,
@@ -45,6 +49,7 @@ impl Scenario {
     /// As it is called on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Floor => "floor",
             Self::Submit => "submit",
             Self::Lone => "lone",
             Self::Group => "group",
@@ -57,6 +62,7 @@ impl Scenario {
 
     pub(super) async fn measure(self, bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError> {
         match self {
+            Self::Floor => floor::measure(bench).await,
             Self::Submit => submit::many(bench).await,
             Self::Lone => submit::lone(bench).await,
             Self::Group => submit::group(bench).await,

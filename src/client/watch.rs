@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use tokio::time::{Instant, timeout};
 use tonic::{Streaming, transport::Channel};
 
-use super::{Backoff, ClientError, position::Position};
+use super::{Backoff, ClientError, clock, position::Position};
 use crate::proto::v1::{self, WatchJobResponse, job_service_client::JobServiceClient};
 
 /// The server's heartbeat interval if none is asked for.
@@ -205,7 +205,7 @@ impl Follower {
 
     /// Decides whether to go on after an error.
     fn disconnected(&mut self, error: ClientError) -> Result<WatchUpdate, ClientError> {
-        let lost_at = *self.lost_at.get_or_insert_with(Instant::now);
+        let lost_at = *self.lost_at.get_or_insert_with(clock::now);
         let given_up = self
             .options
             .give_up_after
@@ -227,3 +227,6 @@ fn duration(duration: Duration) -> prost_types::Duration {
         nanos: 0,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -345,6 +345,9 @@ pub enum WriteKind {
     Delete,
 }
 
+/// Since when a driver is paused, and why.
+pub type Pause = (Timestamp, String);
+
 /// What a batch writes, in one transaction.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
@@ -357,7 +360,7 @@ pub struct Changes {
     /// Counters.
     pub counts: CountDeltas,
     /// Drivers paused with time and reason, or resumed.
-    pub drivers: Vec<(Arc<str>, Option<(Timestamp, String)>)>,
+    pub drivers: Vec<(Arc<str>, Option<Pause>)>,
 }
 
 impl Changes {

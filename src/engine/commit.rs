@@ -15,7 +15,7 @@ use super::{
     EngineError, Shared,
     cache::HotJobs,
     clock::Randomness,
-    dispatch::{Acquirer, Dispatch, Session, SessionId},
+    dispatch::{Acquirer, Dispatch, Roster, Session, SessionId},
     hub::Version,
 };
 use crate::{
@@ -66,6 +66,8 @@ pub(super) enum Message {
     Close(SessionId),
     /// A worker waits in a unary call.
     Acquire(Acquirer),
+    /// Who is connected?
+    Roster(oneshot::Sender<Roster>),
     /// Give out no more leases and tell the workers.
     Drain,
     /// Finish what waits and end.
@@ -226,6 +228,8 @@ impl CommitLoop {
             Message::Acquire(acquirer) if !self.draining => self.dispatch.wait(acquirer),
             // Dropping the reply answers that there is nothing.
             Message::Acquire(_) => {}
+            // A caller that has gone does not want to know.
+            Message::Roster(reply) => drop(reply.send(self.dispatch.roster())),
             Message::Drain => {
                 self.draining = true;
                 self.dispatch.drain();
@@ -250,7 +254,6 @@ impl CommitLoop {
         };
         if batch.commands.is_empty() && claims.is_empty() {
             self.writer.rollback().await;
-            self.publish_roster();
             return Ok(());
         }
         let mut decision = self.decide(batch.commands, &claims, loaded, now);
@@ -273,7 +276,6 @@ impl CommitLoop {
             // A caller that has gone does not want to know.
             let _ = waiter.reply.send(Ok(answers));
         }
-        self.publish_roster();
         Ok(())
     }
 
@@ -482,13 +484,6 @@ impl CommitLoop {
             | StoreError::Corrupt(_) => Ok(()),
         }
     }
-
-    fn publish_roster(&self) {
-        let roster = self.dispatch.roster();
-        if **self.shared.roster.load() != roster {
-            self.shared.roster.store(Arc::new(roster));
-        }
-    }
 }
 
 impl Message {
@@ -501,6 +496,7 @@ impl Message {
             | Self::Acknowledge(_)
             | Self::Close(_)
             | Self::Acquire(_)
+            | Self::Roster(_)
             | Self::Drain
             | Self::Stop => 1,
         }

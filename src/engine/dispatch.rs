@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ToWorker;
 use crate::domain::{
-    LeaseKey, Tenant, Timestamp,
-    command::{CancelOrder, Claim, Command, Decision, Grant, Report},
+    LeaseKey, Tenant,
+    command::{CancelOrder, Claim, Command, Decision, Grant, Pause, Report},
 };
 
 /// Slots that are served in one commit: more would make the others of the batch wait.
@@ -43,6 +43,9 @@ pub(super) struct Acquirer {
     pub(super) at_once: bool,
 }
 
+/// How many workers of each driver are connected, and how many of their slots are free.
+pub(super) type Roster = HashMap<Arc<str>, (usize, usize)>;
+
 /// Who a claim was made for.
 enum Claimant {
     Session(SessionId),
@@ -60,7 +63,7 @@ pub(super) struct Dispatch {
     exhausted: HashSet<Arc<str>>,
     claimants: Vec<Claimant>,
     next_turn: u64,
-    pub(super) paused: HashMap<Arc<str>, (Timestamp, String)>,
+    pub(super) paused: HashMap<Arc<str>, Pause>,
     /// The tenant that was served last, by driver.
     pub(super) served: HashMap<Arc<str>, Tenant>,
 }
@@ -170,7 +173,12 @@ impl Dispatch {
                 slots,
             });
         }
-        let mut ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        let mut ids: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| free(session) > 0 && wanted(&session.drivers))
+            .map(|(id, _)| *id)
+            .collect();
         ids.sort_unstable();
         let turn = usize::try_from(self.next_turn).unwrap_or(0) % ids.len().max(1);
         ids.rotate_left(turn);
@@ -178,15 +186,13 @@ impl Dispatch {
         for id in ids {
             let session = &self.sessions[&id];
             let slots = free(session).min(left);
-            if slots > 0 && wanted(&session.drivers) {
-                left -= slots;
-                self.claimants.push(Claimant::Session(id));
-                claims.push(Claim {
-                    worker: session.worker.clone(),
-                    drivers: session.drivers.clone(),
-                    slots,
-                });
-            }
+            left -= slots;
+            self.claimants.push(Claimant::Session(id));
+            claims.push(Claim {
+                worker: session.worker.clone(),
+                drivers: session.drivers.clone(),
+                slots,
+            });
         }
         claims
     }
@@ -280,9 +286,8 @@ impl Dispatch {
         }
     }
 
-    /// How many workers of each driver are connected, and how many of their slots are free.
-    pub(super) fn roster(&self) -> HashMap<Arc<str>, (usize, usize)> {
-        let mut roster: HashMap<Arc<str>, (usize, usize)> = HashMap::new();
+    pub(super) fn roster(&self) -> Roster {
+        let mut roster = Roster::new();
         let mut add = |drivers: &[Arc<str>], slots: u32| {
             for driver in drivers {
                 let entry = roster.entry(driver.clone()).or_default();

@@ -231,7 +231,7 @@ impl JobFollow {
     /// The next stretch of the feed, from memory if it is there; moves the position on.
     async fn stretch(&mut self, newest: u64) -> Result<Vec<FeedItem>, EngineError> {
         if self.pages.is_empty()
-            && let Some(items) = self.from_memory()
+            && let Some(items) = self.remembered()
         {
             return Ok(items);
         }
@@ -253,7 +253,7 @@ impl JobFollow {
     }
 
     /// Items after our position, if all of them are in memory and the position is the end of a commit.
-    fn from_memory(&mut self) -> Option<Vec<FeedItem>> {
+    fn remembered(&mut self) -> Option<Vec<FeedItem>> {
         let feed = self.follower.feed()?;
         let first = feed.items.partition_point(|(end, _)| *end <= self.position);
         let whole = self.position == feed.after

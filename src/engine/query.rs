@@ -202,10 +202,13 @@ impl Engine {
     }
 
     /// Drivers of which workers are connected here.
-    pub fn connected_drivers(&self) -> Vec<Arc<str>> {
-        let mut drivers: Vec<_> = self.shared.roster.load().keys().cloned().collect();
+    ///
+    /// # Errors
+    /// The server has stopped.
+    pub async fn connected_drivers(&self) -> Result<Vec<Arc<str>>, EngineError> {
+        let mut drivers: Vec<_> = self.roster().await?.into_keys().collect();
         drivers.sort_unstable();
-        drivers
+        Ok(drivers)
     }
 
     /// Why a job is where it is.
@@ -236,7 +239,7 @@ impl Engine {
                 );
             }
         }
-        let roster = self.shared.roster.load();
+        let roster = self.roster().await?;
         let facts = Facts {
             now: self.now(),
             paused: &|driver| paused.get(driver).cloned(),

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Engine, EngineError,
     commit::Message,
-    dispatch::{Acquirer, Session, SessionId},
+    dispatch::{Acquirer, Roster, Session, SessionId},
     token::BadToken,
 };
 use crate::domain::{
@@ -153,6 +153,13 @@ impl Engine {
         opened.ok()
     }
 
+    /// How many workers of each driver are connected here, and how many of their slots are free.
+    pub(super) async fn roster(&self) -> Result<Roster, EngineError> {
+        let (reply, roster) = oneshot::channel();
+        self.tell(Message::Roster(reply)).await?;
+        roster.await.map_err(|_| EngineError::Stopped)
+    }
+
     async fn tell(&self, message: Message) -> Result<(), EngineError> {
         let sent = self.messages.send(message).await;
         sent.map_err(|_| EngineError::Stopped)
@@ -182,8 +189,11 @@ impl Drop for WorkSession {
         let close = Message::Close(self.id);
         if let Err(mpsc::error::TrySendError::Full(close)) = self.engine.messages.try_send(close) {
             // The loop is behind; it must learn of this all the same, and a drop can not wait.
-            let messages = self.engine.messages.clone();
-            tokio::spawn(async move { messages.send(close).await });
+            // Without a runtime the process is on its way out, and the lease's own end tells the same.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let messages = self.engine.messages.clone();
+                runtime.spawn(async move { messages.send(close).await });
+            }
         }
     }
 }

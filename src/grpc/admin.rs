@@ -59,8 +59,8 @@ impl AdminService for Admin {
         _request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         let paused = self.engine.paused_drivers().await.map_err(status)?;
-        let connected = self.engine.connected_drivers();
         let (commits, committed_changes) = self.engine.committed();
+        let connected = self.engine.connected_drivers().await.map_err(status)?;
         Ok(Response::new(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_versions: vec!["longhaul.v1".to_owned()],

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     desk::Desk,
+    limits::{MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MAX_UNIT_BYTES, truncated},
     signals::{CancelRequest, Signals, Stop},
-    text::{MAX_TEXT_BYTES, truncated},
 };
 use crate::proto::v1::{JobTask, Lease, Progress, ProgressReport};
 
@@ -78,10 +78,15 @@ impl TaskContext {
         self.0.deadline
     }
 
-    /// Says how far the task is. Never waits; of what was not sent yet only the newest counts.
+    /// Says how far the task is; a unit of more than 128 bytes and a message of more than 1,024 are cut. Never waits; of what was not sent yet only the newest counts.
     pub fn progress(&self, progress: Progress) {
         self.report(ProgressReport {
-            progress: Some(progress),
+            progress: Some(Progress {
+                done: progress.done.max(0),
+                total: progress.total.max(0),
+                unit: truncated(progress.unit, MAX_UNIT_BYTES),
+                message: truncated(progress.message, MAX_MESSAGE_BYTES),
+            }),
             status_detail: String::new(),
         });
     }

@@ -5,14 +5,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use super::{
-    ledger::{Answer, Ledger},
+    ledger::{Answer, Ledger, Lost},
     signals::{CancelRequest, Signals},
 };
 use crate::{
-    client::ClientError,
+    client::{ClientError, clock},
     proto::v1::{Directive, Lease, ProgressReport, ReportResult, directive, task_report::Report},
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new(slots: u32) -> Self {
         Self {
-            ledger: Mutex::new(Ledger::new(slots, Instant::now())),
+            ledger: Mutex::new(Ledger::new(slots, clock::now())),
             news: Notify::new(),
             granted: Notify::new(),
             ended: Notify::new(),
@@ -69,7 +69,6 @@ impl Desk {
 
     pub(super) fn end(&self, lease_token: &Bytes, outcome: Report) {
         if !self.ledger().end(lease_token, outcome) {
-            tracing::info!("a task whose lease was lost has stopped; its outcome is dropped");
             self.ended.notify_one();
         }
         self.news.notify_one();
@@ -84,8 +83,9 @@ impl Desk {
 
     /// Takes a lease in. None if it is held already.
     pub(super) fn grant(&self, lease: &Lease) -> Option<Arc<Signals>> {
-        let signals = Arc::new(Signals::default());
-        let refused = self.ledger().grant(lease, signals.clone(), Instant::now());
+        let task_id = lease.task.as_ref().map_or("", |task| &task.id);
+        let signals = Arc::new(Signals::new(task_id));
+        let refused = self.ledger().grant(lease, signals.clone(), clock::now());
         self.granted.notify_one();
         refused.is_none().then_some(signals)
     }
@@ -99,7 +99,7 @@ impl Desk {
         match answer {
             Answer::Accepted => {}
             Answer::Ended => self.ended.notify_one(),
-            Answer::Lost(signals) => self.lost(&signals),
+            Answer::Lost(lost) => self.lost(&lost),
             Answer::Refused(error) => {
                 tracing::warn!(%error, "the server refused a report on a task");
                 self.ended.notify_one();
@@ -114,8 +114,8 @@ impl Desk {
         match directive.r#type() {
             directive::Type::LeaseLost => {
                 let lost = self.ledger().lose(&directive.lease_token);
-                if let Some(signals) = lost {
-                    self.lost(&signals);
+                if let Some(lost) = lost {
+                    self.lost(&lost);
                 }
             }
             directive::Type::Cancel => {
@@ -138,13 +138,13 @@ impl Desk {
     /// Gives up leases that run out by the worker's own clock. Never ends.
     pub(super) async fn guard_leases(&self) -> std::convert::Infallible {
         loop {
-            let expired = self.ledger().expire(Instant::now());
-            for signals in expired {
-                self.lost(&signals);
+            let expired = self.ledger().expire(clock::now());
+            for lost in expired {
+                self.lost(&lost);
             }
             let next = self.ledger().next_expiry();
             tokio::select! {
-                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                () = tokio::time::sleep_until(next.unwrap_or_else(clock::now)), if next.is_some() => {}
                 () = self.granted.notified() => {}
             }
         }
@@ -170,9 +170,14 @@ impl Desk {
         }
     }
 
-    fn lost(&self, signals: &Signals) {
-        tracing::warn!("the lease of a task is lost; its handler is told to stop");
-        signals.lease_lost.cancel();
+    fn lost(&self, lost: &Lost<Arc<Signals>>) {
+        let task_id = &lost.handle.task_id;
+        if lost.was_running {
+            tracing::warn!(task_id, "the lease is lost; the handler is told to stop");
+        } else {
+            tracing::debug!(task_id, "the outcome counts already, or came too late");
+        }
+        lost.handle.lease_lost.cancel();
         self.room.notify_waiters();
         self.ended.notify_one();
         self.news.notify_one();

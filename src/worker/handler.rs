@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     context::TaskContext,
-    text::{MAX_REASON_BYTES, MAX_TEXT_BYTES, truncated},
+    limits::{MAX_REASON_BYTES, MAX_RESULT_BYTES, MAX_RETRY_AFTER, MAX_TEXT_BYTES, truncated},
 };
 use crate::proto::{
     Struct,
@@ -36,7 +36,7 @@ where
 pub enum Outcome {
     /// The task is done.
     Succeeded {
-        /// What it returns; at most 1 MiB.
+        /// What it returns. At most 1 MiB; the task fails with more.
         result: Option<Struct>,
         /// A line for people.
         status_detail: String,
@@ -108,10 +108,19 @@ impl Outcome {
             Self::Succeeded {
                 result,
                 status_detail,
-            } => Report::Success(Success {
-                result,
-                status_detail: text(status_detail),
-            }),
+            } => match result.map(checked).transpose() {
+                Ok(result) => Report::Success(Success {
+                    result,
+                    status_detail: text(status_detail),
+                }),
+                Err(problem) => Report::Failure(Failure {
+                    message: text(problem),
+                    reason: "BAD_RESULT".to_owned(),
+                    permanent: true,
+                    retry_after: None,
+                    status_detail: text(status_detail),
+                }),
+            },
             Self::Failed {
                 message,
                 reason,
@@ -126,7 +135,8 @@ impl Outcome {
                 },
                 reason: truncated(reason, MAX_REASON_BYTES),
                 permanent,
-                retry_after: retry_after.and_then(|pause| pause.try_into().ok()),
+                retry_after: retry_after
+                    .and_then(|pause| pause.min(MAX_RETRY_AFTER).try_into().ok()),
                 status_detail: text(status_detail),
             }),
             Self::Released { reason } => Report::Release(Release {
@@ -139,9 +149,36 @@ impl Outcome {
     }
 }
 
+/// The result as the server stores it, or why it would not.
+fn checked(result: Struct) -> Result<Struct, String> {
+    let result = result
+        .canonical()
+        .map_err(|error| format!("the task succeeded, but its result is {error}"))?;
+    let bytes = result.encoded().len();
+    if bytes > MAX_RESULT_BYTES {
+        return Err(format!(
+            "the task succeeded, but its result has {bytes} bytes, and at most {MAX_RESULT_BYTES} are stored"
+        ));
+    }
+    Ok(result)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_that_the_server_would_refuse_fails_the_task() {
+        let large = serde_json::json!({ "text": "x".repeat(MAX_RESULT_BYTES) });
+        let large = Struct::from_json(&large).expect("an object");
+        for bad in [large, Struct::from_encoded(b"\xff\xff".as_slice().into())] {
+            let report = Outcome::success_with(bad).into_report();
+            assert!(
+                matches!(&report, Report::Failure(failure) if failure.reason == "BAD_RESULT" && failure.permanent),
+                "{report:?}"
+            );
+        }
+    }
 
     #[test]
     fn texts_are_cut_to_what_the_server_takes() {

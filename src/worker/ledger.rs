@@ -77,9 +77,17 @@ pub(super) enum Answer<H> {
     /// The lease has ended with the outcome that was reported.
     Ended,
     /// The lease is no longer the worker's.
-    Lost(H),
+    Lost(Lost<H>),
     /// The server did not take the report and never will; the lease goes on, or ends with a failure that says so.
     Refused(ClientError),
+}
+
+/// A lease that is no longer the worker's.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lost<H> {
+    pub(super) handle: H,
+    /// Whether its handler is still at work; if not, an outcome was dropped, which the server may have accepted before.
+    pub(super) was_running: bool,
 }
 
 impl<H> Ledger<H> {
@@ -253,13 +261,17 @@ impl<H> Ledger<H> {
         None
     }
 
-    /// The lease is no longer the worker's; whatever its handler has to say counts for nothing. Its handle, if it was held.
-    pub(super) fn lose(&mut self, lease_token: &Bytes) -> Option<H> {
+    /// The lease is no longer the worker's; whatever its handler has to say counts for nothing. `None` if it was not held.
+    pub(super) fn lose(&mut self, lease_token: &Bytes) -> Option<Lost<H>> {
         let held = self.held.remove(lease_token)?;
-        if !held.has_ended() {
+        let was_running = !held.has_ended();
+        if was_running {
             self.stopping.insert(lease_token.clone());
         }
-        Some(held.handle)
+        Some(Lost {
+            handle: held.handle,
+            was_running,
+        })
     }
 
     /// The worker was asked to cancel the task. The handle, unless the lease is lost or its handler has ended.
@@ -280,7 +292,7 @@ impl<H> Ledger<H> {
 
     /// Gives up leases that ran out because no report was accepted for their duration. An outcome that waits is kept: whether it counts is for the
     /// server to say.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<H> {
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Lost<H>> {
         let running = || self.held.iter().filter(|(_, held)| !held.has_ended());
         let expired: Vec<Bytes> = running()
             .filter(|(_, held)| held.expires <= now)

@@ -13,7 +13,7 @@ use tonic::{Streaming, transport::Channel};
 
 use super::{WorkerError, crew::Crew, desk::Desk};
 use crate::{
-    client::{Backoff, ClientError},
+    client::{Backoff, ClientError, clock},
     proto::v1::{WorkRequest, WorkResponse, directive, worker_service_client::WorkerServiceClient},
 };
 
@@ -90,7 +90,7 @@ impl Session<'_> {
         let hello = self
             .desk
             .ledger()
-            .hello(self.name, self.drivers, Instant::now());
+            .hello(self.name, self.drivers, clock::now());
         // The channel is new and has room for one.
         let _ = outbound.try_send(hello);
         let welcome = async {
@@ -128,21 +128,21 @@ impl Session<'_> {
         loop {
             let (has_message, next_due, answer_due) = {
                 let ledger = self.desk.ledger();
-                if leave_at.is_some_and(|at| at <= Instant::now() || ledger.is_quiet()) {
+                if leave_at.is_some_and(|at| at <= clock::now() || ledger.is_quiet()) {
                     return Ended::Drained;
                 }
                 let answer_due = ledger
                     .unanswered_since()
                     .map(|since| since + ANSWER_TIMEOUT);
                 (
-                    ledger.has_message(Instant::now()),
+                    ledger.has_message(clock::now()),
                     ledger.next_due(),
                     answer_due,
                 )
             };
             tokio::select! {
                 permit = outbound.reserve(), if has_message && !outbound.is_closed() => {
-                    let message = self.desk.ledger().next_message(Instant::now());
+                    let message = self.desk.ledger().next_message(clock::now());
                     if let (Ok(permit), Some(message)) = (permit, message) {
                         permit.send(message);
                     }
@@ -182,7 +182,7 @@ impl Session<'_> {
         let mut leave_at = None;
         for directive in directives {
             if directive.r#type() == directive::Type::Drain {
-                leave_at = Some(Instant::now() + FAREWELL);
+                leave_at = Some(clock::now() + FAREWELL);
             }
             self.desk.follow(directive);
         }

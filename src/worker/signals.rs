@@ -7,6 +7,8 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use crate::client::clock;
+
 /// A request to cancel a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CancelRequest {
@@ -19,7 +21,7 @@ pub struct CancelRequest {
 impl CancelRequest {
     /// How long the server still waits, if it set a limit.
     pub fn remaining(&self) -> Option<Duration> {
-        let remaining = self.deadline?.duration_since(SystemTime::now());
+        let remaining = self.deadline?.duration_since(clock::wall_now());
         Some(remaining.unwrap_or_default())
     }
 }
@@ -38,6 +40,8 @@ pub enum Stop {
 /// The signals of one lease. Each is given at most once and stays.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
+    /// Whose lease it is, for the log.
+    pub(super) task_id: String,
     pub(super) cancelled: CancellationToken,
     request: OnceLock<CancelRequest>,
     pub(super) lease_lost: CancellationToken,
@@ -45,6 +49,13 @@ pub(super) struct Signals {
 }
 
 impl Signals {
+    pub(super) fn new(task_id: &str) -> Self {
+        Self {
+            task_id: task_id.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Cancels the task; the first request counts.
     pub(super) fn cancel(&self, request: CancelRequest) {
         self.request.get_or_init(|| request);

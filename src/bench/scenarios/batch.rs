@@ -1,5 +1,7 @@
 //! Submissions a hundred to a call, against the same rows inserted by hand.
 
+use std::time::Duration;
+
 use crate::{
     bench::{
         Bench, BenchError, Goal, Row, Scenario, Unit,
@@ -21,18 +23,13 @@ const IN_FLIGHT: usize = 4;
 const JOBS: usize = 50_000;
 
 pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError> {
-    let template = bench.own_server(Scenario::Batch).await?;
-    submit(&template, &bench.sample, IN_FLIGHT).await?;
-    let rows = match template.stop().await? {
-        Some(data) => JobRows::read(data.path(), JOBS)?,
-        None => return Err(BenchError::NeedsOwnServer(Scenario::Batch)),
-    };
+    let rows = stored_rows(bench, Scenario::Batch).await?;
     let (options, sample) = (bench.options, bench.sample.clone());
     let mut lone = Vec::with_capacity(options.rounds);
     let taken = bench
         .ticker
         .bracketed(
-            async || rows.insert(Scratch::new(&options.dir)?.path(), BATCH),
+            async || rows.insert(Scratch::new(&options.dir)?.path(), BATCH, Duration::MAX),
             async || {
                 let server = Server::start(options).await?;
                 lone.push(submit(&server, &sample, 1).await?);
@@ -64,6 +61,19 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchErro
     ])
 }
 
+/// The rows that a server of its own stores for [`JOBS`] jobs.
+pub(super) async fn stored_rows(
+    bench: &Bench<'_>,
+    scenario: Scenario,
+) -> Result<JobRows, BenchError> {
+    let template = bench.own_server(scenario).await?;
+    submit(&template, &bench.sample, IN_FLIGHT).await?;
+    match template.stop().await? {
+        Some(data) => JobRows::read(data.path(), JOBS),
+        None => Err(BenchError::NeedsOwnServer(scenario)),
+    }
+}
+
 /// Stores [`JOBS`] jobs, in calls of a hundred.
 async fn submit(
     server: &Server,
@@ -89,7 +99,11 @@ pub(super) async fn store(
         let request = sample.batch(BATCH);
         async move {
             let answer = stub.submit_batch(request).await?.into_inner();
-            match answer.results.iter().find_map(|result| result.error.as_ref()) {
+            match answer
+                .results
+                .iter()
+                .find_map(|result| result.error.as_ref())
+            {
                 None => Ok(answer.results.len() as u64),
                 Some(error) => Err(BenchError::Broken(format!(
                     "a submission of a batch was refused: {}",

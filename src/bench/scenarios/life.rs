@@ -57,13 +57,15 @@ pub(super) async fn steady(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError
             parties.submitters(&server, &sample).await?;
             parties.meanwhile(tokio::time::sleep(WARM_UP)).await?;
             let (before, began) = (parties.ends.count(), now());
-            parties.meanwhile(tokio::time::sleep(options.round_time)).await?;
+            parties
+                .meanwhile(tokio::time::sleep(options.round_time))
+                .await?;
             let (after, ended) = (parties.ends.count(), now());
             parties.permits.close();
             let (submitted, ends) = (parties.submitted.clone(), parties.ends.clone());
             parties
                 .meanwhile(async { ends.reached(|| submitted.load(Ordering::Relaxed)).await })
-                .await?;
+                .await??;
             Ok((after - before) as f64 / (ended - began).as_secs_f64())
         })
         .await?;
@@ -92,7 +94,9 @@ pub(super) async fn drain(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError>
             let began = now();
             parties.workers(&server).await?;
             let ends = parties.ends.clone();
-            parties.meanwhile(async { ends.reached(|| backlog).await }).await?;
+            parties
+                .meanwhile(async { ends.reached(|| backlog).await })
+                .await??;
             Ok(backlog as f64 / began.elapsed().as_secs_f64())
         })
         .await?;
@@ -178,10 +182,7 @@ impl Parties {
     }
 
     /// Does something while they work. If one of them fails, so does this.
-    async fn meanwhile<T>(
-        &mut self,
-        something: impl Future<Output = T>,
-    ) -> Result<T, BenchError> {
+    async fn meanwhile<T>(&mut self, something: impl Future<Output = T>) -> Result<T, BenchError> {
         tokio::pin!(something);
         loop {
             tokio::select! {
@@ -212,12 +213,11 @@ async fn submit(
 }
 
 /// Watches all jobs, and counts those that end.
-async fn watch(
-    client: Client,
-    ends: Arc<Ends>,
-    permits: Arc<Semaphore>,
-) -> Result<(), BenchError> {
-    let answer = client.jobs().watch_jobs(WatchJobsRequest::default()).await?;
+async fn watch(client: Client, ends: Arc<Ends>, permits: Arc<Semaphore>) -> Result<(), BenchError> {
+    let answer = client
+        .jobs()
+        .watch_jobs(WatchJobsRequest::default())
+        .await?;
     let mut stream = answer.into_inner();
     while let Some(message) = stream.message().await? {
         let ended = message
@@ -231,5 +231,7 @@ async fn watch(
             permits.add_permits(ended);
         }
     }
-    Err(BenchError::Broken("it ended a watch of all jobs".to_owned()))
+    Err(BenchError::Broken(
+        "it ended a watch of all jobs".to_owned(),
+    ))
 }

@@ -3,12 +3,8 @@
 use std::time::Duration;
 
 use crate::bench::{
-    Bench, BenchError, Goal, Row, Scenario, Unit,
-    load::Sample,
-    now,
-    rounds::figures,
-    sample::DRIVER,
-    work::WorkStream,
+    Bench, BenchError, Goal, Row, Scenario, Unit, load::Sample, now, rounds::figures,
+    sample::DRIVER, work::WorkStream,
 };
 
 /// Leases that the idle worker would take.

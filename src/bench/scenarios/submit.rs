@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Calls under way at once.
-const IN_FLIGHT: usize = 256;
+pub(super) const IN_FLIGHT: usize = 256;
 /// Connections that they share.
-const CONNECTIONS: usize = 4;
+pub(super) const CONNECTIONS: usize = 4;
 /// Calls under way when commits are counted.
 const GROUP_IN_FLIGHT: usize = 128;
 /// A floor takes this part of a round's time, as there are two around each round.
@@ -68,7 +68,8 @@ pub(super) async fn group(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError>
         .ticker
         .alone(async || {
             let before = commits(&clients[0]).await?;
-            let done = submissions(&clients, &sample, GROUP_IN_FLIGHT, Until::Elapsed(time)).await?;
+            let done =
+                submissions(&clients, &sample, GROUP_IN_FLIGHT, Until::Elapsed(time)).await?;
             let commits = commits(&clients[0]).await?.saturating_sub(before);
             Ok(done.done as f64 / commits.max(1) as f64)
         })
@@ -132,14 +133,14 @@ async fn beside_echo(
 }
 
 /// An echo that answers as this server does.
-async fn echo_like(bench: &Bench<'_>, server: &Server) -> Result<Echo, BenchError> {
+pub(super) async fn echo_like(bench: &Bench<'_>, server: &Server) -> Result<Echo, BenchError> {
     let client = server.client().await?;
     let answer = client.jobs().submit(bench.sample.request()).await?;
     Echo::start(bench.options, &echo::input(answer.get_ref())).await
 }
 
 /// Submits jobs, spread over the connections.
-async fn submissions(
+pub(super) async fn submissions(
     clients: &[Client],
     sample: &JobSample,
     in_flight: usize,

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::worker::Stop;
+use crate::{client::clock, worker::Stop};
 
 /// How often to look whether a group that was told to stop is gone; the kernel tells us only of its leader.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -84,7 +84,7 @@ impl Group {
                 Ok(Ended::ByItself(status))
             }
             stop = stop => {
-                let kill_at = Instant::now() + grace(&stop);
+                let kill_at = clock::now() + grace(&stop);
                 self.signal(Signal::TERM);
                 if !self.gone_by(kill_at).await? {
                     self.kill();
@@ -97,7 +97,7 @@ impl Group {
 
     /// Waits until nothing of the group is left; false if it is `kill_at` before.
     async fn gone_by(&mut self, kill_at: Instant) -> io::Result<bool> {
-        while Instant::now() < kill_at {
+        while clock::now() < kill_at {
             // Reaps the leader, which else would count as a member.
             let leader_ended = self.leader.try_wait()?.is_some();
             if leader_ended && test_kill_process_group(self.id).is_err() {

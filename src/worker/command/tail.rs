@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt};
 
-use crate::worker::text::{MAX_TEXT_BYTES, truncated};
+use crate::worker::limits::{MAX_TEXT_BYTES, truncated};
 
 /// Lines that are kept: a screenful of a stack trace.
 const MAX_LINES: usize = 20;

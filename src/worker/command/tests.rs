@@ -1,13 +1,14 @@
 //! Real commands, with a desk in the place of a server.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::*;
 use crate::{
+    client::clock,
     proto::v1::{JobTask, Lease, task_report::Report},
     worker::{
         desk::Desk,
@@ -60,7 +61,7 @@ impl Bench {
 
     /// What would be sent to the server now.
     fn reports(&self) -> Vec<Report> {
-        let message = self.desk.ledger().next_message(Instant::now());
+        let message = self.desk.ledger().next_message(clock::now());
         let reports = message.map(|message| message.reports).unwrap_or_default();
         reports
             .into_iter()
@@ -251,9 +252,9 @@ async fn a_deaf_command_and_its_children_are_killed_before_the_deadline() {
         until_exists(&child).await;
         bench.signals.cancel(CancelRequest {
             reason: String::new(),
-            deadline: Some(SystemTime::now() + deadline),
+            deadline: Some(clock::wall_now() + deadline),
         });
-        Instant::now()
+        clock::now()
     };
     let arguments = [path.as_str()];
     let (outcome, cancelled_at) = tokio::join!(bench.run(script, &arguments), cancel);

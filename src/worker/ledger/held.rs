@@ -11,7 +11,7 @@ use crate::{
     proto::v1::{
         CancelAcknowledged, Failure, Heartbeat, ProgressReport, Warning, task_report::Report,
     },
-    worker::text::{MAX_TEXT_BYTES, truncated},
+    worker::limits::{MAX_TEXT_BYTES, truncated},
 };
 
 /// Warnings of one lease that may wait for an answer: as many as the server keeps.

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::v1::{Success, Warning};
+use crate::{
+    client::clock,
+    proto::v1::{Success, Warning},
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -18,6 +21,13 @@ fn lease(number: usize) -> Lease {
         duration: LEASE.try_into().ok(),
         heartbeat_interval: HEARTBEAT.try_into().ok(),
         ..Default::default()
+    }
+}
+
+fn lost(handle: &'static str) -> Lost<&'static str> {
+    Lost {
+        handle,
+        was_running: true,
     }
 }
 
@@ -56,7 +66,7 @@ fn refused(lease_token: Bytes, code: Code, reason: &str) -> ReportResult {
 
 /// A ledger with one lease, past its hello and the acknowledgement.
 fn with_lease() -> (Ledger<&'static str>, Instant) {
-    let now = Instant::now();
+    let now = clock::now();
     let mut ledger = Ledger::new(4, now);
     ledger.hello("w", &[], now);
     assert_eq!(ledger.grant(&lease(1), "one", now), None);
@@ -147,7 +157,7 @@ fn warnings_are_bounded_but_never_dropped() {
 
 #[test]
 fn all_leases_share_a_heartbeat_message() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut ledger = Ledger::new(4000, now);
     ledger.hello("w", &[], now);
     for number in 0..1500 {
@@ -169,7 +179,7 @@ fn all_leases_share_a_heartbeat_message() {
 
 #[test]
 fn a_worker_without_leases_is_heard_too() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut ledger = Ledger::<()>::new(1, now);
     ledger.hello("w", &[], now);
     assert_eq!(ledger.next_message(now), None);
@@ -186,9 +196,9 @@ fn a_lease_runs_out_by_our_own_clock_counted_from_the_last_report_that_was_accep
     let heartbeat_at = now + HEARTBEAT;
     assert_eq!(sent(&mut ledger, heartbeat_at).len(), 1);
     ledger.answer(accepted(token(1))).expect("an answer");
-    assert_eq!(ledger.expire(now + LEASE), Vec::<&str>::new());
+    assert_eq!(ledger.expire(now + LEASE), []);
     assert_eq!(ledger.next_expiry(), Some(heartbeat_at + LEASE));
-    assert_eq!(ledger.expire(heartbeat_at + LEASE), ["one"]);
+    assert_eq!(ledger.expire(heartbeat_at + LEASE), [lost("one")]);
     assert!(!ledger.is_settled(), "its handler still runs");
     let slots = ledger
         .next_message(heartbeat_at + LEASE)
@@ -206,7 +216,7 @@ fn a_lease_runs_out_by_our_own_clock_counted_from_the_last_report_that_was_accep
 fn an_outcome_is_kept_though_the_lease_ran_out() {
     let (mut ledger, now) = with_lease();
     ledger.end(&token(1), success());
-    assert_eq!(ledger.expire(now + LEASE * 10), Vec::<&str>::new());
+    assert_eq!(ledger.expire(now + LEASE * 10), []);
     assert_eq!(sent(&mut ledger, now), [success()]);
 }
 
@@ -216,9 +226,15 @@ fn a_lost_lease_is_told_once() {
     ledger.progress(&token(1), progress(1));
     ledger.warn(&token(1), "w".to_owned()).expect("room");
     assert_eq!(sent(&mut ledger, now).len(), 2);
-    let lost = || refused(token(1), Code::FailedPrecondition, "LEASE_LOST");
-    assert!(matches!(ledger.answer(lost()), Ok(Answer::Lost("one"))));
-    assert!(matches!(ledger.answer(lost()), Ok(Answer::Accepted)));
+    let refusal = || refused(token(1), Code::FailedPrecondition, "LEASE_LOST");
+    assert!(matches!(
+        ledger.answer(refusal()),
+        Ok(Answer::Lost(Lost {
+            handle: "one",
+            was_running: true
+        }))
+    ));
+    assert!(matches!(ledger.answer(refusal()), Ok(Answer::Accepted)));
     assert_eq!(ledger.lose(&token(1)), None);
 }
 
@@ -271,7 +287,7 @@ fn cancel_is_acknowledged_each_time_and_before_the_outcome() {
 
 #[test]
 fn messages_are_bounded_in_bytes() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut ledger = Ledger::new(8, now);
     ledger.hello("w", &[], now);
     for number in 0..5 {
@@ -361,7 +377,7 @@ proptest! {
     /// Whatever happens, a server that answers at last has every warning in order, the newest progress and one outcome of each lease.
     #[test]
     fn nothing_that_counts_is_lost(steps in prop::collection::vec(step(), 1..200)) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut ledger = Ledger::new(100, now);
         ledger.hello("w", &[], now);
         let mut accounts: HashMap<usize, Account> = HashMap::new();

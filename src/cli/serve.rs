@@ -1,0 +1,85 @@
+//! `serve`: runs a server until a signal, and then lets it drain.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args};
+use longhaul::server::{self, ServeSettings};
+use tracing::{info, warn};
+
+use super::{
+    exit::{Exit, Failure},
+    logging,
+    output::Output,
+    settings::{ServeLayer, Settings},
+    signals::Signals,
+};
+
+/// `longhaul serve`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each setting is a flag, a variable LONGHAUL_…, or a key of the TOML file, such as data_dir = \"/var/lib/longhaul\"; the first that is there counts.")]
+pub struct ServeArgs {
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print the settings that apply and where each comes from, as a settings file, and exit
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    layer: ServeLayer,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Result<Exit, Failure> {
+    let settings = Settings::resolve(args.layer, matches, args.config.as_deref())?;
+    if args.print_config {
+        out.lines(settings.lines())?;
+        return Ok(Exit::Success);
+    }
+    logging::start(&settings.log_level, settings.log_format);
+    refuse_exposure(&settings.serve, settings.insecure)?;
+
+    let mut signals = Signals::new()?;
+    let mut server = server::start(settings.serve)
+        .await
+        .map_err(|error| Failure::local("can't serve", &error))?;
+    match out.line(format_args!("listening on http://{}", server.local_addr())) {
+        // Whoever started the server need not stay to hear where it listens.
+        Ok(()) | Err(Failure::PipeClosed) => {}
+        Err(failure) => return Err(failure),
+    }
+
+    tokio::select! {
+        signal = signals.next() => info!(signal, "draining; a second signal ends at once"),
+        error = server.failed() => return Err(Failure::local("the server stopped", &error)),
+    }
+    tokio::select! {
+        drained = server.drain() => {
+            drained.map_err(|error| Failure::local("the server did not stop cleanly", &error))?;
+            Ok(Exit::Success)
+        }
+        signal = signals.next() => Err(Failure::new(
+            Exit::Failed,
+            format!("ended at once by a second signal ({signal}); calls that were open are cut off, nothing acknowledged is lost"),
+        )),
+    }
+}
+
+/// There is no TLS and no authentication yet, so whoever reaches the port owns the jobs.
+fn refuse_exposure(settings: &ServeSettings, insecure: bool) -> Result<(), Failure> {
+    let listen = settings.listen;
+    if listen.ip().is_loopback() {
+        return Ok(());
+    }
+    if !insecure {
+        return Err(Failure::usage(format!(
+            "refused to listen on {listen}: other machines could reach it, and there is neither TLS nor authentication"
+        ))
+        .hint(format!(
+            "listen on 127.0.0.1:{}, or, where every machine that can reach it may submit, read and cancel all jobs, add --insecure",
+            listen.port()
+        )));
+    }
+    warn!(%listen, "serving other machines without TLS and authentication: whoever reaches the port owns the jobs");
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Following many jobs: the listing and the changes together tell every revision of every job once, wherever the follower was interrupted.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use longhaul::{
+    domain::{JobId, JobState},
+    engine::{FollowItem, JobFollow},
+};
+
+use crate::rig::{Rig, rig, submission, tenant};
+
+async fn follow(rig: &Rig, filter: &str, cursor: &str) -> JobFollow {
+    rig.engine
+        .follow(tenant(), filter, cursor, Duration::from_secs(600))
+        .await
+        .unwrap()
+}
+
+/// What a follower knows, and a check that what it is told fits to that.
+#[derive(Default)]
+struct Known {
+    revisions: HashMap<JobId, u64>,
+    cursor: String,
+}
+
+impl Known {
+    fn take(&mut self, item: FollowItem) -> bool {
+        match item {
+            FollowItem::Listed(jobs) => {
+                for job in jobs {
+                    assert!(
+                        self.revisions.insert(job.id, job.revision).is_none(),
+                        "listed twice"
+                    );
+                }
+                false
+            }
+            FollowItem::Changes { changes, cursor } => {
+                for change in changes {
+                    let known = self.revisions.insert(change.key.job, change.revision);
+                    assert_eq!(known.unwrap_or(0), change.from_revision, "{change:?}");
+                }
+                self.cursor = cursor;
+                false
+            }
+            FollowItem::Synced { cursor } => {
+                self.cursor = cursor;
+                true
+            }
+            FollowItem::Heartbeat { .. } | FollowItem::Draining { .. } => true,
+        }
+    }
+
+    async fn until(&mut self, follow: &mut JobFollow, jobs: &[JobId], revision: u64) {
+        while jobs
+            .iter()
+            .any(|job| self.revisions.get(job).is_none_or(|r| *r < revision))
+        {
+            self.take(follow.next().await.unwrap().unwrap());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listing_and_the_changes_fit_together() {
+    let rig = rig().await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        let batch = (0..100).map(|_| submission(&["d"])).collect();
+        let answers = rig.engine.submit(batch).await.unwrap();
+        ids.extend(answers.into_iter().map(|a| a.unwrap().0.id));
+    }
+    let mut follower = follow(&rig, "", "").await;
+    let mut known = Known::default();
+    let mut leases = Vec::new();
+    // Change jobs between the pages of the listing: in pages that were read, and in pages that were not.
+    loop {
+        let drivers = [Arc::from("d")].into();
+        let grants = rig
+            .engine
+            .acquire("worker".into(), drivers, 60, None)
+            .await
+            .unwrap();
+        for grant in grants {
+            rig.succeed(&grant.lease).await;
+            leases.push(grant.lease);
+        }
+        if known.take(follower.next().await.unwrap().unwrap()) {
+            break;
+        }
+    }
+    ids.push(rig.submit(&["d"]).await.id);
+    while let Some(grant) = {
+        let drivers = [Arc::from("d")].into();
+        rig.engine
+            .acquire("worker".into(), drivers, 1, None)
+            .await
+            .unwrap()
+            .pop()
+    } {
+        rig.succeed(&grant.lease).await;
+    }
+    known.until(&mut follower, &ids, 3).await;
+    assert_eq!(known.revisions.len(), ids.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_goes_on_exactly_where_it_was() {
+    let rig = rig().await;
+    let one = rig.submit(&["d"]).await;
+    let mut known = Known::default();
+    let mut first = follow(&rig, "", "").await;
+    while !known.take(first.next().await.unwrap().unwrap()) {}
+    drop(first);
+    let lease = rig.lease("d").await.lease;
+    rig.progress(&lease, 1).await;
+    let mut second = follow(&rig, "", &known.cursor.clone()).await;
+    known.until(&mut second, &[one.id], 3).await;
+    drop(second);
+    rig.succeed(&lease).await;
+    let mut third = follow(&rig, "", &known.cursor.clone()).await;
+    known.until(&mut third, &[one.id], 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_tells_who_comes_and_who_leaves() {
+    let rig = rig().await;
+    let job = rig.submit(&["d"]).await;
+    let mut follower = follow(&rig, "state = RUNNING", "").await;
+    while !matches!(
+        follower.next().await.unwrap().unwrap(),
+        FollowItem::Synced { .. }
+    ) {}
+    let lease = rig.lease("d").await.lease;
+    let FollowItem::Changes { changes, .. } = follower.next().await.unwrap().unwrap() else {
+        panic!("it came");
+    };
+    assert!(changes[0].matches && changes[0].key == job.key());
+    rig.succeed(&lease).await;
+    let FollowItem::Changes { changes, .. } = follower.next().await.unwrap().unwrap() else {
+        panic!("it left");
+    };
+    assert!(!changes[0].matches);
+    assert_eq!(changes[0].job.as_ref().unwrap().state, JobState::Succeeded);
+    // A cursor is good for its own filter alone.
+    let mut known = Known::default();
+    let mut all = follow(&rig, "", "").await;
+    while !known.take(all.next().await.unwrap().unwrap()) {}
+    let other = rig.engine.follow(
+        tenant(),
+        "state = RUNNING",
+        &known.cursor,
+        Duration::from_secs(600),
+    );
+    assert!(other.await.is_err());
+}

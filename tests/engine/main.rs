@@ -1,0 +1,8 @@
+//! The engine over the memory store: what it promises whichever store it stands on.
+
+mod dispatch;
+mod failure;
+mod follow;
+mod group_commit;
+mod rig;
+mod watch;

@@ -1,0 +1,225 @@
+//! Ranges tile, a reader that keeps up sees every change of state, and the end is always told.
+
+use std::time::Duration;
+
+use longhaul::{
+    domain::{JobState, command::Report},
+    engine::{JobWatch, WatchItem, WatchOptions},
+};
+
+use crate::rig::{Rig, rig};
+
+fn options(after_revision: u64) -> WatchOptions {
+    WatchOptions {
+        after_revision,
+        min_interval: Duration::ZERO,
+        heartbeat: Duration::from_secs(600),
+    }
+}
+
+/// Checks that snapshots tile; the negative control below shows that it can fail.
+struct Tiles {
+    seen: u64,
+    over: bool,
+}
+
+impl Tiles {
+    fn add(
+        &mut self,
+        from: u64,
+        revision: u64,
+        coalesced: u64,
+        is_final: bool,
+    ) -> Result<(), String> {
+        let whole = from == self.seen && coalesced + 1 == revision - from && !self.over;
+        self.seen = revision;
+        self.over = is_final;
+        whole
+            .then_some(())
+            .ok_or(format!("({from}, {revision}] after {}", self.seen))
+    }
+}
+
+async fn next(watch: &mut JobWatch) -> WatchItem {
+    watch.next().await.unwrap().unwrap()
+}
+
+async fn all_states(rig: &Rig, drivers: &[&str]) -> (JobWatch, longhaul::domain::JobKey) {
+    let job = rig.submit(drivers).await;
+    (
+        rig.engine.watch(&job.key(), options(0)).await.unwrap(),
+        job.key(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_keeps_up_sees_every_change_of_state() {
+    let rig = rig().await;
+    let (mut watch, _) = all_states(&rig, &["a", "b"]).await;
+    let mut tiles = Tiles {
+        seen: 0,
+        over: false,
+    };
+    let mut states = Vec::new();
+    let mut read = async |watch: &mut JobWatch| match next(watch).await {
+        WatchItem::Snapshot {
+            version,
+            from_revision,
+            coalesced,
+            is_final,
+            ..
+        } => {
+            tiles
+                .add(from_revision, version.job.revision, coalesced, is_final)
+                .unwrap();
+            assert_eq!(coalesced, 0);
+            states.push(version.job.state);
+        }
+        other => panic!("{other:?}"),
+    };
+    read(&mut watch).await;
+    let a = rig.lease("a").await.lease;
+    read(&mut watch).await;
+    let b = rig.lease("b").await.lease;
+    // Two changes in one commit are still told one by one.
+    let done = || Report::Success {
+        result: None,
+        status_detail: String::new(),
+    };
+    rig.engine
+        .report(vec![(a, done()), (b, done())])
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        read(&mut watch).await;
+    }
+    assert!(watch.next().await.is_none());
+    use JobState::{Queued, Running, Succeeded};
+    assert_eq!(states, [Queued, Running, Running, Running, Succeeded]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_sleeps_gets_the_newest_and_is_told_what_was_merged() {
+    let rig = rig().await;
+    let (mut watch, _) = all_states(&rig, &["a"]).await;
+    next(&mut watch).await;
+    let lease = rig.lease("a").await.lease;
+    for done in 1..=10_000 {
+        rig.progress(&lease, done).await;
+    }
+    let mut tiles = Tiles {
+        seen: 1,
+        over: false,
+    };
+    let mut messages = 0;
+    while tiles.seen < 10_002 {
+        if let WatchItem::Snapshot {
+            version,
+            from_revision,
+            coalesced,
+            is_final,
+            ..
+        } = next(&mut watch).await
+        {
+            tiles
+                .add(from_revision, version.job.revision, coalesced, is_final)
+                .unwrap();
+            messages += 1;
+        }
+    }
+    assert!(messages <= 3, "{messages} messages for a reader that slept");
+    rig.succeed(&lease).await;
+    let last = next(&mut watch).await;
+    assert!(matches!(
+        last,
+        WatchItem::Snapshot {
+            is_final: true,
+            from_revision: 10_002,
+            ..
+        }
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_goes_on_where_it_was() {
+    let rig = rig().await;
+    let (_, key) = all_states(&rig, &["a"]).await;
+    let lease = rig.lease("a").await.lease;
+    let mut watch = rig.engine.watch(&key, options(2)).await.unwrap();
+    assert!(matches!(
+        next(&mut watch).await,
+        WatchItem::Synced { revision: 2 }
+    ));
+    let mut ahead = rig.engine.watch(&key, options(99)).await.unwrap();
+    let first = next(&mut ahead).await;
+    assert!(matches!(
+        first,
+        WatchItem::Snapshot {
+            reset: true,
+            from_revision: 0,
+            ..
+        }
+    ));
+    rig.succeed(&lease).await;
+    for watch in [&mut watch, &mut ahead] {
+        let last = next(watch).await;
+        assert!(matches!(
+            last,
+            WatchItem::Snapshot {
+                is_final: true,
+                from_revision: 2,
+                ..
+            }
+        ));
+    }
+    // The last word is told again to who asks again.
+    let mut late = rig.engine.watch(&key, options(3)).await.unwrap();
+    let last = next(&mut late).await;
+    assert!(matches!(
+        last,
+        WatchItem::Snapshot {
+            is_final: true,
+            from_revision: 3,
+            ..
+        }
+    ));
+    assert!(late.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_engine_ends_watches_and_waits() {
+    let rig = rig().await;
+    let (mut watch, key) = all_states(&rig, &["a"]).await;
+    next(&mut watch).await;
+    let engine = rig.engine.clone();
+    let waits = {
+        let key = key.clone();
+        tokio::spawn(async move { engine.wait(&key, None, Duration::from_secs(600)).await })
+    };
+    rig.engine.drain().await;
+    assert!(matches!(
+        next(&mut watch).await,
+        WatchItem::Draining { revision: 1 }
+    ));
+    assert!(watch.next().await.is_none());
+    assert!(waits.await.unwrap().is_err());
+    assert!(rig.engine.watch(&key, options(0)).await.is_err());
+}
+
+#[test]
+fn the_check_of_tiles_can_fail() {
+    let tiles = || Tiles {
+        seen: 4,
+        over: false,
+    };
+    assert!(tiles().add(4, 7, 2, false).is_ok());
+    assert!(tiles().add(5, 7, 1, false).is_err(), "a gap");
+    assert!(tiles().add(3, 7, 3, false).is_err(), "an overlap");
+    assert!(
+        tiles().add(4, 7, 0, false).is_err(),
+        "a merge that was not said"
+    );
+    let mut over = tiles();
+    over.add(4, 5, 0, true).unwrap();
+    assert!(over.add(5, 6, 0, false).is_err(), "something after the end");
+}
