@@ -140,13 +140,10 @@ impl Failure {
             .bad_request()
             .into_iter()
             .flat_map(|bad| &bad.field_violations)
-            .map(|violation| {
-                format!(
-                    "{}: {}",
-                    text::one_line(&violation.field),
-                    text::one_line(&violation.description)
-                )
-            })
+            .map(|violation| format!("{}: {}", violation.field, violation.description))
+            .map(|violation| text::one_line(&violation).into_owned())
+            // Where only one field is wrong, the message is about it already.
+            .filter(|violation| !message.contains(violation))
             .collect();
         let hint = next_step(reason, status.code()).map(str::to_owned);
         Self::Told {
@@ -201,12 +198,6 @@ fn next_step(reason: Option<&str>, code: Code) -> Option<&'static str> {
             "a child job needs a parent that is still open: longhaul get PARENT"
         }
         (Some("REQUEST_ID_REUSED"), _) => "use a new --request-id for a new job",
-        (Some("OUTCOME_UNKNOWN"), _) => "run it again with the same --request-id",
-        (Some("JOB_NOT_ENDED"), _) => "cancel it first: longhaul cancel JOB",
-        (Some("JOB_SUCCEEDED"), _) => "there is nothing to retry; submit a new job instead",
-        (Some("STORE_FULL"), _) => {
-            "the server's disk is full and nothing was stored; make room, then try again"
-        }
         (_, Code::Unavailable) => "the server is busy or about to go; try again",
         (_, Code::Unimplemented) => {
             "is this a Longhaul server, and of this version? longhaul info says"
@@ -271,16 +262,28 @@ mod tests {
     }
 
     #[test]
+    fn a_field_is_not_told_of_twice() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("filter", "unknown field");
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "filter: unknown field", details);
+        assert_eq!(
+            told(&Failure::refused(&status)),
+            "error: filter: unknown field"
+        );
+    }
+
+    #[test]
     fn a_refusal_says_what_to_do() {
         let mut details = ErrorDetails::new();
-        details.set_error_info("JOB_NOT_ENDED", "longhaul", HashMap::new());
+        details.set_error_info("REQUEST_ID_REUSED", "longhaul", HashMap::new());
         let status =
-            Status::with_error_details(Code::FailedPrecondition, "job 1 is running", details);
+            Status::with_error_details(Code::AlreadyExists, "request_id \"a\" was used", details);
         let failure = Failure::refused(&status);
         assert_eq!(failure.exit(), Exit::Failed);
         assert_eq!(
             told(&failure),
-            "error: job 1 is running (JOB_NOT_ENDED)\nhint: cancel it first: longhaul cancel JOB"
+            "error: request_id \"a\" was used (REQUEST_ID_REUSED)\nhint: use a new --request-id for a new job"
         );
     }
 

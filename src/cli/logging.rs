@@ -10,6 +10,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
+/// Libraries that tell of their every step; the level that was asked for may still override this by name.
+const LESS_TALK: &str = "refinery_core=warn";
+
 /// Which events are logged: a level, or the directives of `tracing_subscriber::EnvFilter`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -100,7 +103,7 @@ pub fn start(level: &LogLevel, format: LogFormat) {
     let colours = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&level.0))
+        .with_env_filter(EnvFilter::new(format!("{LESS_TALK},{level}")))
         .with_writer(io::stderr)
         .with_ansi(colours);
     let _already_started = match format {

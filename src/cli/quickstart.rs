@@ -29,6 +29,8 @@ use super::{
 const JOB: &str = include_str!("../../examples/quickstart/job.json");
 /// The driver of its task.
 const DRIVER: &str = "storagegrid_ansible";
+/// For another task of it, to be typed.
+const PAYLOAD: &str = r#"{"s3_bucket_name": "another", "grid_account_id": "1"}"#;
 /// How long open calls have at the end. Short: nothing of this server is worth waiting for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -177,7 +179,9 @@ fn suggestions(address: &str, job_id: &str) -> Result<Vec<String>, Failure> {
         cli(&format!("get {job_id}")),
         cli(&format!("events {job_id}")),
         cli("list --filter 'state = SUCCEEDED'"),
-        cli(&format!("retry {job_id}")),
+        cli(&format!(
+            "submit --driver {DRIVER} --payload '{PAYLOAD}' --wait"
+        )),
         String::new(),
         paint(STRONG, "Without any stubs, as reflection is on:"),
         format!("  grpcurl -plaintext {address} list"),

@@ -129,12 +129,25 @@ pub async fn run(args: SubmitArgs, out: &mut Output) -> Result<Exit, Failure> {
     args.job.apply(&mut spec, time::now())?;
 
     let server = args.connect.connect().await?;
+    let request_id = args
+        .request_id
+        .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let request = SubmitRequest {
         job: Some(spec),
-        request_id: args.request_id.unwrap_or_default(),
+        request_id: request_id.clone(),
     };
     let answer = server.client.submit(request).await;
-    let answer = answer.map_err(|error| server.failure(error))?;
+    let answer = answer.map_err(|error| {
+        let unknown = error.is_retryable();
+        let failure = server.failure(error);
+        if unknown {
+            failure.hint(format!(
+                "the job may be stored all the same; the same command with --request-id {request_id} never stores it twice"
+            ))
+        } else {
+            failure
+        }
+    })?;
     let job = required(answer.job, "job")?;
     if !answer.created {
         out.note("the job was there already, under the same request id");

@@ -120,11 +120,6 @@ pub(crate) fn draining() -> Status {
     status(EngineError::Draining)
 }
 
-/// As in the status, for answers within a batch.
-pub(crate) fn refusal_status(refusal: Refusal) -> tonic_types::Status {
-    embedded(&status(EngineError::Refused(refusal)))
-}
-
 /// A status as a message, for answers within a batch.
 pub(crate) fn embedded(status: &Status) -> tonic_types::Status {
     use prost::Message as _;

@@ -204,16 +204,16 @@ pub(super) fn answer(
             },
             cancel.map(|order| directive_cancel(lease, order, engine)),
         ),
-        Err(refusal) => (refused(token, refusal), None),
+        Err(refusal) => (refused(token, &error::status(refusal.into())), None),
     }
 }
 
 /// The answer to a report that was refused.
-pub(super) fn refused(token: bytes::Bytes, refusal: Refusal) -> v1::ReportResult {
+pub(super) fn refused(token: bytes::Bytes, status: &tonic::Status) -> v1::ReportResult {
     v1::ReportResult {
         lease_token: token,
         expire_time: None,
-        error: Some(error::refusal_status(refusal)),
+        error: Some(error::embedded(status)),
     }
 }
 

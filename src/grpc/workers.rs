@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -263,27 +262,23 @@ async fn take_reports(
         let description = format!("must have at most {MAX_REPORTS} entries");
         return Err(error::bad_field("reports", &description));
     }
-    let mut violations = Vec::new();
-    let mut tokens: Vec<(Bytes, Option<LeaseKey>)> = Vec::with_capacity(reports.len());
+    let mut read = Vec::with_capacity(reports.len());
     let mut accepted: Vec<(LeaseKey, Report)> = Vec::with_capacity(reports.len());
     for (i, report) in reports.into_iter().enumerate() {
-        let lease = engine.open_lease_token(&report.lease_token);
-        let read = lease::report(report.report, &format!("reports[{i}]"), &mut violations);
-        if let (Some(lease), Some(report)) = (&lease, read) {
+        let answer = read_report(engine, report.report, &report.lease_token, i);
+        let answer = answer.map(|(lease, report)| {
             accepted.push((lease.clone(), report));
-        }
-        tokens.push((report.lease_token, lease));
-    }
-    if !violations.is_empty() {
-        return Err(error::invalid(violations));
+            lease
+        });
+        read.push((report.lease_token, answer));
     }
     let mut answers = engine.report(accepted).await.map_err(status)?.into_iter();
     let mut directives = Vec::new();
-    let results = tokens
+    let results = read
         .into_iter()
-        .map(|(token, lease)| match lease {
-            None => lease::refused(token, Refusal::LeaseLost),
-            Some(lease) => {
+        .map(|(token, read)| match read {
+            Err(status) => lease::refused(token, &status),
+            Ok(lease) => {
                 let answer: Result<Reported, Refusal> =
                     answers.next().unwrap_or(Err(Refusal::LeaseLost));
                 let (result, directive) = lease::answer(&lease, token, answer, engine);
@@ -293,6 +288,23 @@ async fn take_reports(
         })
         .collect();
     Ok((results, directives))
+}
+
+/// Reads one report; what is wrong with it is said in its own answer, and does not concern the others.
+fn read_report(
+    engine: &Engine,
+    report: Option<v1::task_report::Report>,
+    token: &[u8],
+    i: usize,
+) -> Result<(LeaseKey, Report), Status> {
+    let mut violations = Vec::new();
+    let report = lease::report(report, &format!("reports[{i}]"), &mut violations);
+    let lease = engine.open_lease_token(token);
+    match (lease, report) {
+        (Some(lease), Some(report)) => Ok((lease, report)),
+        (None, _) => Err(status(Refusal::LeaseLost.into())),
+        (Some(_), None) => Err(error::invalid(violations)),
+    }
 }
 
 /// Reads the first message of a stream; answers the rest of it, too.

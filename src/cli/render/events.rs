@@ -15,23 +15,26 @@ const STATE_CHARS: usize = 10;
 /// One change. Lines rather than a table, because a history is read as it arrives.
 pub fn line(event: &JobEvent) -> String {
     let at = time::instant(event.time.as_ref()).map_or_else(String::new, time::to_the_millisecond);
-    let (state, style) = job_state(event.state());
-    let mut line = format!(
-        "{:>6}  {at}  {:<TYPE_CHARS$}  {}",
-        event.revision,
-        event_type(event.r#type()),
-        paint(style, format_args!("{state:<STATE_CHARS$}")),
-    );
-    if !event.task_name.is_empty() {
-        line.push_str(&format!("  {}", one_line(&event.task_name)));
-    }
+    let mut about = one_line(&event.task_name).into_owned();
     if event.attempt > 0 {
-        line.push_str(&paint(FAINT, format_args!(" #{}", event.attempt)));
+        about.push_str(&paint(FAINT, format_args!(" #{}", event.attempt)));
     }
-    if !event.detail.is_empty() {
-        line.push_str(&format!("  {}", one_line(&event.detail)));
+    let said = [about, one_line(&event.detail).into_owned()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("  ");
+    let (state, style) = job_state(event.state());
+    let kind = event_type(event.r#type());
+    let revision = event.revision;
+    if said.is_empty() {
+        return format!(
+            "{revision:>6}  {at}  {kind:<TYPE_CHARS$}  {}",
+            paint(style, state)
+        );
     }
-    line
+    let state = paint(style, format_args!("{state:<STATE_CHARS$}"));
+    format!("{revision:>6}  {at}  {kind:<TYPE_CHARS$}  {state}  {said}")
 }
 
 /// Why a job is where it is, task by task, with what to do about it.
