@@ -16,6 +16,7 @@ mod rounds;
 mod sample;
 mod scenarios;
 mod scratch;
+mod watchers;
 mod work;
 
 use std::{

@@ -2,9 +2,13 @@
 
 mod batch;
 mod floor;
+mod history;
+mod idle;
 mod life;
+mod restart;
 mod start;
 mod submit;
+mod watch;
 
 use std::{fmt, str::FromStr};
 
@@ -31,11 +35,25 @@ pub enum Scenario {
     Drain,
     /// The time until an idle worker starts.
     Start,
+    /// How soon a watcher knows, among many others.
+    Notice,
+    /// What it costs to tell a watcher.
+    Deliver,
+    /// How soon all watchers of one job know.
+    FanOut,
+    /// What watchers cost that have nothing to see.
+    Watchers,
+    /// What finished jobs cost.
+    History,
+    /// How long a killed server is away.
+    Restart,
+    /// What an idle server costs.
+    Idle,
 }
 
 impl Scenario {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::Floor,
         Self::Submit,
         Self::Lone,
@@ -44,6 +62,13 @@ impl Scenario {
         Self::Life,
         Self::Drain,
         Self::Start,
+        Self::Notice,
+        Self::Deliver,
+        Self::FanOut,
+        Self::Watchers,
+        Self::History,
+        Self::Restart,
+        Self::Idle,
     ];
 
     /// As it is called on the command line.
@@ -57,6 +82,13 @@ impl Scenario {
             Self::Life => "life",
             Self::Drain => "drain",
             Self::Start => "start",
+            Self::Notice => "notice",
+            Self::Deliver => "deliver",
+            Self::FanOut => "fan-out",
+            Self::Watchers => "watchers",
+            Self::History => "history",
+            Self::Restart => "restart",
+            Self::Idle => "idle",
         }
     }
 
@@ -70,6 +102,13 @@ impl Scenario {
             Self::Life => life::steady(bench).await,
             Self::Drain => life::drain(bench).await,
             Self::Start => start::measure(bench).await,
+            Self::Notice => watch::notice(bench).await,
+            Self::Deliver => watch::deliver(bench).await,
+            Self::FanOut => watch::fan_out(bench).await,
+            Self::Watchers => idle::watchers(bench).await,
+            Self::History => history::measure(bench).await,
+            Self::Restart => restart::measure(bench).await,
+            Self::Idle => idle::server(bench).await,
         }
     }
 }

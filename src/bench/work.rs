@@ -8,7 +8,8 @@ use super::BenchError;
 use crate::{
     client::Client,
     proto::v1::{
-        Lease, Success, TaskReport, WorkRequest, WorkResponse, WorkerHello, task_report::Report,
+        Lease, Progress, ProgressReport, Success, TaskReport, WorkRequest, WorkResponse,
+        WorkerHello, task_report::Report,
     },
 };
 
@@ -65,12 +66,31 @@ impl WorkStream {
             lease_token: lease.lease_token,
             report: Some(Report::Success(Success::default())),
         };
+        self.report(leases.into_iter().map(done).collect()).await
+    }
+
+    async fn report(&self, reports: Vec<TaskReport>) -> Result<(), BenchError> {
         let request = WorkRequest {
-            reports: leases.into_iter().map(done).collect(),
+            reports,
             ..WorkRequest::default()
         };
         let sent = self.requests.send(request).await;
         sent.map_err(|_| BenchError::Broken("it ended a Work stream".to_owned()))
+    }
+
+    /// Reports that each of these has got to this step, in one message.
+    pub(super) async fn progress(&self, leases: &[Lease], step: i64) -> Result<(), BenchError> {
+        let on = |lease: &Lease| TaskReport {
+            lease_token: lease.lease_token.clone(),
+            report: Some(Report::Progress(ProgressReport {
+                progress: Some(Progress {
+                    done: step,
+                    ..Progress::default()
+                }),
+                ..ProgressReport::default()
+            })),
+        };
+        self.report(leases.iter().map(on).collect()).await
     }
 
     /// Completes whatever comes, for ever.

@@ -39,6 +39,8 @@ const SLOTS: u32 = 2_000;
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How long the last jobs may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Jobs that end within the patience above, on any machine that is worth a measurement.
+const STRIDE: u64 = 10_000;
 /// Jobs that are stored before workers come, in a drain.
 const BACKLOG: usize = 50_000;
 
@@ -142,7 +144,7 @@ impl Ends {
 }
 
 /// Everybody but the server. They end when this is dropped.
-struct Parties {
+pub(super) struct Parties {
     tasks: JoinSet<Result<(), BenchError>>,
     ends: Arc<Ends>,
     submitted: Arc<AtomicU64>,
@@ -151,7 +153,7 @@ struct Parties {
 
 impl Parties {
     /// With the watcher.
-    async fn start(server: &Server) -> Result<Self, BenchError> {
+    pub(super) async fn start(server: &Server) -> Result<Self, BenchError> {
         let mut parties = Self {
             tasks: JoinSet::new(),
             ends: Arc::default(),
@@ -164,7 +166,7 @@ impl Parties {
         Ok(parties)
     }
 
-    async fn workers(&mut self, server: &Server) -> Result<(), BenchError> {
+    pub(super) async fn workers(&mut self, server: &Server) -> Result<(), BenchError> {
         for client in server.connect(WORKERS).await? {
             let stream = WorkStream::open(&client, DRIVER, SLOTS).await?;
             self.tasks.spawn(stream.complete_all());
@@ -172,13 +174,38 @@ impl Parties {
         Ok(())
     }
 
-    async fn submitters(&mut self, server: &Server, sample: &JobSample) -> Result<(), BenchError> {
+    pub(super) async fn submitters(
+        &mut self,
+        server: &Server,
+        sample: &JobSample,
+    ) -> Result<(), BenchError> {
         for client in server.connect(SUBMITTERS).await? {
             let (submitted, permits) = (self.submitted.clone(), self.permits.clone());
             self.tasks
                 .spawn(submit(client, sample.clone(), submitted, permits));
         }
         Ok(())
+    }
+
+    /// Lets them work until so many jobs have ended.
+    pub(super) async fn until_ended(&mut self, jobs: u64) -> Result<(), BenchError> {
+        let (ends, mut last) = (self.ends.clone(), 0);
+        while last < jobs {
+            let next = jobs.min(last + STRIDE);
+            let some_more = ends.clone();
+            let wait = async move { some_more.reached(|| next).await };
+            self.meanwhile(wait).await??;
+            last = ends.count();
+        }
+        self.finish().await
+    }
+
+    /// Submits no more, and waits until every job has ended.
+    async fn finish(&mut self) -> Result<(), BenchError> {
+        self.permits.close();
+        let (submitted, ends) = (self.submitted.clone(), self.ends.clone());
+        let all = async { ends.reached(|| submitted.load(Ordering::Relaxed)).await };
+        self.meanwhile(all).await?
     }
 
     /// Does something while they work. If one of them fails, so does this.
