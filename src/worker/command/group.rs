@@ -4,16 +4,13 @@
 
 use std::{io, process::ExitStatus, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
-    time::{Instant, sleep},
+    time::timeout_at,
 };
 
 use crate::{client::clock, worker::Stop};
-
-/// How often to look whether a group that was told to stop is gone; the kernel tells us only of its leader.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub(super) struct Group {
@@ -86,27 +83,15 @@ impl Group {
             stop = stop => {
                 let kill_at = clock::now() + grace(&stop);
                 self.signal(Signal::TERM);
-                if !self.gone_by(kill_at).await? {
-                    self.kill();
+                // The command is over when its leader is, as when it ends by itself; what it left behind is not waited for.
+                let in_time = timeout_at(kill_at, self.leader.wait()).await;
+                self.kill();
+                if in_time.is_err() {
                     self.leader.wait().await?;
                 }
                 Ok(Ended::Stopped(stop))
             }
         }
-    }
-
-    /// Waits until nothing of the group is left; false if it is `kill_at` before.
-    async fn gone_by(&mut self, kill_at: Instant) -> io::Result<bool> {
-        while clock::now() < kill_at {
-            // Reaps the leader, which else would count as a member.
-            let leader_ended = self.leader.try_wait()?.is_some();
-            if leader_ended && test_kill_process_group(self.id).is_err() {
-                self.over = true;
-                return Ok(true);
-            }
-            sleep(LOOK_INTERVAL).await;
-        }
-        Ok(false)
     }
 
     /// Right after the leader was reaped its id still names the group, or nothing: the kernel does not hand it out again so soon.
