@@ -33,6 +33,8 @@ pub(super) fn serve(
             continue;
         }
         let mut ready = loaded.remove(&driver).unwrap_or_default();
+        // The store listed as many as are wanted. Where the batch itself took one of these away, there may be others behind.
+        let may_have_more = ready.iter().any(|task| !can_be_taken(working, task));
         ready.extend(
             working
                 .became_ready
@@ -46,12 +48,11 @@ pub(super) fn serve(
             .filter(|i| left[*i] > 0 && claims[*i].drivers.contains(&driver))
             .collect();
         while let Some(taker) = takers.pop_front() {
-            let Some(task) = turns.next(|task| {
-                working
-                    .get(&task.key)
-                    .is_some_and(|job| is_ready(&job.tasks[task.ordinal as usize]))
-            }) else {
-                working.out.exhausted_drivers.push(driver.clone());
+            let Some(task) = turns.next(|task| can_be_taken(working, task)) else {
+                match may_have_more {
+                    true => working.out.ready_drivers.push(driver.clone()),
+                    false => working.out.exhausted_drivers.push(driver.clone()),
+                }
                 break;
             };
             ctx.served.insert(driver.clone(), task.key.tenant.clone());
@@ -63,6 +64,12 @@ pub(super) fn serve(
             }
         }
     }
+}
+
+fn can_be_taken(working: &Working, task: &ReadyTask) -> bool {
+    working
+        .get(&task.key)
+        .is_some_and(|job| is_ready(&job.tasks[task.ordinal as usize]))
 }
 
 fn grant(working: &mut Working, ctx: &Context<'_>, ready: &ReadyTask, worker: &Arc<str>) -> Grant {

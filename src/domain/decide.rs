@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{
-    Job, JobId, JobKey, JobState, Status, TaskId, TaskState, Timestamp,
+    Job, JobId, JobKey, JobState, Status, TaskId, TaskState, Timestamp, claim,
     command::{
         Claim, Command, Context, Decision, Fingerprint, Loaded, Refusal, Reply, RequestKey,
         RequestRecord, Submission,
@@ -33,24 +33,8 @@ pub fn decide(
         let reply = obey(&mut working, ctx, command);
         working.out.replies.push(reply);
     }
-    claim_all(&mut working, ctx, claims, ready);
+    claim::serve(&mut working, ctx, claims, ready);
     working.finish()
-}
-
-fn claim_all(
-    working: &mut Working,
-    ctx: &mut Context<'_>,
-    claims: &[Claim],
-    ready: std::collections::HashMap<Arc<str>, Vec<super::command::ReadyTask>>,
-) {
-    super::claim::serve(working, ctx, claims, ready);
-    let exhausted = &working.out.exhausted_drivers;
-    working.out.ready_drivers = working
-        .became_ready
-        .keys()
-        .filter(|driver| !exhausted.contains(driver))
-        .cloned()
-        .collect();
 }
 
 fn obey(working: &mut Working, ctx: &mut Context<'_>, command: Command) -> Result<Reply, Refusal> {
@@ -138,19 +122,20 @@ fn submit(
         tenant: submission.tenant.clone(),
         id: submission.request_id.clone(),
     };
-    if let Some(stored) = working.requests.get(&request) {
+    // A request id stands for its job for as long as that is kept.
+    if let Some(stored) = working.requests.get(&request)
+        && let Some(job) = working.get(&stored.key)
+    {
         if stored.fingerprint != submission.fingerprint {
             return Err(Refusal::RequestIdReused {
                 request_id: request.id,
                 job: stored.key.job,
             });
         }
-        if let Some(job) = working.get(&stored.key) {
-            return Ok(Reply::Submitted {
-                job: job.clone(),
-                created: false,
-            });
-        }
+        return Ok(Reply::Submitted {
+            job: job.clone(),
+            created: false,
+        });
     }
     let parent = submission.spec.parent.map(|job| JobKey {
         tenant: submission.tenant.clone(),

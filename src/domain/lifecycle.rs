@@ -195,7 +195,12 @@ fn end(edit: &mut Edit<'_>) {
 }
 
 /// When the sweeper has to look at a job next; `None` if nothing will happen by time alone.
-pub(super) fn timer(job: &Job, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn timer(
+    job: &Job,
+    policy: &Policy,
+    now: Timestamp,
+    leases_hold_until: Timestamp,
+) -> Option<Timestamp> {
     if job.state.is_terminal() {
         return None;
     }
@@ -207,38 +212,38 @@ pub(super) fn timer(job: &Job, policy: &Policy, now: Timestamp) -> Option<Timest
         (job.cancel.is_some() && job.children.open() > 0).then(|| now.after(REPEAT_CHILD_CANCEL));
     job.tasks
         .iter()
-        .filter_map(|task| task_timer(task, forced))
+        .filter_map(|task| task_timer(task, forced, leases_hold_until))
         .chain(children)
         .min()
 }
 
-fn task_timer(task: &Task, forced: Option<Timestamp>) -> Option<Timestamp> {
+fn task_timer(
+    task: &Task,
+    forced: Option<Timestamp>,
+    leases_hold_until: Timestamp,
+) -> Option<Timestamp> {
     let timeouts = &task.spec.timeouts;
     let whole = timeouts
         .schedule_to_close
         .zip(task.first_ready_time)
         .map(|(span, from)| from.after(span));
-    match task.state {
+    let silence = task.lease_expiry.map(|t| t.max(leases_hold_until));
+    let dates = match task.state {
         TaskState::Queued => {
             let taken = timeouts
                 .schedule_to_start
                 .zip(task.ready_time.filter(|_| task.fencing_token == 0))
                 .map(|(span, from)| from.after(span));
             [task.schedule_time, taken, whole]
-                .into_iter()
-                .flatten()
-                .min()
         }
-        TaskState::BackingOff => [task.schedule_time, whole].into_iter().flatten().min(),
-        TaskState::Running => [task.lease_expiry, task.attempt_deadline()]
-            .into_iter()
-            .flatten()
-            .min(),
-        TaskState::Cancelling => [task.lease_expiry, forced].into_iter().flatten().min(),
+        TaskState::BackingOff => [task.schedule_time, whole, None],
+        TaskState::Running => [silence, task.attempt_deadline(), None],
+        TaskState::Cancelling => [silence, forced, None],
         TaskState::Pending
         | TaskState::Succeeded
         | TaskState::Failed
         | TaskState::Cancelled
-        | TaskState::Skipped => None,
-    }
+        | TaskState::Skipped => [None; 3],
+    };
+    dates.into_iter().flatten().min()
 }

@@ -126,6 +126,7 @@ fn apply(edit: &mut Edit<'_>, ordinal: usize, report: Report, chance: f64) -> Op
         } => {
             say(edit, ordinal, status_detail);
             edit.job.tasks[ordinal].result = result;
+            acknowledge(edit);
             edit.step(ordinal, TaskInput::Succeed);
             edit.record(EventKind::TaskSucceeded, Some(ordinal), String::new());
             Some(LeaseEnd::Succeeded)
@@ -162,9 +163,9 @@ fn apply(edit: &mut Edit<'_>, ordinal: usize, report: Report, chance: f64) -> Op
             Some(LeaseEnd::Released)
         }
         Report::CancelAcknowledged => {
-            if cancelling && !edit.job.tasks[ordinal].cancel_acknowledged {
+            if cancelling {
+                // Seen by nobody but the server, and written with the extended lease; what all see is the job's receipt.
                 edit.job.tasks[ordinal].cancel_acknowledged = true;
-                edit.touch(ordinal);
                 if acknowledge(edit) {
                     edit.record(EventKind::CancelAcknowledged, Some(ordinal), String::new());
                 }
@@ -193,16 +194,7 @@ pub(super) fn sweep(edit: &mut Edit<'_>, leases_hold_until: Timestamp, chance: f
     }
     edit.cancel_children();
     edit.retime();
-    // Leases that are past their time but still hold would otherwise wake the sweeper without end.
-    if let Some(timer) = edit.job.timer
-        && timer <= edit.now
-    {
-        edit.job.timer = Some(leases_hold_until.max(edit.now.after(SWEEP_AGAIN)));
-    }
 }
-
-/// The pause before a job whose timer is past but that has nothing to do is looked at again.
-const SWEEP_AGAIN: Duration = Duration::from_millis(100);
 
 fn sweep_task(edit: &mut Edit<'_>, ordinal: usize, leases_hold_until: Timestamp, chance: f64) {
     let now = edit.now;
@@ -346,7 +338,7 @@ fn finish_cancel(edit: &mut Edit<'_>, ordinal: usize, detail: String) {
     edit.record(EventKind::TaskCancelled, Some(ordinal), detail);
 }
 
-/// Notes in the receipt that a worker knows; answers whether that was news.
+/// Notes in the receipt, if there is one, that a worker knows or has ended its task; answers whether that was news.
 fn acknowledge(edit: &mut Edit<'_>) -> bool {
     let now = edit.now;
     edit.job.cancel.as_mut().is_some_and(|cancel| {

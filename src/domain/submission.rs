@@ -121,7 +121,7 @@ pub fn check(
     check.bytes("creator", &job.creator, MAX_NAME_BYTES);
     check.object("object", job.object.as_ref());
     check.labels(&job.labels);
-    if job.priority.abs() > MAX_PRIORITY {
+    if job.priority.unsigned_abs() > MAX_PRIORITY.unsigned_abs() {
         check.bad(
             "priority",
             format!("must be from -{MAX_PRIORITY} to {MAX_PRIORITY}"),
@@ -168,6 +168,35 @@ pub fn is_driver(word: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
+/// Characters of a caller's text that a description repeats: all of it may be a megabyte.
+const SHOWN_CHARS: usize = 64;
+/// Tasks of a cycle that a description names.
+const SHOWN_TASKS: usize = 20;
+
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS).collect()
+}
+
+/// Bytes of a job's payloads and texts together.
+fn size(job: &NewJob) -> usize {
+    let object = |object: &Option<Object>| {
+        object
+            .as_ref()
+            .map_or(0, |o| o.kind.len() + o.id.len() + o.name.len())
+    };
+    let labels = job.labels.iter().map(|(k, v)| k.len() + v.len());
+    let tasks = job.tasks.iter().map(|task| {
+        let words = [&task.name, &task.action, &task.driver, &task.resource_type];
+        let words = words.into_iter().chain(&task.depends_on);
+        words.map(String::len).sum::<usize>()
+            + object(&task.object)
+            + task.request_payload.as_ref().map_or(0, |p| p.0.len())
+    });
+    let texts = [&job.action, &job.summary, &job.creator, &job.traceparent];
+    let texts = texts.into_iter().map(String::len);
+    texts.chain(labels).chain(tasks).sum::<usize>() + object(&job.object)
+}
+
 struct Check<'a> {
     path: &'a str,
     violations: &'a mut Vec<Violation>,
@@ -206,33 +235,29 @@ impl Check<'_> {
             self.bad("labels", format!("at most {MAX_LABELS} are allowed"));
         }
         for (key, value) in labels.iter().take(MAX_LABELS) {
+            let field = format!("labels[{:?}]", shown(key));
             let fits = !key.is_empty()
                 && key.len() <= MAX_LABEL_KEY_BYTES
                 && key
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b));
             if !fits {
-                let shown: String = key.chars().take(MAX_LABEL_KEY_BYTES).collect();
                 self.bad(
-                    &format!("labels[{shown:?}]"),
+                    &field,
                     format!("a key is 1 to {MAX_LABEL_KEY_BYTES} characters of [a-z0-9_.-]"),
                 );
             }
-            self.bytes(&format!("labels[{key:?}]"), value, MAX_NAME_BYTES);
+            self.bytes(&field, value, MAX_NAME_BYTES);
         }
     }
 
     fn size(&mut self, job: &NewJob) {
-        let payloads: usize = job
-            .tasks
-            .iter()
-            .map(|t| t.request_payload.as_ref().map_or(0, |p| p.0.len()))
-            .sum();
-        if payloads > MAX_JOB_BYTES {
+        let bytes = size(job);
+        if bytes > MAX_JOB_BYTES {
             self.bad(
                 "tasks",
                 format!(
-                    "payloads have {payloads} bytes together; at most {MAX_JOB_BYTES} are allowed"
+                    "payloads and texts of the job have {bytes} bytes together; at most {MAX_JOB_BYTES} are allowed"
                 ),
             );
         }
@@ -259,7 +284,7 @@ impl Check<'_> {
             if let Some(first) = positions.insert(name.as_str(), i) {
                 self.bad(
                     &format!("tasks[{i}].name"),
-                    format!("{name:?} is the name of tasks[{first}] already"),
+                    format!("{:?} is the name of tasks[{first}] already", shown(name)),
                 );
             }
         }
@@ -269,7 +294,12 @@ impl Check<'_> {
             .map(|(i, task)| self.dependencies(i, task, &positions))
             .collect();
         if let Some(cycle) = find_cycle(&dependencies) {
-            let path: Vec<&str> = cycle.iter().map(|i| names[*i].as_str()).collect();
+            let name = |i: &usize| shown(&names[*i]);
+            let mut path: Vec<String> = cycle.iter().take(SHOWN_TASKS).map(name).collect();
+            if cycle.len() > SHOWN_TASKS {
+                path.push(format!("({} more)", cycle.len() - SHOWN_TASKS));
+            }
+            path.push(name(&cycle[0]));
             self.bad(
                 &format!("tasks[{}].depends_on", cycle[0]),
                 format!("a cycle: {}", path.join(" -> ")),
@@ -292,16 +322,23 @@ impl Check<'_> {
         task: &NewTask,
         positions: &HashMap<&str, usize>,
     ) -> Vec<u32> {
-        let mut found = Vec::with_capacity(task.depends_on.len());
-        for (k, name) in task.depends_on.iter().enumerate().take(MAX_TASKS) {
+        let count = task.depends_on.len();
+        if count > MAX_TASKS {
+            self.bad(
+                &format!("tasks[{i}].depends_on"),
+                format!("has {count} names; at most {MAX_TASKS} are allowed"),
+            );
+            return Vec::new();
+        }
+        let mut found = Vec::with_capacity(count);
+        for (k, name) in task.depends_on.iter().enumerate() {
             match positions.get(name.as_str()).map(|p| u32::try_from(*p)) {
                 Some(Ok(position)) if !found.contains(&position) => found.push(position),
                 Some(_) => {}
                 None => {
-                    let shown: String = name.chars().take(MAX_WORD_BYTES).collect();
                     self.bad(
                         &format!("tasks[{i}].depends_on[{k}]"),
-                        format!("no task of this job is named {shown:?}"),
+                        format!("no task of this job is named {:?}", shown(name)),
                     );
                 }
             }
@@ -396,7 +433,7 @@ impl Check<'_> {
     }
 }
 
-/// Some cycle among the dependencies, by position, beginning and ending with the same task.
+/// Some cycle among the dependencies, by position: each task depends on the next one, and the last one on the first.
 fn find_cycle(dependencies: &[Vec<u32>]) -> Option<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
@@ -428,9 +465,7 @@ fn find_cycle(dependencies: &[Vec<u32>]) -> Option<Vec<usize>> {
                 }
                 Seen::OnPath => {
                     let from = path.iter().position(|(t, _)| *t == next)?;
-                    let mut cycle: Vec<usize> = path[from..].iter().map(|(t, _)| *t).collect();
-                    cycle.push(next);
-                    return Some(cycle);
+                    return Some(path[from..].iter().map(|(t, _)| *t).collect());
                 }
             }
         }

@@ -52,6 +52,8 @@ pub(super) struct Edit<'a> {
     pub(super) job: &'a mut Job,
     pub(super) now: Timestamp,
     pub(super) policy: Policy,
+    leases_hold_until: Timestamp,
+    watched: bool,
     before: Option<(JobState, Status)>,
     dirty: &'a mut Dirty,
     out: &'a mut Decision,
@@ -155,24 +157,19 @@ impl Working {
             self.changed.push(key.clone());
         }
         let was_open = !slot.job.state.is_terminal();
-        let events_before = self.out.changes.events.len();
         let job = Arc::make_mut(&mut slot.job);
         let mut edit = Edit {
             before: Some((job.state, job.status)),
+            watched: (ctx.is_watched)(key),
             job,
             now: ctx.now,
             policy: ctx.policy,
+            leases_hold_until: ctx.leases_hold_until,
             dirty: &mut slot.dirty,
             out: &mut self.out,
             became_ready: &mut self.became_ready,
         };
         let answer = change(&mut edit);
-        let watched = self.out.changes.events.len() > events_before && (ctx.is_watched)(key);
-        self.out
-            .history
-            .resize_with(self.out.changes.events.len(), || {
-                watched.then(|| slot.job.clone())
-            });
         let ended = was_open && slot.job.state.is_terminal();
         let parent = slot.job.parent_key().filter(|_| ended);
         (answer, parent.map(|parent| (parent, slot.job.state)))
@@ -205,17 +202,26 @@ impl Working {
                 } => continue,
                 Dirty { deleted: true, .. } => WriteKind::Delete,
                 Dirty { is_new: true, .. } => WriteKind::Insert,
-                Dirty { job, tasks, .. } => WriteKind::Update {
-                    job,
-                    tasks: (0u32..)
+                Dirty { job, tasks, .. } => {
+                    let tasks: Vec<u32> = (0u32..)
                         .zip(tasks)
                         .filter_map(|(ordinal, dirty)| dirty.then_some(ordinal))
-                        .collect(),
-                },
+                        .collect();
+                    if !job && tasks.is_empty() {
+                        continue;
+                    }
+                    WriteKind::Update { job, tasks }
+                }
             };
             self.out.changes.jobs.push(JobWrite { job: slot.job, how });
         }
         self.out.keep_last_of_each_job();
+        for driver in self.became_ready.into_keys() {
+            let told = [&self.out.ready_drivers, &self.out.exhausted_drivers];
+            if !told.into_iter().flatten().any(|known| *known == driver) {
+                self.out.ready_drivers.push(driver);
+            }
+        }
         self.out
     }
 }
@@ -277,6 +283,10 @@ impl Edit<'_> {
     pub(super) fn extend_lease(&mut self, ordinal: usize, expiry: Timestamp) {
         self.job.tasks[ordinal].lease_expiry = Some(expiry);
         self.dirty.tasks[ordinal] = true;
+        // The timer stays early, which spares the row of the job; but leases may have become shorter since the last one.
+        if self.job.timer.is_none_or(|timer| expiry < timer) {
+            self.retime();
+        }
     }
 
     /// Lets a queued task be taken from a time on: in the future, it waits for the sweeper; in the past, that is its age in the queue.
@@ -338,12 +348,16 @@ impl Edit<'_> {
             after: (self.job.state, self.job.status),
             detail,
         });
+        let shown = self.watched && kind != EventKind::JobDeleted;
+        self.out
+            .history
+            .push(shown.then(|| Arc::new(self.job.clone())));
         self.before = Some((self.job.state, self.job.status));
     }
 
     /// Computes the job's timer anew.
     pub(super) fn retime(&mut self) {
-        let timer = lifecycle::timer(self.job, &self.policy, self.now);
+        let timer = lifecycle::timer(self.job, &self.policy, self.now, self.leases_hold_until);
         if self.job.timer != timer {
             self.job.timer = timer;
             self.dirty.job = true;

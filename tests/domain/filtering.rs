@@ -1,0 +1,306 @@
+//! The filter's language: what it accepts and means, what it refuses and how, and that no text makes it fall over.
+
+use longhaul::domain::{
+    Job, JobId, JobState, Status, Timestamp,
+    filter::{FIELDS, Filter},
+    submission::{NewJob, NewTask},
+    task::Object,
+};
+use proptest::prelude::*;
+
+use crate::world::*;
+
+/// A job to match against, still queued.
+fn job() -> Job {
+    let mut world = World::new();
+    let key = world.submit(NewJob {
+        action: "create".into(),
+        creator: "ann@example.com".into(),
+        priority: 5,
+        object: Some(Object {
+            kind: "sg_buckets".into(),
+            id: "17".into(),
+            name: "test1234".into(),
+        }),
+        labels: [("team", "storage"), ("env", "prod"), ("empty", "")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+        ..new_job([
+            NewTask {
+                driver: "ansible".into(),
+                ..new_task("a", &[])
+            },
+            NewTask {
+                driver: "terraform".into(),
+                ..new_task("b", &[])
+            },
+        ])
+    });
+    world.job(&key).clone()
+}
+
+fn parse(text: &str) -> Filter {
+    Filter::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn a_filter_matches_what_it_says() {
+    let job = job();
+    let cases = [
+        ("", true),
+        ("   ", true),
+        ("state = QUEUED", true),
+        ("state = queued", true),
+        ("state = \"QUEUED\"", true),
+        ("state:QUEUED", true),
+        ("state != QUEUED", false),
+        ("state < RUNNING", true),
+        ("state >= SUCCEEDED", false),
+        ("status = NORMAL", true),
+        ("status > NORMAL", false),
+        ("action = create", true),
+        ("action = Create", false),
+        ("action != create", false),
+        ("action = \"cre*\"", true),
+        ("action = \"*ate\"", true),
+        ("action = \"*rea*\"", true),
+        ("action = \"*\"", true),
+        ("action = \"**\"", true),
+        ("action = \"cre\"", false),
+        ("action = \"x*\"", false),
+        ("action != \"cre*\"", false),
+        ("action:rea", true),
+        ("action:\"rea\"", true),
+        ("action:\"cre*\"", true),
+        ("creator = \"ann@example.com\"", true),
+        ("creator:example", true),
+        ("driver = ansible", true),
+        ("driver = terraform", true),
+        ("driver = puppet", false),
+        ("driver != ansible", false),
+        ("object.type = sg_buckets", true),
+        ("object.id = 17", true),
+        ("object.id = \"17\"", true),
+        ("object.name = \"test*\"", true),
+        ("labels.team = storage", true),
+        ("labels.team = network", false),
+        ("labels.team:*", true),
+        ("labels.nobody:*", false),
+        ("labels:team", true),
+        ("labels:nobody", false),
+        ("labels.empty = \"\"", true),
+        ("labels.nobody = \"\"", false),
+        ("labels.nobody != x", true),
+        ("parent_job_id = \"\"", true),
+        ("parent_job_id != \"\"", false),
+        (
+            "parent_job_id = \"01890000-0000-7000-8000-000000000000\"",
+            false,
+        ),
+        ("priority = 5", true),
+        ("priority > 4", true),
+        ("priority <= 4", false),
+        ("priority > -3", true),
+        ("create_time > \"2025-01-01T00:00:00Z\"", true),
+        ("create_time < \"2026-01-01T00:00:00Z\"", false),
+        ("create_time = \"2026-01-01T00:00:00Z\"", true),
+        ("create_time = \"2026-01-01T01:00:00+01:00\"", true),
+        ("update_time >= \"2026-01-01T00:00:00Z\"", true),
+        ("NOT state = QUEUED", false),
+        ("-state = QUEUED", false),
+        ("NOT NOT state = QUEUED", true),
+        ("state = QUEUED AND action = create", true),
+        ("state = QUEUED AND action = delete", false),
+        ("state = QUEUED action = create", true),
+        ("state = QUEUED action = delete", false),
+        ("state = RUNNING OR action = create", true),
+        // OR binds tighter than AND, as AIP-160 has it.
+        (
+            "action = create OR action = delete AND state = RUNNING",
+            false,
+        ),
+        (
+            "action = create OR (action = delete AND state = RUNNING)",
+            true,
+        ),
+        (
+            "state = RUNNING AND action = create OR action = delete",
+            false,
+        ),
+        ("NOT state = RUNNING AND action = create", true),
+        ("NOT (state = RUNNING OR action = create)", false),
+        ("(((state = QUEUED)))", true),
+    ];
+    for (text, expected) in cases {
+        match Filter::parse(text) {
+            Ok(filter) => assert_eq!(filter.matches(&job), expected, "{text}: {filter:?}"),
+            // Whether NOT may be doubled is the grammar's business; meaning the wrong thing is ours.
+            Err(error) => assert_eq!(text, "NOT NOT state = QUEUED", "{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_hint() {
+    let cases = [
+        ("colour = red", "there is no field \"colour\""),
+        ("object = x", "there is no field \"object\""),
+        (
+            "state = FINISHED",
+            "FINISHED is none of QUEUED, RUNNING, CANCELLING, SUCCEEDED, FAILED, CANCELLED",
+        ),
+        (
+            "status = GOOD",
+            "GOOD is none of NORMAL, WARNING, PARTIAL_FAILURES, ERROR",
+        ),
+        ("priority = high", "not a whole number"),
+        ("priority = 99999999999", "not a whole number"),
+        ("priority = 1.5", "not a whole number"),
+        ("create_time > yesterday", "not a time such as"),
+        (
+            "create_time > \"2026-13-01T00:00:00Z\"",
+            "not a time such as",
+        ),
+        ("parent_job_id = x", "not a UUID"),
+        ("parent_job_id > \"\"", "can be compared with =, != and :"),
+        ("action > create", "can be compared with =, != and :"),
+        ("storage", "compared with nothing"),
+        ("regex(action, \"x\")", "functions are not supported"),
+        ("action = lower(x)", "plain value"),
+    ];
+    for (text, hint) in cases {
+        let error = Filter::parse(text).expect_err(text).to_string();
+        assert!(error.contains(hint), "{text}: {error}");
+    }
+    for text in [
+        "state =",
+        "= QUEUED",
+        "(state = QUEUED",
+        "state = QUEUED)",
+        "AND",
+        "state = \"x",
+        "a = b OR",
+        "NOT",
+    ] {
+        let error = Filter::parse(text).expect_err(text).to_string();
+        assert!(!error.is_empty() && error.len() < 1_024, "{error}");
+    }
+    for field in FIELDS.split(", ") {
+        let field = field.replace("KEY", "k");
+        let value = match field.as_str() {
+            "state" => "RUNNING",
+            "status" => "ERROR",
+            "priority" => "1",
+            "create_time" | "update_time" => "\"2026-01-01T00:00:00Z\"",
+            _ => "\"\"",
+        };
+        parse(&format!("{field} = {value}"));
+    }
+}
+
+#[test]
+fn a_filter_is_bounded() {
+    let terms = |n: usize| vec!["priority = 1"; n].join(" AND ");
+    parse(&terms(50));
+    assert!(
+        Filter::parse(&terms(51))
+            .expect_err("too many")
+            .to_string()
+            .contains("50")
+    );
+    let long = format!("action = \"{}\"", "x".repeat(4_096));
+    assert!(
+        Filter::parse(&long)
+            .expect_err("too long")
+            .to_string()
+            .contains("4096")
+    );
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_recursed_into() {
+    let inner = "state = QUEUED";
+    for (open, close) in [
+        ("(", ")"),
+        ("NOT (", ")"),
+        ("-(", ")"),
+        ("NOT ", ""),
+        ("-", ""),
+        ("(", ""),
+    ] {
+        let times = (4_096 - inner.len()) / (open.len() + close.len());
+        let text = format!("{}{inner}{}", open.repeat(times), close.repeat(times));
+        // On half of the stack that a thread of the server has.
+        let parsed = std::thread::Builder::new()
+            .stack_size(1024 * 1024)
+            .spawn(move || Filter::parse(&text).is_ok())
+            .expect("a thread")
+            .join()
+            .expect("it does not overflow");
+        assert!(!parsed, "{open}");
+    }
+    let text = format!("{}{inner}{}", "(".repeat(20), ")".repeat(20));
+    assert!(parse(&text).matches(&job()));
+}
+
+#[test]
+fn state_and_status_can_be_those_of_another_time() {
+    let job = job();
+    let filter = parse("state = RUNNING AND status = WARNING");
+    assert!(!filter.matches(&job));
+    assert!(filter.matches_with(&job, JobState::Running, Status::Warning));
+    assert_eq!(parse("state = FAILED").as_state(), Some(JobState::Failed));
+    for other in ["state != FAILED", "state = FAILED AND priority = 1", ""] {
+        assert_eq!(parse(other).as_state(), None);
+    }
+}
+
+#[test]
+fn a_parent_is_matched_by_its_id() {
+    let mut job = job();
+    let parent = JobId(uuid::Uuid::from_u128(7));
+    let mut spec = (*job.spec).clone();
+    spec.parent = Some(parent);
+    job.spec = spec.into();
+    assert!(parse(&format!("parent_job_id = \"{parent}\"")).matches(&job));
+    assert!(!parse("parent_job_id = \"\"").matches(&job));
+    job.create_time = Timestamp::from_micros(1);
+    assert!(parse("create_time > \"1970-01-01T00:00:00Z\"").matches(&job));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_fall_over(text in prop_oneof![
+        ".{0,200}",
+        "[()a-z=\"*:<>! -]{0,200}",
+        "((state|labels\\.[a-z]|action|create_time|priority)( = |:|<|!=)(QUEUED|\"[*é]{0,3}\"|-?[0-9]{1,3})( AND | OR | |\\)| NOT ))*",
+    ]) {
+        if let Ok(filter) = Filter::parse(&text) {
+            filter.matches(&job());
+        }
+    }
+
+    #[test]
+    fn wildcards_agree_with_their_meaning(value in "[a*é]{0,4}", pattern in "[a*é]{0,5}") {
+        let mut job = job();
+        let mut spec = (*job.spec).clone();
+        spec.action = value.clone();
+        job.spec = spec.into();
+        let Ok(filter) = Filter::parse(&format!("action = \"{pattern}\"")) else {
+            return Ok(());
+        };
+        let middle = pattern.strip_prefix('*').unwrap_or(&pattern);
+        let from_start = middle.len() == pattern.len();
+        let (middle, from_end) = match middle.strip_suffix('*') {
+            Some(middle) => (middle, true),
+            None => (middle, false),
+        };
+        let expected = match (from_start, from_end) {
+            (true, false) => value == middle,
+            (true, true) => value.starts_with(middle),
+            (false, false) => value.ends_with(middle),
+            (false, true) => value.contains(middle),
+        };
+        prop_assert_eq!(filter.matches(&job), expected, "{:?}", filter);
+    }
+}

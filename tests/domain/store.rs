@@ -1,0 +1,207 @@
+//! The smallest store that can be told what a decision wants written. It believes only what is marked as changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use longhaul::domain::{
+    Job, JobKey, Tenant, Timestamp,
+    command::{Changes, Claim, Command, Loaded, ReadyTask, RequestKey, RequestRecord, WriteKind},
+    counts::Counted,
+    event::Event,
+};
+
+#[derive(Clone, Default)]
+pub struct Store {
+    pub jobs: BTreeMap<JobKey, Arc<Job>>,
+    pub requests: HashMap<RequestKey, RequestRecord>,
+    pub counts: BTreeMap<Counted, i64>,
+    pub paused: BTreeSet<Arc<str>>,
+    pub events: Vec<Event>,
+}
+
+impl Store {
+    /// What a batch needs, and no more: a decision that wants a row which was not promised to it must fail here.
+    pub fn load(
+        &self,
+        commands: &[Command],
+        claims: &[Claim],
+        served: &HashMap<Arc<str>, Tenant>,
+    ) -> Loaded {
+        let mut loaded = Loaded::default();
+        let mut wanted: Vec<JobKey> = commands.iter().filter_map(named).collect();
+        for key in commands.iter().filter_map(request) {
+            if let Some(record) = self.requests.get(&key) {
+                wanted.push(record.key.clone());
+                loaded.requests.insert(key, record.clone());
+            }
+        }
+        let mut slots: HashMap<Arc<str>, usize> = HashMap::new();
+        for claim in claims {
+            for driver in claim.drivers.iter() {
+                *slots.entry(driver.clone()).or_default() += claim.slots as usize;
+            }
+        }
+        for (driver, slots) in slots {
+            let ready = self.ready(&driver, served.get(&driver), slots);
+            wanted.extend(ready.iter().map(|task| task.key.clone()));
+            loaded.ready.insert(driver, ready);
+        }
+        let mut seen = HashSet::new();
+        while let Some(key) = wanted.pop() {
+            if seen.insert(key.clone())
+                && let Some(job) = self.jobs.get(&key)
+            {
+                wanted.extend(job.parent_key());
+                loaded.jobs.push(job.clone());
+            }
+        }
+        loaded
+    }
+
+    /// The first tasks of each tenant, beginning after `served`, as the port of the real stores has it.
+    fn ready(&self, driver: &str, served: Option<&Tenant>, limit: usize) -> Vec<ReadyTask> {
+        let mut by_tenant: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
+        for task in self.all_ready().filter(|(d, _)| **d == *driver) {
+            let tasks = by_tenant.entry(task.1.key.tenant.clone()).or_default();
+            tasks.push(task.1);
+        }
+        let (after, before): (Vec<_>, Vec<_>) = by_tenant
+            .into_iter()
+            .partition(|(tenant, _)| served.is_some_and(|served| tenant > served));
+        let mut found = Vec::new();
+        for (_, mut tasks) in after.into_iter().chain(before) {
+            tasks.sort_by_key(rank);
+            found.extend(tasks.into_iter().take(limit));
+        }
+        found
+    }
+
+    /// Every task that may be taken, with its driver.
+    pub fn all_ready(&self) -> impl Iterator<Item = (Arc<str>, ReadyTask)> + '_ {
+        self.jobs.values().flat_map(|job| {
+            (0u32..).zip(&job.tasks).filter_map(|(ordinal, task)| {
+                task.ready_time.map(|ready_time| {
+                    let ready = ReadyTask {
+                        key: job.key(),
+                        ordinal,
+                        priority: job.spec.priority,
+                        ready_time,
+                    };
+                    (task.spec.driver.clone(), ready)
+                })
+            })
+        })
+    }
+
+    pub fn due(&self, now: Timestamp) -> Vec<JobKey> {
+        let due = |job: &&Arc<Job>| job.timer.is_some_and(|t| t <= now);
+        self.jobs.values().filter(due).map(|j| j.key()).collect()
+    }
+
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.jobs.values().filter_map(|job| job.timer).min()
+    }
+
+    pub fn open_children(&self, parent: &JobKey) -> Vec<JobKey> {
+        let open =
+            |job: &&Arc<Job>| job.parent_key().as_ref() == Some(parent) && !job.state.is_terminal();
+        self.jobs.values().filter(open).map(|j| j.key()).collect()
+    }
+
+    /// Writes row by row; answers what can not be written, or was changed without being marked.
+    pub fn apply(&mut self, changes: &Changes) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for write in &changes.jobs {
+            let key = write.job.key();
+            let stored = self.jobs.get(&key);
+            match (&write.how, stored) {
+                (WriteKind::Insert, None) => {
+                    self.jobs.insert(key, write.job.clone());
+                }
+                (WriteKind::Update { job, tasks }, Some(stored)) => {
+                    let mut merged = match job {
+                        true => Job {
+                            tasks: stored.tasks.clone(),
+                            ..(*write.job).clone()
+                        },
+                        false => (**stored).clone(),
+                    };
+                    for ordinal in tasks {
+                        merged.tasks[*ordinal as usize] =
+                            write.job.tasks[*ordinal as usize].clone();
+                    }
+                    if merged != *write.job {
+                        wrong.push(format!(
+                            "a part of job {} changed and is not marked ({:?}): stored {merged:#?}, decided {:#?}",
+                            key.job, write.how, write.job
+                        ));
+                    }
+                    if !job && tasks.is_empty() {
+                        wrong.push(format!("job {} is written for nothing", key.job));
+                    }
+                    self.jobs.insert(key, Arc::new(merged));
+                }
+                (WriteKind::Delete, Some(_)) => {
+                    self.requests.retain(|_, record| record.key != key);
+                    self.jobs.remove(&key);
+                }
+                (how, stored) => wrong.push(format!(
+                    "job {} can not be written as {how:?}, stored: {}",
+                    key.job,
+                    stored.is_some()
+                )),
+            }
+        }
+        for (counted, by) in changes.counts.iter() {
+            *self.counts.entry(counted.clone()).or_default() += by;
+        }
+        self.counts.retain(|_, count| *count != 0);
+        self.events.extend(changes.events.iter().cloned());
+        self.requests.extend(changes.requests.iter().cloned());
+        for (driver, paused) in &changes.drivers {
+            match paused {
+                Some(_) => self.paused.insert(driver.clone()),
+                None => self.paused.remove(driver),
+            };
+        }
+        wrong
+    }
+}
+
+/// The order in which tasks of a tenant are given out, the first one smallest.
+pub fn rank(task: &ReadyTask) -> impl Ord + use<> {
+    let age = (task.ready_time, task.key.job, task.ordinal);
+    (-task.priority, age)
+}
+
+fn named(command: &Command) -> Option<JobKey> {
+    match command {
+        Command::Submit(submission) => submission.spec.parent.map(|job| JobKey {
+            tenant: submission.tenant.clone(),
+            job,
+        }),
+        Command::Cancel { key, .. }
+        | Command::Retry { key, .. }
+        | Command::Delete { key }
+        | Command::Sweep { key }
+        | Command::Expire { key } => Some(key.clone()),
+        Command::Report { lease, .. } | Command::CancelDelivered { lease } => Some(lease.job_key()),
+        Command::PauseDriver { .. } | Command::ResumeDriver { .. } => None,
+    }
+}
+
+fn request(command: &Command) -> Option<RequestKey> {
+    let (tenant, id) = match command {
+        Command::Submit(submission) => (&submission.tenant, &submission.request_id),
+        Command::Retry {
+            key, request_id, ..
+        } => (&key.tenant, request_id),
+        _ => return None,
+    };
+    (!id.is_empty()).then(|| RequestKey {
+        tenant: tenant.clone(),
+        id: id.clone(),
+    })
+}
