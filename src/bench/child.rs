@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
 
@@ -21,6 +21,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(60);
 struct Listener {
     child: Child,
     endpoint: String,
+    /// Kept open: its end tells an echo that we are gone.
+    _stdin: Option<ChildStdin>,
     /// Kept open: a program that can not write is not what is measured.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
@@ -45,8 +47,8 @@ impl Listener {
             .kill_on_drop(true)
             .spawn()
             .map_err(spawn)?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        if let Some(mut input) = input {
+        let (mut input, output) = (child.stdin.take(), child.stdout.take());
+        if let Some(input) = &mut input {
             input.write_all(stdin).await.map_err(spawn)?;
         }
         let silent = || BenchError::NotListening {
@@ -61,6 +63,7 @@ impl Listener {
                 return Ok(Self {
                     endpoint: endpoint.trim().to_owned(),
                     child,
+                    _stdin: input,
                     _stdout: lines,
                 });
             }
