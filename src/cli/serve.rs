@@ -38,6 +38,7 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Res
     }
     logging::start(&settings.log_level, settings.log_format);
     refuse_exposure(&settings.serve, settings.insecure)?;
+    refuse_nothing(&settings.serve)?;
 
     let mut signals = Signals::new()?;
     let mut server = server::start(settings.serve)
@@ -82,4 +83,28 @@ fn refuse_exposure(settings: &ServeSettings, insecure: bool) -> Result<(), Failu
     }
     warn!(%listen, "serving other machines without TLS and authentication: whoever reaches the port owns the jobs");
     Ok(())
+}
+
+/// Settings under which no task could end, or no call be made.
+fn refuse_nothing(settings: &ServeSettings) -> Result<(), Failure> {
+    let ServeSettings {
+        lease_duration,
+        heartbeat_interval,
+        max_connections,
+        max_streams_per_connection,
+        ..
+    } = settings;
+    let nothing = [
+        ("lease_duration", lease_duration.is_zero()),
+        ("heartbeat_interval", heartbeat_interval.is_zero()),
+        ("max_connections", *max_connections == 0),
+        (
+            "max_streams_per_connection",
+            *max_streams_per_connection == 0,
+        ),
+    ];
+    match nothing.into_iter().find(|(_, is_nothing)| *is_nothing) {
+        Some((key, _)) => Err(Failure::usage(format!("{key} must be more than 0"))),
+        None => Ok(()),
+    }
 }

@@ -33,13 +33,16 @@ const STDIN: &str = "-";
 
 /// `longhaul submit`
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "longhaul submit [OPTIONS] <FILE>\n       longhaul submit [OPTIONS] --driver <NAME>",
+    after_help = "\
 Examples:
   longhaul submit --driver storagegrid_ansible --payload '{\"s3_bucket_name\": \"test1234\"}' --wait
   longhaul submit job.json --label team=storage --delay 10m
   echo '{\"tasks\": [{\"driver\": \"a\"}, {\"driver\": \"b\"}]}' | longhaul submit -
 
-Exit codes with --wait: 0 succeeded, 1 failed, 2 wrong input, 3 cancelled, 4 can't connect.")]
+Exit codes with --wait: 0 succeeded, 1 failed, 2 wrong input, 3 cancelled, 4 can't connect."
+)]
 pub struct SubmitArgs {
     /// JSON of a longhaul.v1.JobSpec: a file, or - for stdin
     #[arg(value_name = "FILE", required_unless_present = "driver")]

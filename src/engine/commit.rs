@@ -262,7 +262,10 @@ impl CommitLoop {
             None
         } else {
             match self.writer.commit(&decision.changes).await {
-                Ok(committed) => Some(committed.first_position),
+                Ok(committed) => {
+                    self.shared.tally.add(decision.changes.events.len());
+                    Some(committed.first_position)
+                }
                 Err(error) => return self.fail(batch.waiters, error).await,
             }
         };

@@ -18,10 +18,12 @@ mod document;
 mod group;
 mod lines;
 mod output;
+mod program;
 mod tail;
 
 use std::{
     ffi::OsString,
+    io,
     os::unix::process::ExitStatusExt as _,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -40,15 +42,34 @@ use self::{
 };
 use super::{Handler, Outcome, Stop, TaskContext};
 
-/// How long a command may take to stop, unless the server or the builder says otherwise.
+/// How long a command may take to stop, unless the builder says otherwise.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// The exit status by which a command asks for another attempt: EX_TEMPFAIL of sysexits.h.
 const TEMPORARY_FAILURE: i32 = 75;
 
-/// The command line is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no command to run; give one after `--`")]
-pub struct NoCommand;
+/// Why a command can not be run for tasks.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnusableCommand {
+    /// The command line is empty.
+    #[error("there is no command to run; give one after `--`")]
+    Missing,
+    /// There is no file at the path that was given.
+    #[error("can't run `{program}`: {source}")]
+    NotThere {
+        /// The path.
+        program: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// No directory of `PATH` has such a program.
+    #[error("can't run `{0}`: no directory of PATH has a program of that name")]
+    NotInPath(String),
+    /// It is a directory, or a file that must not be executed.
+    #[error("can't run `{0}`: it is not an executable file; chmod +x may help")]
+    NotExecutable(String),
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -62,17 +83,19 @@ impl CommandHandler {
     /// A handler for a command and its arguments. The program is looked up in `PATH`, and no shell is involved.
     ///
     /// # Errors
-    /// `argv` is empty.
-    pub fn new(argv: Vec<OsString>) -> Result<Self, NoCommand> {
+    /// `argv` is empty, or there is no such program now.
+    pub fn new(argv: Vec<OsString>) -> Result<Self, UnusableCommand> {
         let mut argv = argv.into_iter();
+        let program = argv.next().ok_or(UnusableCommand::Missing)?;
+        program::check(&program)?;
         Ok(Self {
-            program: argv.next().ok_or(NoCommand)?,
+            program,
             arguments: argv.collect(),
             grace: DEFAULT_GRACE,
         })
     }
 
-    /// How long the command may take to stop before it is killed, where the server sets no limit. 10 s if not set.
+    /// How long the command may take to stop before it is killed; less where the server sets a shorter limit. 10 s if not set.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -81,9 +104,9 @@ impl CommandHandler {
     /// How long the command may take to stop now. Of the server's patience a tenth is left for the report.
     fn grace_for(&self, stop: &Stop) -> Duration {
         match stop {
-            Stop::Cancelled(request) => request
-                .remaining()
-                .map_or(self.grace, |remaining| remaining.mul_f64(0.9)),
+            Stop::Cancelled(request) => request.remaining().map_or(self.grace, |remaining| {
+                remaining.mul_f64(0.9).min(self.grace)
+            }),
             Stop::LeaseLost | Stop::Shutdown => self.grace,
         }
     }

@@ -1,7 +1,7 @@
 //! What the documents tell a reader to type works: every shell block runs against a real server, in order, as if typed into one terminal.
 //!
-//! The info string of a block says how. `sh test` is run, and must succeed. `sh test background` is run beside the blocks that follow, as in another
-//! terminal. A plain `sh` block is not run here, and must be listed in [`NOT_RUN`].
+//! The info string of a block says how. `sh test` is run, and must succeed. `sh test background`, a single command, is run beside the blocks that
+//! follow, as in another terminal. A plain `sh` block is not run here, and must be listed in [`NOT_RUN`].
 
 use std::{fs, path::Path};
 
@@ -65,7 +65,9 @@ fn script(name: &str, document: &str) -> Result<String, String> {
                 ));
             }
             ["sh", "test", "background"] => {
-                script.push_str(&format!("{{ {text}}} >&2 &\ntrap 'kill $(jobs -p)' EXIT\n"));
+                script.push_str(&format!(
+                    "{{ exec {text}}} >&2 &\ntrap 'kill $(jobs -p)' EXIT\n"
+                ));
             }
             ["sh" | "shell" | "bash" | "console", ..]
                 if !NOT_RUN.iter().any(|(start, _)| text.starts_with(start)) =>

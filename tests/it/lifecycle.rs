@@ -112,6 +112,13 @@ async fn an_unknown_key_in_the_settings_is_refused() {
 }
 
 #[tokio::test]
+async fn a_setting_that_leaves_nothing_is_refused() {
+    let refused =
+        harness::cli(&["serve", "--listen", "127.0.0.1:0", "--lease-duration", "0s"]).await;
+    assert_refused(&refused, &["lease_duration", "more than 0"]);
+}
+
+#[tokio::test]
 async fn other_machines_are_not_served_without_being_asked_for() {
     let refused = harness::cli(&["serve", "--listen", "0.0.0.0:0"]).await;
     assert_refused(&refused, &["0.0.0.0:0", "--insecure"]);

@@ -5,6 +5,7 @@ mod command_line;
 mod crash;
 mod docs;
 mod drain;
+mod examples;
 mod harness;
 mod jobs;
 mod lifecycle;

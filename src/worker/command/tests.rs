@@ -1,6 +1,6 @@
 //! Real commands, with a desk in the place of a server.
 
-use std::{path::Path, sync::Arc};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -177,13 +177,37 @@ async fn the_exit_status_decides() {
 }
 
 #[tokio::test]
-async fn a_command_that_does_not_exist_may_exist_elsewhere() {
+async fn a_command_that_is_gone_may_be_there_elsewhere() {
     let bench = Bench::new();
-    let handler = CommandHandler::new(vec!["/does/not/exist".into()]).expect("a command");
+    let program = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .tempfile()
+        .expect("a file");
+    let path = program.path().to_owned();
+    let handler = CommandHandler::new(vec![path.clone().into()]).expect("a command");
+    drop(program);
     let (message, reason, permanent) = failed(handler.run(bench.context.clone()).await);
-    assert!(message.contains("/does/not/exist"), "{message}");
+    assert!(message.contains(&*path.to_string_lossy()), "{message}");
     assert_eq!((reason.as_str(), permanent), ("COMMAND_NOT_STARTED", false));
-    assert_eq!(CommandHandler::new(Vec::new()).err(), Some(NoCommand));
+}
+
+#[test]
+fn a_command_that_can_not_run_is_refused_before_the_first_task() {
+    let refused = |argv: &[&str]| {
+        let argv = argv.iter().map(Into::into).collect();
+        CommandHandler::new(argv).expect_err("no such command")
+    };
+    assert!(matches!(refused(&[]), UnusableCommand::Missing));
+    assert!(matches!(
+        refused(&["/no/such/program"]),
+        UnusableCommand::NotThere { .. }
+    ));
+    assert!(matches!(
+        refused(&["no-such-program-anywhere"]),
+        UnusableCommand::NotInPath(_)
+    ));
+    assert!(matches!(refused(&["/"]), UnusableCommand::NotExecutable(_)));
+    assert!(CommandHandler::new(vec!["sh".into()]).is_ok());
 }
 
 #[tokio::test]
