@@ -119,18 +119,41 @@ pub struct RunningServer {
     drain_timeout: Duration,
 }
 
-/// Starts a server: when this returns it serves.
+/// Starts a server on the embedded store: when this returns it serves.
 ///
 /// # Errors
 /// The address is taken, or the store can not be opened.
 pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError> {
-    let address = settings.listen;
-    let bind = |source| StartError::Bind { address, source };
-    let socket = TcpListener::bind(address).await.map_err(bind)?;
+    let socket = bind(settings.listen).await?;
     let data_dir = settings.data_dir.clone();
     let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir))
         .await
         .map_err(|error| StoreError::Failed(format!("opening it panicked: {error}")))??;
+    serve(socket, settings, Arc::new(store)).await
+}
+
+/// As [`start`], on a store that is open already; `data_dir` does not count.
+///
+/// # Errors
+/// The address is taken, or the store can not be read.
+pub async fn start_on(
+    settings: ServeSettings,
+    store: Arc<dyn Store>,
+) -> Result<RunningServer, StartError> {
+    let socket = bind(settings.listen).await?;
+    serve(socket, settings, store).await
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let socket = TcpListener::bind(address).await;
+    socket.map_err(|source| StartError::Bind { address, source })
+}
+
+async fn serve(
+    socket: TcpListener,
+    settings: ServeSettings,
+    store: Arc<dyn Store>,
+) -> Result<RunningServer, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start(store.info().newest_time));
     let engine_settings = EngineSettings {
         policy: Policy {
@@ -141,7 +164,7 @@ pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError>
         },
         heartbeat_interval: settings.heartbeat_interval,
     };
-    let (engine, thread) = Engine::start(Arc::new(store), clock, engine_settings).await?;
+    let (engine, thread) = Engine::start(store, clock, engine_settings).await?;
     let draining = CancellationToken::new();
     let streams = TaskTracker::new();
     let facts = ServerFacts {
@@ -154,7 +177,9 @@ pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError>
         max_connections: settings.max_connections,
         max_streams: settings.max_streams_per_connection,
     };
-    let listener = Listener::start(socket, router, limits).map_err(bind)?;
+    let address = settings.listen;
+    let listener = Listener::start(socket, router, limits)
+        .map_err(|source| StartError::Bind { address, source })?;
     tracing::info!(address = %listener.address(), store = engine.store_info().name, "serving");
     Ok(RunningServer {
         engine,

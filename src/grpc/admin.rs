@@ -3,9 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    MAX_MESSAGE_BYTES, admit,
-    error::{self, status},
-    render,
+    MAX_MESSAGE_BYTES, admit::Fields, error::status, render,
     service::admin_service_server::AdminService,
 };
 use crate::{
@@ -83,8 +81,10 @@ impl AdminService for Admin {
         request: Request<v1::PauseDriverRequest>,
     ) -> Result<Response<v1::PauseDriverResponse>, Status> {
         let v1::PauseDriverRequest { driver, reason } = request.into_inner();
-        check_driver(&driver)?;
-        admit::line("reason", &reason)?;
+        let mut fields = Fields::default();
+        check_driver(&mut fields, &driver);
+        fields.line("reason", &reason);
+        fields.check()?;
         self.engine
             .pause_driver(&driver, reason)
             .await
@@ -97,18 +97,16 @@ impl AdminService for Admin {
         request: Request<v1::ResumeDriverRequest>,
     ) -> Result<Response<v1::ResumeDriverResponse>, Status> {
         let v1::ResumeDriverRequest { driver } = request.into_inner();
-        check_driver(&driver)?;
+        let mut fields = Fields::default();
+        check_driver(&mut fields, &driver);
+        fields.check()?;
         self.engine.resume_driver(&driver).await.map_err(status)?;
         Ok(Response::new(v1::ResumeDriverResponse {}))
     }
 }
 
-fn check_driver(driver: &str) -> Result<(), Status> {
-    if is_driver(driver) {
-        return Ok(());
+fn check_driver(fields: &mut Fields, driver: &str) {
+    if !is_driver(driver) {
+        fields.bad("driver", "must be 1 to 128 characters of [A-Za-z0-9_.-]");
     }
-    Err(error::bad_field(
-        "driver",
-        "must be 1 to 128 characters of [A-Za-z0-9_.-]",
-    ))
 }

@@ -1,11 +1,14 @@
 //! Who is calling, and the checks that many methods share.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use tonic::Status;
 
-use super::error;
-use crate::domain::{JobId, JobKey, Tenant, limits::MAX_LINE_BYTES};
+use super::{error, render::View};
+use crate::{
+    domain::{JobId, JobKey, Tenant, limits::MAX_LINE_BYTES, submission::Violation},
+    proto::v1,
+};
 
 /// The tenant of callers without a credential.
 const DEFAULT_TENANT: &str = "default";
@@ -15,44 +18,88 @@ pub(super) fn tenant<T>(_request: &tonic::Request<T>) -> Tenant {
     Tenant::new(DEFAULT_TENANT)
 }
 
-/// Reads a job's id.
-pub(super) fn job_key(tenant: Tenant, id: &str) -> Result<JobKey, Status> {
-    match id.parse() {
-        Ok(id) => Ok(JobKey {
+/// Reads fields one after the other and keeps what is wrong with them, so that all of it is told at once.
+#[derive(Default)]
+pub(super) struct Fields {
+    pub(super) violations: Vec<Violation>,
+}
+
+impl Fields {
+    /// Notes what is wrong with a field.
+    pub(super) fn bad(&mut self, field: &str, description: impl Into<String>) {
+        self.violations.push(Violation::new(field, description));
+    }
+
+    /// A job's id.
+    pub(super) fn job(&mut self, tenant: Tenant, id: &str) -> JobKey {
+        let job = id.parse().unwrap_or_else(|_| {
+            self.bad(
+                "job_id",
+                "must be a UUID such as 01931b5e-7f3a-7cc3-98c4-dc0c0c07398f",
+            );
+            // Stands in until `check` refuses the request.
+            uuid::Uuid::nil()
+        });
+        JobKey {
             tenant,
-            job: JobId(id),
-        }),
-        Err(_) => Err(error::bad_field(
-            "job_id",
-            "must be a UUID such as 01931b5e-7f3a-7cc3-98c4-dc0c0c07398f",
-        )),
+            job: JobId(job),
+        }
+    }
+
+    /// A view; UNSPECIFIED is the method's default.
+    pub(super) fn view(&mut self, view: i32, default: View) -> View {
+        match v1::View::try_from(view) {
+            Ok(v1::View::Unspecified) => default,
+            Ok(v1::View::Basic) => View::Basic,
+            Ok(v1::View::Result) => View::Result,
+            Ok(v1::View::Full) => View::Full,
+            Err(_) => {
+                self.bad("view", "is not a View");
+                default
+            }
+        }
+    }
+
+    /// A span of time within a range.
+    pub(super) fn span(
+        &mut self,
+        field: &str,
+        given: Option<prost_types::Duration>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(given) = given else {
+            return default;
+        };
+        match Duration::try_from(given) {
+            Ok(span) if range.contains(&span) => span,
+            Ok(_) | Err(_) => {
+                let description = format!("must be from {:?} to {:?}", range.start(), range.end());
+                self.bad(field, description);
+                default
+            }
+        }
+    }
+
+    /// A line for people.
+    pub(super) fn line(&mut self, field: &str, text: &str) {
+        if text.len() > MAX_LINE_BYTES {
+            self.bad(field, format!("must be at most {MAX_LINE_BYTES} bytes"));
+        }
+    }
+
+    /// Refuses the request if anything was wrong.
+    pub(super) fn check(self) -> Result<(), Status> {
+        match self.violations.is_empty() {
+            true => Ok(()),
+            false => Err(error::invalid(self.violations)),
+        }
     }
 }
 
-/// Reads a span; negative ones and those that are out of range are refused.
-pub(super) fn span(
-    field: &str,
-    given: Option<prost_types::Duration>,
-    default: Duration,
-    range: std::ops::RangeInclusive<Duration>,
-) -> Result<Duration, Status> {
-    let Some(given) = given else {
-        return Ok(default);
-    };
-    match Duration::try_from(given) {
-        Ok(span) if range.contains(&span) => Ok(span),
-        Ok(_) | Err(_) => Err(error::bad_field(
-            field,
-            &format!("must be from {:?} to {:?}", range.start(), range.end()),
-        )),
-    }
-}
-
-/// Refuses a line that is too long.
-pub(super) fn line(field: &str, text: &str) -> Result<(), Status> {
-    if text.len() > MAX_LINE_BYTES {
-        let description = format!("must be at most {MAX_LINE_BYTES} bytes");
-        return Err(error::bad_field(field, &description));
-    }
-    Ok(())
+/// Reads a job's id in a request that has nothing else to check.
+pub(super) fn job_key(tenant: Tenant, id: &str) -> Result<JobKey, Status> {
+    let mut fields = Fields::default();
+    let key = fields.job(tenant, id);
+    fields.check().map(|()| key)
 }

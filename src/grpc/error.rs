@@ -58,6 +58,22 @@ pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, info("MALFORMED_MESSAGE"))
 }
 
+/// An error that tonic found in a request, as we say it: malformed input is not our fault, and every error has a reason.
+pub(crate) fn foreign(status: Status) -> Status {
+    if !status.details().is_empty() {
+        return status;
+    }
+    let (code, reason) = match status.code() {
+        Code::OutOfRange => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        // We have none of our own: it is a message that is missing, cut off, or not framed as gRPC frames it.
+        Code::Internal => (Code::InvalidArgument, "MALFORMED_MESSAGE"),
+        // No such method, or a compression that is not spoken here.
+        Code::Unimplemented => (Code::Unimplemented, "NOT_SUPPORTED"),
+        _ => return status,
+    };
+    Status::with_error_details(code, status.message(), info(reason))
+}
+
 /// The job was not there, or not any more.
 fn refused(refusal: &Refusal) -> Status {
     let (code, reason) = match refusal {

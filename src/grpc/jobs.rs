@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    admit,
+    admit::{self, Fields},
     error::{self, status},
     frame::WatchFrame,
     render::{self, View},
@@ -130,8 +130,10 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::GetResponse>, Status> {
         let tenant = admit::tenant(&request);
         let v1::GetRequest { job_id, view } = request.into_inner();
-        let view = View::read(view, View::Full)?;
-        let key = admit::job_key(tenant, &job_id)?;
+        let mut fields = Fields::default();
+        let view = fields.view(view, View::Full);
+        let key = fields.job(tenant, &job_id);
+        fields.check()?;
         let job = self.engine.get(&key).await.map_err(status)?;
         Ok(Response::new(v1::GetResponse {
             job: Some(render::job(&job, view)),
@@ -150,7 +152,9 @@ impl JobService for Jobs {
             order_by,
             view,
         } = request.into_inner();
-        let view = View::read(view, View::Basic)?;
+        let mut fields = Fields::default();
+        let view = fields.view(view, View::Basic);
+        fields.check()?;
         let list = ListRequest {
             page_size,
             page_token,
@@ -179,18 +183,20 @@ impl JobService for Jobs {
             heartbeat_interval,
             view,
         } = request.into_inner();
-        let view = View::read(view, View::Result)?;
-        let key = admit::job_key(tenant, &job_id)?;
+        let mut fields = Fields::default();
+        let view = fields.view(view, View::Result);
+        let key = fields.job(tenant, &job_id);
         let options = WatchOptions {
             after_revision,
-            min_interval: admit::span(
+            min_interval: fields.span(
                 "min_interval",
                 min_interval,
                 DEFAULT_MIN_INTERVAL,
                 Duration::ZERO..=MAX_MIN_INTERVAL,
-            )?,
-            heartbeat: heartbeat(heartbeat_interval)?,
+            ),
+            heartbeat: heartbeat(&mut fields, heartbeat_interval),
         };
+        fields.check()?;
         let watch = self.engine.watch(&key, options).await.map_err(status)?;
         Ok(Response::new(watch::job(watch, view)))
     }
@@ -208,8 +214,10 @@ impl JobService for Jobs {
             heartbeat_interval,
             view,
         } = request.into_inner();
-        let view = View::read(view, View::Basic)?;
-        let heartbeat = heartbeat(heartbeat_interval)?;
+        let mut fields = Fields::default();
+        let view = fields.view(view, View::Basic);
+        let heartbeat = heartbeat(&mut fields, heartbeat_interval);
+        fields.check()?;
         let follow = self
             .engine
             .follow(tenant, &filter, &cursor, heartbeat)
@@ -229,9 +237,11 @@ impl JobService for Jobs {
             timeout,
             view,
         } = request.into_inner();
-        let view = View::read(view, View::Result)?;
-        let key = admit::job_key(tenant, &job_id)?;
-        let timeout = admit::span("timeout", timeout, DEFAULT_WAIT, Duration::ZERO..=MAX_WAIT)?;
+        let mut fields = Fields::default();
+        let view = fields.view(view, View::Result);
+        let key = fields.job(tenant, &job_id);
+        let timeout = fields.span("timeout", timeout, DEFAULT_WAIT, Duration::ZERO..=MAX_WAIT);
+        fields.check()?;
         let (version, timed_out) = self
             .engine
             .wait(&key, after_revision, timeout)
@@ -249,8 +259,10 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::CancelResponse>, Status> {
         let tenant = admit::tenant(&request);
         let v1::CancelRequest { job_id, reason } = request.into_inner();
-        admit::line("reason", &reason)?;
-        let key = admit::job_key(tenant, &job_id)?;
+        let mut fields = Fields::default();
+        fields.line("reason", &reason);
+        let key = fields.job(tenant, &job_id);
+        fields.check()?;
         let job = self.engine.cancel(key, reason).await.map_err(status)?;
         Ok(Response::new(v1::CancelResponse {
             job: Some(render::job(&job, View::Full)),
@@ -263,12 +275,10 @@ impl JobService for Jobs {
     ) -> Result<Response<v1::RetryResponse>, Status> {
         let tenant = admit::tenant(&request);
         let v1::RetryRequest { job_id, request_id } = request.into_inner();
-        let mut violations = Vec::new();
-        check_request_id(&request_id, "request_id", &mut violations);
-        if !violations.is_empty() {
-            return Err(error::invalid(violations));
-        }
-        let key = admit::job_key(tenant, &job_id)?;
+        let mut fields = Fields::default();
+        check_request_id(&request_id, "request_id", &mut fields.violations);
+        let key = fields.job(tenant, &job_id);
+        fields.check()?;
         let (job, created) = self.engine.retry(key, request_id).await.map_err(status)?;
         Ok(Response::new(v1::RetryResponse {
             job: Some(render::job(&job, View::Full)),
@@ -341,8 +351,8 @@ fn bad_result(status: &Status) -> v1::SubmitResult {
     }
 }
 
-fn heartbeat(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
-    admit::span("heartbeat_interval", given, DEFAULT_HEARTBEAT, HEARTBEATS)
+fn heartbeat(fields: &mut Fields, given: Option<prost_types::Duration>) -> Duration {
+    fields.span("heartbeat_interval", given, DEFAULT_HEARTBEAT, HEARTBEATS)
 }
 
 /// The caller's W3C trace context, which workers get with the lease; ignored if it is not of the usual form.

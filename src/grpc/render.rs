@@ -27,17 +27,6 @@ pub(super) enum View {
 }
 
 impl View {
-    /// Reads a view; UNSPECIFIED is the method's default.
-    pub(super) fn read(view: i32, default: Self) -> Result<Self, Status> {
-        match v1::View::try_from(view) {
-            Ok(v1::View::Unspecified) => Ok(default),
-            Ok(v1::View::Basic) => Ok(Self::Basic),
-            Ok(v1::View::Result) => Ok(Self::Result),
-            Ok(v1::View::Full) => Ok(Self::Full),
-            Err(_) => Err(error::bad_field("view", "is not a View")),
-        }
-    }
-
     /// The index of the form in which versions of a job are encoded.
     pub(super) fn form(self) -> usize {
         self as usize

@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    admit,
+    admit::Fields,
     error::{self, status},
     lease, render,
     service::worker_service_server::WorkerService,
@@ -87,26 +87,21 @@ impl WorkerService for Workers {
             max_leases,
             wait,
         } = request.into_inner();
-        let mut violations = Vec::new();
-        check_worker(&worker, &drivers, "worker", "drivers", &mut violations);
+        let mut fields = Fields::default();
+        check_worker(
+            &worker,
+            &drivers,
+            "worker",
+            "drivers",
+            &mut fields.violations,
+        );
         if max_leases > MAX_ACQUIRE {
-            violations.push(Violation::new(
-                "max_leases",
-                format!("must be at most {MAX_ACQUIRE}"),
-            ));
+            let description = format!("must be at most {MAX_ACQUIRE}");
+            fields.bad("max_leases", description);
         }
-        if !violations.is_empty() {
-            return Err(error::invalid(violations));
-        }
-        let wait = match wait {
-            None => None,
-            Some(_) => Some(admit::span(
-                "wait",
-                wait,
-                MAX_WAIT,
-                Duration::ZERO..=MAX_WAIT,
-            )?),
-        };
+        let wait =
+            wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
+        fields.check()?;
         let drivers = drivers.into_iter().map(Arc::from).collect();
         let grants = self
             .engine
@@ -163,7 +158,12 @@ impl Inbound {
                         return;
                     }
                 }
-                Ok(None) | Err(_) => return,
+                Ok(None) => return,
+                Err(error) => {
+                    // A stream that broke has nobody who would read this; one with a bad message has.
+                    let _ = self.outbox.send(Err(error::foreign(error))).await;
+                    return;
+                }
             }
             // Pass on what the engine says until the worker speaks again.
             next = loop {

@@ -1,7 +1,7 @@
 //! What is served: the gRPC services, health, reflection, and a diagnosis for everything else.
 
-use axum::{Router, response::IntoResponse};
-use http::{HeaderValue, Request, StatusCode, header};
+use axum::{Router, extract::State, response::IntoResponse};
+use http::{Request, StatusCode, header};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -10,7 +10,7 @@ use super::stream_end::EndWith;
 use crate::{
     engine::Engine,
     grpc::{
-        Admin, Jobs, MAX_MESSAGE_BYTES, ServerFacts, Workers,
+        Admin, Jobs, MAX_MESSAGE_BYTES, ServerFacts, Workers, error,
         service::{
             admin_service_server::AdminServiceServer, job_service_server::JobServiceServer,
             worker_service_server::WorkerServiceServer,
@@ -58,7 +58,7 @@ pub(super) async fn build(
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // Their streams end only when the caller wishes, so they are ended here.
+    // Their streams end only when the caller wishes, so both directions are ended here: reflection reads requests in a task of its own.
     let foreign = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -66,7 +66,11 @@ pub(super) async fn build(
         .reset_fallback()
         .layer(axum::middleware::map_response_with_state(
             draining.clone(),
-            end_when_draining,
+            end_response_when_draining,
+        ))
+        .layer(axum::middleware::map_request_with_state(
+            draining.clone(),
+            end_request_when_draining,
         ));
     let jobs = JobServiceServer::new(Jobs::new(engine.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -81,7 +85,7 @@ pub(super) async fn build(
         .reset_fallback()
         .merge(foreign)
         .fallback(unknown)
-        .layer(axum::middleware::map_response(name_oversize));
+        .layer(axum::middleware::map_response(name_foreign_errors));
     let health = Health { reporter };
     health.set(ServingStatus::Serving).await;
     Ok((router, health))
@@ -89,22 +93,30 @@ pub(super) async fn build(
 
 type Response = http::Response<axum::body::Body>;
 
-async fn end_when_draining(
-    axum::extract::State(draining): axum::extract::State<CancellationToken>,
+async fn end_response_when_draining(
+    State(draining): State<CancellationToken>,
     response: Response,
 ) -> Response {
-    response.map(|body| axum::body::Body::new(EndWith::new(body, draining.cancelled_owned())))
+    let end = draining.cancelled_owned();
+    response.map(|body| axum::body::Body::new(EndWith::response(body, end)))
 }
 
-/// tonic calls a message that is too large OUT_OF_RANGE; it is RESOURCE_EXHAUSTED.
-async fn name_oversize(mut response: Response) -> Response {
-    const OUT_OF_RANGE: &str = "11";
-    const RESOURCE_EXHAUSTED: HeaderValue = HeaderValue::from_static("8");
-    let headers = response.headers_mut();
-    if let Some(status) = headers.get_mut("grpc-status")
-        && status == OUT_OF_RANGE
-    {
-        *status = RESOURCE_EXHAUSTED;
+async fn end_request_when_draining(
+    State(draining): State<CancellationToken>,
+    request: Request<axum::body::Body>,
+) -> Request<axum::body::Body> {
+    let end = draining.cancelled_owned();
+    request.map(|body| axum::body::Body::new(EndWith::request(body, end)))
+}
+
+/// Errors that tonic finds by itself, before any method of ours sees the call, as we say them.
+async fn name_foreign_errors(mut response: Response) -> Response {
+    let Some(status) = tonic::Status::from_header_map(response.headers()) else {
+        return response;
+    };
+    if status.code() != tonic::Code::Ok {
+        // A status that has no form in headers stays as it was.
+        let _ = error::foreign(status).add_header(response.headers_mut());
     }
     response
 }

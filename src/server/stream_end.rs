@@ -1,4 +1,4 @@
-//! Ends a body that would not end by itself.
+//! Ends a body that would not end by itself: what a server says to a caller that stays, or what such a caller might still say.
 
 use std::{
     pin::Pin,
@@ -10,18 +10,39 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-/// A gRPC body that is ended with UNAVAILABLE when a token is cancelled, at the next time that it has nothing to say.
+/// A gRPC body that is ended when a token is cancelled, at the next time that it has nothing to say.
 pub(super) struct EndWith<B> {
     body: Pin<Box<B>>,
     end: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What is said at the end.
+    farewell: Option<HeaderMap>,
     ended: bool,
 }
 
 impl<B> EndWith<B> {
-    pub(super) fn new(body: B, end: WaitForCancellationFutureOwned) -> Self {
+    /// A response; it ends with UNAVAILABLE.
+    pub(super) fn response(body: B, end: WaitForCancellationFutureOwned) -> Self {
+        let mut farewell = HeaderMap::new();
+        farewell.insert(
+            "grpc-status",
+            HeaderValue::from(tonic::Code::Unavailable as i32),
+        );
+        farewell.insert(
+            "grpc-message",
+            HeaderValue::from_static("the server is shutting down"),
+        );
+        Self {
+            farewell: Some(farewell),
+            ..Self::request(body, end)
+        }
+    }
+
+    /// A request; whoever reads it sees its end.
+    pub(super) fn request(body: B, end: WaitForCancellationFutureOwned) -> Self {
         Self {
             body: Box::pin(body),
             end: Box::pin(end),
+            farewell: None,
             ended: false,
         }
     }
@@ -44,16 +65,8 @@ impl<B: Body<Data = Bytes>> Body for EndWith<B> {
         }
         if self.end.as_mut().poll(cx).is_ready() {
             self.ended = true;
-            let mut trailers = HeaderMap::new();
-            trailers.insert(
-                "grpc-status",
-                HeaderValue::from(tonic::Code::Unavailable as i32),
-            );
-            trailers.insert(
-                "grpc-message",
-                HeaderValue::from_static("the server is shutting down"),
-            );
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            let farewell = self.farewell.take().map(Frame::trailers);
+            return Poll::Ready(farewell.map(Ok));
         }
         Poll::Pending
     }

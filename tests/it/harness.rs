@@ -257,7 +257,7 @@ async fn serve(folder: &TempDir, port: u16, flags: &[String]) -> Process {
 }
 
 /// A port that nobody listens on, and that no other test of this process is given.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Two test processes at a time begin at different places.
     let start = (std::process::id() % u32::from(PORTS)) as u16;

@@ -2,9 +2,17 @@
 
 mod architecture;
 mod command_line;
+mod crash;
 mod docs;
+mod drain;
 mod examples;
 mod harness;
+mod jobs;
 mod lifecycle;
+mod many;
 mod quickstart;
+mod slow_watcher;
 mod state_machine;
+mod watch;
+mod wire;
+mod worker_death;

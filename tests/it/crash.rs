@@ -1,0 +1,212 @@
+//! `kill -9` of the server at random moments under load: what was acknowledged is there, each job ends once, and everybody who watched saw it.
+//!
+//! The moments, the jobs and the mistakes of the workers come from a seed, which is printed. `tests/crash.sh` runs it for longer. The second half shows
+//! that the checker fails when it should: with a store that answers before it has written, and with fencing tokens that do not fence.
+
+mod checker;
+mod faulty;
+mod history;
+mod load;
+mod victim;
+
+use std::{env, time::Duration};
+
+use longhaul::proto::v1::GetServerInfoRequest;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use checker::{Fault, check};
+use faulty::Lie;
+use history::{Fact, History};
+use load::{Stage, contested_job, hold};
+use victim::{Liar, Victim};
+
+const SUBMITTERS: usize = 8;
+const WORKERS: usize = 4;
+/// Workers that let leases run out, and report all the same.
+const RIVALS: usize = 3;
+/// Kills in an ordinary run; `LONGHAUL_CRASH_ROUNDS` sets another number.
+const ROUNDS: usize = 20;
+/// How long the open jobs may take after the last kill.
+const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+/// From start to serving, on a busy machine and in a debug build. What is promised, and printed, is 2 s.
+const SERVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a run came to.
+struct Outcome {
+    facts: Vec<Fact>,
+    slowest_start: Duration,
+}
+
+/// Kills the server again and again under load, then lets everything come to its end.
+async fn run(victim: &mut impl Victim, seed: u64, rounds: usize) -> Outcome {
+    let history = History::default();
+    let stage = Stage::new(&victim.endpoint(), history.clone(), seed);
+    let (stop, stop_workers) = (CancellationToken::new(), CancellationToken::new());
+    let (mut clients, mut workers) = (JoinSet::new(), JoinSet::new());
+    for number in 0..SUBMITTERS {
+        let (jobs, watched) = mpsc::channel(load::AHEAD);
+        clients.spawn(stage.clone().submitter(number, stop.clone(), jobs));
+        clients.spawn(stage.clone().watcher(watched));
+    }
+    for number in 0..WORKERS {
+        workers.spawn(stage.clone().worker(number, stop_workers.clone()));
+    }
+    for number in 0..RIVALS {
+        workers.spawn(stage.clone().rival(number, stop_workers.clone()));
+    }
+    let slowest_start = kill_often(victim, &stage, seed, rounds).await;
+    stop.cancel();
+    let settled = timeout(SETTLE_WITHIN, async { while join(&mut clients).await {} }).await;
+    assert!(
+        settled.is_ok(),
+        "not all jobs ended within {SETTLE_WITHIN:?}"
+    );
+    stop_workers.cancel();
+    while join(&mut workers).await {}
+    stage.inspect().await;
+    Outcome {
+        facts: history.facts(),
+        slowest_start,
+    }
+}
+
+/// Waits for one to end; answers whether there was one.
+async fn join(actors: &mut JoinSet<()>) -> bool {
+    let ended = actors.join_next().await;
+    ended.map(Result::unwrap).is_some()
+}
+
+async fn kill_often(victim: &mut impl Victim, stage: &Stage, seed: u64, rounds: usize) -> Duration {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..rounds {
+        // Now and then long enough for leases to run out.
+        let moment = match rng.random_ratio(1, 5) {
+            true => rng.random_range(2_000..3_500),
+            false => rng.random_range(1..1_500),
+        };
+        sleep(Duration::from_millis(moment)).await;
+        victim.kill().await;
+        let begin = now();
+        victim.revive().await;
+        while stage
+            .client
+            .admin()
+            .get_server_info(GetServerInfoRequest {})
+            .await
+            .is_err()
+        {
+            assert!(begin.elapsed() < SERVE_WITHIN, "it does not serve");
+            tokio::task::yield_now().await;
+        }
+        slowest = slowest.max(begin.elapsed());
+    }
+    slowest
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test measures how long a start takes"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn setting(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_however_often_the_server_is_killed() {
+    let seed = setting("LONGHAUL_CRASH_SEED").unwrap_or_else(rand::random);
+    let rounds = setting("LONGHAUL_CRASH_ROUNDS").map_or(ROUNDS, |n| n.try_into().unwrap());
+    report(&format!("{rounds} rounds with seed {seed}"));
+    let mut server = victim::real().await;
+    let outcome = run(&mut server, seed, rounds).await;
+    report(&summary(&outcome));
+    let faults = check(&outcome.facts);
+    assert!(faults.is_empty(), "seed {seed}: {faults:#?}");
+    assert!(outcome.slowest_start < SERVE_WITHIN, "seed {seed}");
+    server.stop().await;
+}
+
+/// What was seen, in numbers: a run that saw little proves little.
+fn summary(outcome: &Outcome) -> String {
+    let count = |wanted: fn(&Fact) -> bool| outcome.facts.iter().filter(|f| wanted(f)).count();
+    format!(
+        "{} jobs acknowledged and stored, {} leases, {} reports of rivals accepted, {} snapshots watched; slowest start {:?}",
+        count(|fact| matches!(fact, Fact::Stored { .. })),
+        count(|fact| matches!(fact, Fact::Leased(_))),
+        count(|fact| matches!(fact, Fact::Completed { .. })),
+        count(|fact| matches!(fact, Fact::Shown { .. })),
+        outcome.slowest_start,
+    )
+}
+
+#[expect(clippy::print_stderr, reason = "figures for whoever runs this by hand")]
+fn report(line: &str) {
+    eprintln!("crash: {line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_answers_before_it_has_written_is_found_out() {
+    let mut liar = Liar::start(Lie::AnswersEarly).await;
+    let outcome = run(&mut liar, 7, 3).await;
+    let faults = check(&outcome.facts);
+    let lost = |fault: &Fault| matches!(fault, Fault::Lost { .. });
+    assert!(faults.iter().any(lost), "{faults:#?}");
+    liar.kill().await;
+}
+
+/// One task, two holders: the first one is silent until its lease is lost and the task is leased again; then both say that it is done.
+async fn contest(victim: &impl Victim) -> Vec<Fact> {
+    let history = History::default();
+    let stage = Stage::new(&victim.endpoint(), history.clone(), 0);
+    stage.submit(1, contested_job()).await;
+    let mut holds = Vec::new();
+    for name in ["first", "second"] {
+        let lease = stage.lease(name).await;
+        history.note(Fact::Leased(hold(&lease, name)));
+        if name == "first" {
+            stage.let_go(&lease).await;
+        }
+        holds.push((name, lease));
+    }
+    for (name, lease) in holds {
+        if stage.end(&lease, true).await {
+            let hold = hold(&lease, name);
+            let succeeded = true;
+            history.note(Fact::Completed { hold, succeeded });
+        }
+    }
+    stage.inspect().await;
+    history.facts()
+}
+
+#[tokio::test]
+async fn of_two_holders_one_is_believed() {
+    let server = victim::real().await;
+    let facts = contest(&server).await;
+    assert_eq!(check(&facts).into_iter().collect::<Vec<_>>(), []);
+    let believed = facts.iter().find_map(|fact| match fact {
+        Fact::Completed { hold, .. } => Some(hold.holder.as_str()),
+        _ => None,
+    });
+    assert_eq!(believed, Some("second"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn fencing_tokens_that_do_not_fence_are_found_out() {
+    let mut liar = Liar::start(Lie::ForgetsFencing).await;
+    let faults = check(&contest(&liar).await);
+    let twice = |fault: &Fault| matches!(fault, Fault::CompletedTwice { .. });
+    assert!(faults.iter().any(twice), "{faults:#?}");
+    liar.kill().await;
+}
