@@ -137,15 +137,6 @@ impl Server {
             process: Process::spawn(longhaul, "work", self.folder.path()),
         }
     }
-
-    /// Runs grpcurl against this server: `args` in front of the address, `method` behind it.
-    pub async fn grpcurl(&self, args: &[&str], method: &[&str]) -> Output {
-        let mut command = Command::new("grpcurl");
-        command.env("PATH", path_with_tools());
-        command.arg("-plaintext").args(args);
-        command.arg(self.address()).args(method);
-        output(command).await
-    }
 }
 
 /// `longhaul work`.
