@@ -2,6 +2,7 @@
 //!
 //! Uses the library as any other program could. Each command returns an [`Exit`] or a [`Failure`]; only this module shows a failure, once.
 
+mod bench;
 mod change;
 mod connect;
 mod exit;
@@ -76,6 +77,8 @@ enum Command {
     /// Pause or resume a driver
     #[command(subcommand)]
     Driver(change::DriverCommand),
+    /// Measure a server against the limits of this machine
+    Bench(Box<bench::BenchArgs>),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -126,6 +129,7 @@ async fn run(command: Command, matches: &ArgMatches, out: &mut Output) -> Result
         Command::Counts(args) => show::counts(args, out).await,
         Command::Info(args) => show::info(args, out).await,
         Command::Driver(command) => change::driver(command, out).await,
+        Command::Bench(args) => bench::run(*args, out).await,
         Command::Completions { shell } => completions(shell, out),
     }
 }

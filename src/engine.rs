@@ -13,7 +13,13 @@ mod token;
 mod watch;
 mod work;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -96,6 +102,21 @@ struct Shared {
     sealer: Sealer,
     settings: EngineSettings,
     started: Timestamp,
+    tally: CommitTally,
+}
+
+/// What the commit loop has committed since it started.
+#[derive(Debug, Default)]
+struct CommitTally {
+    commits: AtomicU64,
+    changes: AtomicU64,
+}
+
+impl CommitTally {
+    fn add(&self, changes: usize) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.changes.fetch_add(changes as u64, Ordering::Relaxed);
+    }
 }
 
 /// A handle on the engine; cheap to clone.
@@ -146,6 +167,7 @@ impl Engine {
             sealer: Sealer::new(&store.info().token_key),
             hub: Hub::new(position),
             started: clock.now(),
+            tally: CommitTally::default(),
             store,
             clock,
             settings,
@@ -180,6 +202,15 @@ impl Engine {
     /// When this engine started.
     pub fn start_time(&self) -> Timestamp {
         self.shared.started
+    }
+
+    /// How many transactions were committed since the start, and how many changes of jobs were in them.
+    pub fn committed(&self) -> (u64, u64) {
+        let CommitTally { commits, changes } = &self.shared.tally;
+        (
+            commits.load(Ordering::Relaxed),
+            changes.load(Ordering::Relaxed),
+        )
     }
 
     /// What the operator set.

@@ -1,5 +1,6 @@
 //! Messages as lines for people. Pure: no I/O and no clock, so that tests compare the lines.
 
+pub mod bench;
 pub mod events;
 pub mod job;
 pub mod jobs;

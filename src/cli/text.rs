@@ -16,7 +16,8 @@ pub const STRONG: Style = Style::new().effects(Effects::BOLD);
 /// What only completes the picture.
 pub const FAINT: Style = Style::new().effects(Effects::DIMMED);
 
-const GOOD: Style = AnsiColor::Green.on_default();
+/// What went well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
 /// What went wrong.
 pub const BAD: Style = AnsiColor::Red.on_default();
 const BUSY: Style = AnsiColor::Cyan.on_default();

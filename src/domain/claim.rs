@@ -29,7 +29,7 @@ pub(super) fn serve(
             .collect()
     };
     for driver in drivers {
-        if (ctx.is_paused)(&driver) {
+        if (ctx.is_paused)(&driver) || is_paused_by_batch(working, &driver) {
             continue;
         }
         let mut ready = loaded.remove(&driver).unwrap_or_default();
@@ -64,6 +64,13 @@ pub(super) fn serve(
             }
         }
     }
+}
+
+/// What is paused by a batch is paused for its claims, which come last.
+fn is_paused_by_batch(working: &Working, driver: &Arc<str>) -> bool {
+    let changes = &working.out.changes.drivers;
+    let newest = changes.iter().rev().find(|(changed, _)| changed == driver);
+    newest.is_some_and(|(_, pause)| pause.is_some())
 }
 
 fn can_be_taken(working: &Working, task: &ReadyTask) -> bool {

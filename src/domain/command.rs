@@ -379,7 +379,8 @@ pub struct Decision {
     pub replies: Vec<Result<Reply, Refusal>>,
     /// An answer to each claim, in order.
     pub grants: Vec<Vec<Grant>>,
-    /// For each event the job as it was after it, where that is watched; the last event of a job in the batch always has it.
+    /// For each event the job as it was after it, where that is watched and not too large; the last event of a job in the batch always has it, unless the job
+    /// is removed.
     pub history: Vec<Option<Arc<Job>>>,
     /// Leases that ended.
     pub ended: Vec<EndedLease>,

@@ -21,6 +21,10 @@ use super::{
     transition::{self, TaskInput},
 };
 
+/// Tasks in the snapshots of one batch, about 25 MB: a large job that changes a thousand times in a commit would fill the memory otherwise. Beyond it,
+/// watchers get the last snapshot of each job only, and are told how many changes it stands for.
+const MAX_SHOWN_TASKS: usize = 50_000;
+
 /// The working set of one batch.
 pub(super) struct Working {
     slots: HashMap<JobKey, Slot>,
@@ -29,6 +33,8 @@ pub(super) struct Working {
     pub(super) requests: HashMap<RequestKey, RequestRecord>,
     /// Tasks that became ready in this batch, by driver; some may have ceased to be.
     pub(super) became_ready: HashMap<Arc<str>, Vec<ReadyTask>>,
+    /// Tasks in the snapshots so far.
+    shown_tasks: usize,
     pub(super) out: Decision,
 }
 
@@ -57,6 +63,7 @@ pub(super) struct Edit<'a> {
     before: Option<(JobState, Status)>,
     dirty: &'a mut Dirty,
     out: &'a mut Decision,
+    shown_tasks: &'a mut usize,
     became_ready: &'a mut HashMap<Arc<str>, Vec<ReadyTask>>,
 }
 
@@ -78,6 +85,7 @@ impl Working {
             changed: Vec::new(),
             requests: loaded.requests,
             became_ready: HashMap::new(),
+            shown_tasks: 0,
             out: Decision::default(),
         }
     }
@@ -167,6 +175,7 @@ impl Working {
             leases_hold_until: ctx.leases_hold_until,
             dirty: &mut slot.dirty,
             out: &mut self.out,
+            shown_tasks: &mut self.shown_tasks,
             became_ready: &mut self.became_ready,
         };
         let answer = change(&mut edit);
@@ -348,11 +357,19 @@ impl Edit<'_> {
             after: (self.job.state, self.job.status),
             detail,
         });
-        let shown = self.watched && kind != EventKind::JobDeleted;
-        self.out
-            .history
-            .push(shown.then(|| Arc::new(self.job.clone())));
+        let shown = self.shown(kind);
+        self.out.history.push(shown);
         self.before = Some((self.job.state, self.job.status));
+    }
+
+    /// The job as it is after an event, if a watcher is to see that.
+    fn shown(&mut self, kind: EventKind) -> Option<Arc<Job>> {
+        let tasks = *self.shown_tasks + self.job.tasks.len();
+        if !self.watched || kind == EventKind::JobDeleted || tasks > MAX_SHOWN_TASKS {
+            return None;
+        }
+        *self.shown_tasks = tasks;
+        Some(Arc::new(self.job.clone()))
     }
 
     /// Computes the job's timer anew.

@@ -27,7 +27,7 @@ use crate::{
         decide::decide,
         limits::MAX_DEPTH,
     },
-    store::{FeedItem, StoreError, Writer},
+    store::{FeedItem, MAX_TENANTS_PER_CLAIM, StoreError, Writer},
 };
 
 /// Commands in one commit: enough for any fsync to be shared widely, few enough that nobody waits long.
@@ -93,6 +93,8 @@ pub(super) struct CommitLoop {
     follow_ups: Vec<Command>,
     /// Jobs whose children are to be cancelled.
     cancel_children: Vec<(JobKey, String)>,
+    /// Drivers of this batch of which more tenants may have tasks than were looked at.
+    crowded: HashSet<Arc<str>>,
     next_due: Option<Timestamp>,
     next_expire: Timestamp,
     tidy_at: Option<Timestamp>,
@@ -132,6 +134,7 @@ impl CommitLoop {
             randomness: Randomness::new(),
             follow_ups: Vec::new(),
             cancel_children: Vec::new(),
+            crowded: HashSet::new(),
             next_due,
             next_expire: now,
             tidy_at: Some(now.after(IDLE)),
@@ -262,7 +265,10 @@ impl CommitLoop {
             None
         } else {
             match self.writer.commit(&decision.changes).await {
-                Ok(committed) => Some(committed.first_position),
+                Ok(committed) => {
+                    self.shared.tally.add(decision.changes.events.len());
+                    Some(committed.first_position)
+                }
                 Err(error) => return self.fail(batch.waiters, error).await,
             }
         };
@@ -356,6 +362,10 @@ impl CommitLoop {
             }
             let served = self.dispatch.served.get(&driver);
             let ready = self.writer.ready(&driver, served, slots).await?;
+            let tenants: HashSet<_> = ready.iter().map(|task| &task.key.tenant).collect();
+            if tenants.len() >= MAX_TENANTS_PER_CLAIM {
+                self.crowded.insert(driver.clone());
+            }
             wanted.extend(ready.iter().map(|task| task.key.clone()));
             loaded.ready.insert(driver, ready);
         }
@@ -431,6 +441,11 @@ impl CommitLoop {
                 self.hot.put(write.job);
             }
         }
+        // Where more tenants wait than take part in a round, there is more than the round has seen.
+        let crowded = std::mem::take(&mut self.crowded);
+        decision
+            .exhausted_drivers
+            .retain(|driver| !crowded.contains(driver));
         self.follow_ups.extend(self.dispatch.take(decision));
         self.cancel_children.append(&mut decision.cancel_children);
     }

@@ -57,6 +57,7 @@ impl AdminService for Admin {
         _request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         let paused = self.engine.paused_drivers().await.map_err(status)?;
+        let (commits, committed_changes) = self.engine.committed();
         let connected = self.engine.connected_drivers().await.map_err(status)?;
         Ok(Response::new(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -73,6 +74,8 @@ impl AdminService for Admin {
                 })
                 .collect(),
             connected_drivers: connected.iter().map(ToString::to_string).collect(),
+            commits,
+            committed_changes,
         }))
     }
 

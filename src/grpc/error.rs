@@ -15,6 +15,8 @@ use crate::{
 
 /// The domain of all our reasons.
 pub(crate) const DOMAIN: &str = "longhaul";
+/// Bytes of violations in one error: clients take 8 KiB of trailers by default, and these travel encoded in base64.
+const MAX_VIOLATION_BYTES: usize = 4_096;
 /// When to call again if the server is going or overloaded.
 const RETRY_SOON: Duration = Duration::from_millis(250);
 /// When to call again if the store is full.
@@ -32,18 +34,28 @@ pub(crate) fn status(error: EngineError) -> Status {
     }
 }
 
-/// A request with bad fields; all of them are named.
+/// A request with bad fields; all of them are named, as far as a client's limit on trailers allows.
 pub(crate) fn invalid(violations: Vec<Violation>) -> Status {
-    let message = match violations.as_slice() {
-        [only] => format!("{}: {}", only.field, only.description),
-        many => format!("{} fields of the request are bad", many.len()),
-    };
-    let violations = violations
+    let count = violations.len();
+    let mut bytes = 0;
+    let named: Vec<FieldViolation> = violations
         .into_iter()
+        .take_while(|v| {
+            bytes += v.field.len() + v.description.len();
+            bytes <= MAX_VIOLATION_BYTES
+        })
         .map(|v| FieldViolation::new(v.field, v.description))
-        .collect::<Vec<_>>();
+        .collect();
+    let message = match named.as_slice() {
+        [only] if count == 1 => format!("{}: {}", only.field, only.description),
+        all if all.len() == count => format!("{count} fields of the request are bad"),
+        some => format!(
+            "{count} fields of the request are bad; these are the first {}",
+            some.len()
+        ),
+    };
     let mut details = info("INVALID_REQUEST");
-    details.set_bad_request(violations);
+    details.set_bad_request(named);
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 

@@ -172,3 +172,15 @@ fn a_failure_at_the_root_of_a_thousand_tasks_skips_them_all() {
         assert_eq!(world.job(&key).revision, 3);
     }
 }
+
+#[test]
+fn watching_a_large_job_costs_a_commit_a_bounded_memory() {
+    let mut world = World::new();
+    let key = world.submit(new_job((0..MAX_TASKS).map(|_| new_task("", &[]))));
+    let slots = u32::try_from(MAX_TASKS).expect("a few");
+    let decision = world.run(Vec::new(), &[claim("w", &["d"], slots)]);
+    assert_eq!(decision.grants[0].len(), MAX_TASKS);
+    let shown: Vec<_> = decision.history.iter().flatten().collect();
+    assert!((2..=51).contains(&shown.len()), "{} snapshots", shown.len());
+    assert_eq!(shown[shown.len() - 1].revision, world.job(&key).revision);
+}

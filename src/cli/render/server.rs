@@ -18,6 +18,8 @@ pub fn lines(info: &GetServerInfoResponse, now: Timestamp) -> Vec<String> {
         limits,
         paused_drivers,
         connected_drivers,
+        commits,
+        committed_changes,
     } = info;
     let mut lines = vec![
         fact("version", one_line(version)),
@@ -40,6 +42,10 @@ pub fn lines(info: &GetServerInfoResponse, now: Timestamp) -> Vec<String> {
         },
     ));
     lines.extend(paused_drivers.iter().map(paused));
+    lines.push(fact(
+        "commits",
+        format_args!("{commits}, with {committed_changes} changes of jobs"),
+    ));
     lines.extend(limits.iter().flat_map(limit_lines));
     lines
 }
@@ -131,6 +137,8 @@ mod tests {
                 pause_time: Some(start),
             }],
             connected_drivers: vec!["a".into(), "b".into()],
+            commits: 12,
+            committed_changes: 345,
         };
         let now = Timestamp::from_second(90).expect("an instant");
         let lines = plain(lines(&info, now));
@@ -139,6 +147,7 @@ mod tests {
             "started             1970-01-01T00:00:00Z (up 1m 30s)",
             "workers             a, b",
             "paused              copier since 1970-01-01T00:00:00Z: maintenance",
+            "commits             12, with 345 changes of jobs",
             "max tasks per job   1000",
             "retention           7d",
         ] {
