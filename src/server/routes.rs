@@ -1,6 +1,6 @@
 //! What is served: the gRPC services, health, reflection, and a diagnosis for everything else.
 
-use axum::{Router, extract::State, response::IntoResponse};
+use axum::{Router, extract::State, middleware::Next, response::IntoResponse};
 use http::{Request, StatusCode, header};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, server::NamedService, service::Routes};
@@ -58,19 +58,15 @@ pub(super) async fn build(
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // Their streams end only when the caller wishes, so both directions are ended here: reflection reads requests in a task of its own.
+    // Their streams end only when the caller wishes.
     let foreign = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .into_axum_router()
         .reset_fallback()
-        .layer(axum::middleware::map_response_with_state(
+        .layer(axum::middleware::from_fn_with_state(
             draining.clone(),
-            end_response_when_draining,
-        ))
-        .layer(axum::middleware::map_request_with_state(
-            draining.clone(),
-            end_request_when_draining,
+            end_when_draining,
         ));
     let jobs = JobServiceServer::new(Jobs::new(engine.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -93,20 +89,20 @@ pub(super) async fn build(
 
 type Response = http::Response<axum::body::Body>;
 
-async fn end_response_when_draining(
-    State(draining): State<CancellationToken>,
-    response: Response,
-) -> Response {
-    let end = draining.cancelled_owned();
-    response.map(|body| axum::body::Body::new(EndWith::response(body, end)))
-}
-
-async fn end_request_when_draining(
+/// Ends the response when the server drains, and then the request: reflection reads requests in a task of its own, and if that ended first, so would the
+/// response, as if all were well.
+async fn end_when_draining(
     State(draining): State<CancellationToken>,
     request: Request<axum::body::Body>,
-) -> Request<axum::body::Body> {
+    next: Next,
+) -> Response {
+    let over = CancellationToken::new();
+    let end = over.clone().cancelled_owned();
+    let guard = over.drop_guard();
+    let request = request.map(|body| axum::body::Body::new(EndWith::request(body, end)));
+    let response = next.run(request).await;
     let end = draining.cancelled_owned();
-    request.map(|body| axum::body::Body::new(EndWith::request(body, end)))
+    response.map(|body| axum::body::Body::new(EndWith::response(body, end, guard)))
 }
 
 /// Errors that tonic finds by itself, before any method of ours sees the call, as we say them.

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{DropGuard, WaitForCancellationFutureOwned};
 
 /// A gRPC body that is ended when a token is cancelled, at the next time that it has nothing to say.
 pub(super) struct EndWith<B> {
@@ -17,11 +17,13 @@ pub(super) struct EndWith<B> {
     /// What is said at the end.
     farewell: Option<HeaderMap>,
     ended: bool,
+    /// Tells the request that the response is over.
+    _over: Option<DropGuard>,
 }
 
 impl<B> EndWith<B> {
-    /// A response; it ends with UNAVAILABLE.
-    pub(super) fn response(body: B, end: WaitForCancellationFutureOwned) -> Self {
+    /// A response; it ends with UNAVAILABLE. Once it has ended or is dropped, `over` fires.
+    pub(super) fn response(body: B, end: WaitForCancellationFutureOwned, over: DropGuard) -> Self {
         let mut farewell = HeaderMap::new();
         farewell.insert(
             "grpc-status",
@@ -33,6 +35,7 @@ impl<B> EndWith<B> {
         );
         Self {
             farewell: Some(farewell),
+            _over: Some(over),
             ..Self::request(body, end)
         }
     }
@@ -44,6 +47,7 @@ impl<B> EndWith<B> {
             end: Box::pin(end),
             farewell: None,
             ended: false,
+            _over: None,
         }
     }
 }
