@@ -1,5 +1,6 @@
 //! The engine over the memory store: what it promises whichever store it stands on.
 
+mod clock;
 mod dispatch;
 mod failure;
 mod follow;

@@ -11,10 +11,11 @@ use tokio::process::Command;
 use crate::harness::{self, Server};
 
 /// First lines of blocks that are not run here, and why.
-const NOT_RUN: [(&str, &str); 3] = [
+const NOT_RUN: [(&str, &str); 4] = [
     ("cargo run --release -- quickstart", "has a test of its own"),
     ("make test", "is what runs this test"),
     ("longhaul serve", "never ends; the harness runs it"),
+    ("cargo run --example", "has a test of its own"),
 ];
 
 /// Where a reader's server listens; a test's own one takes its place.
@@ -127,6 +128,60 @@ async fn what_the_documents_tell_to_type_works() {
         );
         server.stop().await;
     }
+}
+
+#[test]
+fn rust_in_the_documents_is_part_of_an_example() {
+    let unindented = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let examples = fs::read_dir(root().join("examples")).unwrap();
+    let examples: Vec<_> = examples
+        .filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok())
+        .map(|text| unindented(&text))
+        .collect();
+    for (name, text) in documents() {
+        for block in blocks(&text).iter().filter(|block| block.info == "rust") {
+            let found = examples
+                .iter()
+                .any(|e| e.contains(&unindented(&block.text)));
+            assert!(found, "{name}:{}: no example has this", block.line);
+        }
+    }
+}
+
+#[test]
+fn every_reason_of_an_error_is_in_the_readme() {
+    let errors = fs::read_to_string(root().join("src/grpc/error.rs")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let is_reason =
+        |text: &&str| text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let reasons: Vec<_> = errors.split('"').filter(is_reason).collect();
+    assert!(reasons.contains(&"LEASE_LOST"), "{reasons:?}");
+    for reason in reasons {
+        assert!(readme.contains(&format!("`{reason}`")), "{reason} is not");
+    }
+}
+
+#[tokio::test]
+async fn the_table_of_settings_is_what_the_server_knows() {
+    let printed = harness::cli(&["serve", "--print-config"]).await.ok();
+    let document = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let mut rows: Vec<_> = document
+        .lines()
+        .filter(|line| line.starts_with("| `--"))
+        .collect();
+    for line in printed.lines() {
+        let (key, rest) = line.split_once(" = ").unwrap();
+        let (value, _) = rest.split_once("  # ").unwrap();
+        let key = key.trim();
+        let value = value.trim().trim_matches('"');
+        let cells = format!("| `{key}` | `{value}` |");
+        let Some(row) = rows.iter().position(|row| row.contains(&cells)) else {
+            panic!("docs/operations.md has no row with {cells}");
+        };
+        let flag = format!("| `--{}` |", key.replace('_', "-"));
+        assert!(rows.remove(row).starts_with(&flag), "{flag}");
+    }
+    assert_eq!(rows, [""; 0], "settings that the server does not know");
 }
 
 #[test]
