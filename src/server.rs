@@ -217,6 +217,8 @@ impl RunningServer {
         self.draining.cancel();
         self.streams.close();
         let cut_off = self.listener.drain(self.drain_timeout).await;
+        // Their connections are gone, so they end as soon as they look.
+        self.streams.wait().await;
         self.thread.stop().await?;
         tracing::info!(cut_off, "stopped");
         match cut_off {

@@ -111,7 +111,7 @@ impl JobFollow {
             return Err(EngineError::Draining);
         }
         let bound_to = fingerprint(&[tenant.0.as_bytes(), filter.as_bytes()]);
-        let filter = parse_filter(filter)?;
+        let filter = parse_filter(filter).map_err(|bad| EngineError::Invalid(vec![bad]))?;
         let resumed = match cursor {
             "" => None,
             text => match shared.sealer.open_text::<Cursor>(b"follow", text) {

@@ -14,6 +14,7 @@ use crate::{
         explain::{Explanation, Facts, explain},
         filter::Filter,
         limits::{DEFAULT_PAGE, MAX_PAGE},
+        submission::Violation,
     },
     store::{ListOrder, ListPosition, ListQuery},
 };
@@ -87,31 +88,28 @@ impl Engine {
         tenant: Tenant,
         request: &ListRequest,
     ) -> Result<JobPage, EngineError> {
-        let limit = page_size(request.page_size)?;
-        let filter = parse_filter(&request.filter)?;
-        let order = match request.order_by.trim() {
-            "" | "create_time desc" => ListOrder::CreateTimeDesc,
-            "create_time" | "create_time asc" => ListOrder::CreateTime,
-            "update_time desc" => ListOrder::UpdateTimeDesc,
-            _ => {
-                return Err(EngineError::invalid(
-                    "order_by",
-                    "must be \"create_time desc\", \"create_time\" or \"update_time desc\"",
-                ));
-            }
-        };
+        let order = list_order(&request.order_by);
         let bound_to = fingerprint(&[
             tenant.0.as_bytes(),
             request.filter.as_bytes(),
-            &[order as u8],
+            request.order_by.trim().as_bytes(),
         ]);
         let sealer = &self.shared.sealer;
         let after = match request.page_token.as_str() {
-            "" => None,
+            "" => Ok(None),
             token => match sealer.open_text::<PageToken>(b"page", token) {
-                Ok(token) if token.bound_to == bound_to => Some(token.position),
-                Ok(_) | Err(_) => return Err(bad_token("page_token")),
+                Ok(token) if token.bound_to == bound_to => Ok(Some(token.position)),
+                Ok(_) | Err(_) => Err(bad_token("page_token")),
             },
+        };
+        let limit = page_size(request.page_size);
+        let filter = parse_filter(&request.filter);
+        let (limit, filter, order, after) = match (limit, filter, order, after) {
+            (Ok(limit), Ok(filter), Ok(order), Ok(after)) => (limit, filter, order, after),
+            (limit, filter, order, after) => {
+                let bad = [limit.err(), filter.err(), order.err(), after.err()];
+                return Err(EngineError::Invalid(bad.into_iter().flatten().collect()));
+            }
         };
         let total = self.total(&tenant, &filter).await?;
         let query = ListQuery {
@@ -157,15 +155,21 @@ impl Engine {
         size: i32,
         token: &str,
     ) -> Result<EventPage, EngineError> {
-        let limit = page_size(size)?;
         let sealer = &self.shared.sealer;
         let bound_to = fingerprint(&[key.tenant.0.as_bytes(), key.job.0.as_bytes()]);
         let after = match token {
-            "" => after_revision,
+            "" => Ok(after_revision),
             token => match sealer.open_text::<EventToken>(b"events", token) {
-                Ok(token) if token.bound_to == bound_to => token.after,
-                Ok(_) | Err(_) => return Err(bad_token("page_token")),
+                Ok(token) if token.bound_to == bound_to => Ok(token.after),
+                Ok(_) | Err(_) => Err(bad_token("page_token")),
             },
+        };
+        let (limit, after) = match (page_size(size), after) {
+            (Ok(limit), Ok(after)) => (limit, after),
+            (limit, after) => {
+                let bad = [limit.err(), after.err()];
+                return Err(EngineError::Invalid(bad.into_iter().flatten().collect()));
+            }
         };
         let job = self.get(key).await?;
         let mut events = self.shared.store.events(key, after, limit + 1).await?;
@@ -251,20 +255,32 @@ impl Engine {
 }
 
 /// Reads a filter of a request.
-pub(super) fn parse_filter(text: &str) -> Result<Filter, EngineError> {
-    Filter::parse(text).map_err(|error| EngineError::invalid("filter", error.to_string()))
+pub(super) fn parse_filter(text: &str) -> Result<Filter, Violation> {
+    Filter::parse(text).map_err(|error| Violation::new("filter", error.to_string()))
 }
 
-fn page_size(size: i32) -> Result<usize, EngineError> {
-    match usize::try_from(size) {
-        Ok(0) => Ok(DEFAULT_PAGE),
-        Ok(size) => Ok(size.min(MAX_PAGE)),
-        Err(_) => Err(EngineError::invalid("page_size", "must not be negative")),
+fn list_order(text: &str) -> Result<ListOrder, Violation> {
+    match text.trim() {
+        "" | "create_time desc" => Ok(ListOrder::CreateTimeDesc),
+        "create_time" | "create_time asc" => Ok(ListOrder::CreateTime),
+        "update_time desc" => Ok(ListOrder::UpdateTimeDesc),
+        _ => Err(Violation::new(
+            "order_by",
+            "must be \"create_time desc\", \"create_time\" or \"update_time desc\"",
+        )),
     }
 }
 
-fn bad_token(field: &str) -> EngineError {
-    EngineError::invalid(
+fn page_size(size: i32) -> Result<usize, Violation> {
+    match usize::try_from(size) {
+        Ok(0) => Ok(DEFAULT_PAGE),
+        Ok(size) => Ok(size.min(MAX_PAGE)),
+        Err(_) => Err(Violation::new("page_size", "must not be negative")),
+    }
+}
+
+fn bad_token(field: &str) -> Violation {
+    Violation::new(
         field,
         "is not from an answer to the same request; begin again without it",
     )
