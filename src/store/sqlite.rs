@@ -14,6 +14,8 @@ mod fault;
 mod filter;
 mod list;
 mod open;
+#[cfg(test)]
+mod plans;
 mod read;
 mod readers;
 mod space;

@@ -1,6 +1,6 @@
 //! A store to try, and jobs to put into it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use longhaul::{
     domain::{
@@ -36,6 +36,11 @@ impl Stored {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(dir.path()).unwrap();
         Self::new(Box::new(store), Some(dir))
+    }
+
+    /// A database in a directory that stays when the store is closed.
+    pub fn in_sqlite_at(dir: &Path) -> Self {
+        Self::new(Box::new(SqliteStore::open(dir).unwrap()), None)
     }
 
     fn new(store: Box<dyn Store>, dir: Option<TempDir>) -> Self {

@@ -1,6 +1,8 @@
-//! What every store has to do, one test for each behaviour, run against each store; and the model against the database under random histories.
+//! What every store has to do, one test for each behaviour, run against each store; the model against the database under random histories; and what
+//! the embedded store does when files, disk and process let it down.
 
 mod behaviours;
+mod faults;
 mod filters;
 mod fixture;
 mod histories;

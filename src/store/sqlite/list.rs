@@ -25,7 +25,7 @@ const MAX_EXAMINED: usize = 20_000;
 /// Bytes of documents after which a page or stretch ends: what can be held in memory for a caller, and more than a message takes.
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
-static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
+pub(super) static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT position, {} FROM events WHERE position > ?1 AND position <= ?2 ORDER BY position",
         read::EVENT_COLUMNS
@@ -36,22 +36,7 @@ static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
 pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, StoreError> {
     let seen = read::position(connection)?;
     let source = Source::of(query);
-    let limit = source.values.len() + 1;
-    let condition = filter::condition(&query.filter, limit + 1);
-    let sql = format!(
-        "SELECT c.at, j.id, {columns} FROM ({candidates}) AS c
-         CROSS JOIN jobs AS j ON j.tenant = ?1 AND j.id = c.id AND {is_current}
-         WHERE {condition} LIMIT ?{limit}",
-        columns = read::JOB_COLUMNS,
-        candidates = source.candidates,
-        is_current = source.is_current,
-        condition = condition.sql,
-    );
-    let mut values = source.values.clone();
-    // One more than asked tells whether there is another page.
-    values.push(read::as_limit(query.limit.saturating_add(1)).into());
-    values.extend(condition.values);
-
+    let (sql, values) = select(query, &source);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut jobs = Vec::new();
@@ -77,8 +62,28 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, S
     Ok(Page { jobs, next, seen })
 }
 
+/// The statement that reads a page, and the values of its parameters.
+pub(super) fn select(query: &ListQuery, source: &Source) -> (String, Vec<Value>) {
+    let limit = source.values.len() + 1;
+    let condition = filter::condition(&query.filter, limit + 1);
+    let sql = format!(
+        "SELECT c.at, j.id, {columns} FROM ({candidates}) AS c
+         CROSS JOIN jobs AS j ON j.tenant = ?1 AND j.id = c.id AND {is_current}
+         WHERE {condition} LIMIT ?{limit}",
+        columns = read::JOB_COLUMNS,
+        candidates = source.candidates,
+        is_current = source.is_current,
+        condition = condition.sql,
+    );
+    let mut values = source.values.clone();
+    // One more than asked tells whether there is another page.
+    values.push(read::as_limit(query.limit.saturating_add(1)).into());
+    values.extend(condition.values);
+    (sql, values)
+}
+
 /// Where the candidates of a page come from.
-struct Source {
+pub(super) struct Source {
     /// Selects columns `at` and `id` of at most [`MAX_EXAMINED`] candidates, in order; ?1 is the tenant.
     candidates: String,
     /// For its parameters.
@@ -89,7 +94,7 @@ struct Source {
 
 impl Source {
     /// The narrowest there is.
-    fn of(query: &ListQuery) -> Self {
+    pub(super) fn of(query: &ListQuery) -> Self {
         let (begin, behind, order) = match query.order {
             ListOrder::UpdateTimeDesc => return Self::by_change(query),
             ListOrder::CreateTimeDesc => (Uuid::max(), "<", "DESC"),

@@ -31,16 +31,42 @@ pub(super) const JOB_COLUMNS: &str = "j.state, j.status, j.revision, j.timer, j.
 /// The columns of an event that [`event_columns`] reads.
 pub(super) const EVENT_COLUMNS: &str = "tenant, job, revision, time, kind, rest";
 
-static SELECT_JOB: LazyLock<String> =
+pub(super) static SELECT_JOB: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {JOB_COLUMNS} FROM jobs AS j WHERE tenant = ?1 AND id = ?2"));
-static SELECT_EVENTS: LazyLock<String> = LazyLock::new(|| {
+pub(super) static SELECT_EVENTS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {EVENT_COLUMNS} FROM events INDEXED BY events_of_job
          WHERE tenant = ?1 AND job = ?2 AND revision > ?3 ORDER BY revision LIMIT ?4"
     )
 });
-const SELECT_TASKS: &str = "SELECT driver, spec, ready_time, rest, payload, result FROM tasks
+pub(super) const SELECT_TASKS: &str =
+    "SELECT driver, spec, ready_time, rest, payload, result FROM tasks
     WHERE tenant = ?1 AND job = ?2 ORDER BY ordinal";
+
+pub(super) const POSITION: &str = "SELECT max(position) FROM events";
+pub(super) const COUNTS: &str = "SELECT driver, state, count FROM counters WHERE tenant = ?1 AND count <> 0 ORDER BY driver, state";
+pub(super) const QUEUED_BEFORE: &str = "SELECT count(*) FROM (
+    SELECT 1 FROM tasks INDEXED BY tasks_ready
+    WHERE driver = ?1 AND tenant = ?2 AND ready_time IS NOT NULL AND priority >= ?3
+    AND (priority > ?3 OR (ready_time, job, ordinal) < (?4, ?5, ?6))
+    LIMIT ?7)";
+pub(super) const REQUEST: &str =
+    "SELECT job, fingerprint FROM request_ids WHERE tenant = ?1 AND id = ?2";
+pub(super) const READY: &str =
+    "SELECT job, ordinal, priority, ready_time FROM tasks INDEXED BY tasks_ready
+    WHERE driver = ?1 AND tenant = ?2 AND ready_time IS NOT NULL
+    ORDER BY priority DESC, ready_time, job, ordinal LIMIT ?3";
+pub(super) const NEXT_TENANT: &str = "SELECT tenant FROM tasks INDEXED BY tasks_ready
+    WHERE driver = ?1 AND tenant > ?2 AND ready_time IS NOT NULL
+    ORDER BY tenant LIMIT 1";
+pub(super) const DUE: &str = "SELECT tenant, id FROM jobs INDEXED BY jobs_timer
+    WHERE timer IS NOT NULL AND timer <= ?1 ORDER BY timer, tenant, id LIMIT ?2";
+pub(super) const NEXT_DUE: &str =
+    "SELECT timer FROM jobs INDEXED BY jobs_timer WHERE timer IS NOT NULL ORDER BY timer LIMIT 1";
+pub(super) const EXPIRED: &str = "SELECT tenant, id FROM jobs INDEXED BY jobs_expiring
+    WHERE expire_time IS NOT NULL AND expire_time <= ?1 ORDER BY expire_time, tenant, id LIMIT ?2";
+pub(super) const OPEN_CHILDREN: &str = "SELECT id FROM jobs INDEXED BY jobs_open_children
+    WHERE tenant = ?1 AND parent = ?2 AND parent IS NOT NULL AND state <= 3 ORDER BY id LIMIT ?3";
 
 /// One job.
 pub(super) fn job(connection: &Connection, key: &JobKey) -> Result<Option<Job>, StoreError> {
@@ -119,7 +145,7 @@ pub(super) fn events(
 /// The newest position of the feed.
 pub(super) fn position(connection: &Connection) -> Result<u64, StoreError> {
     let position: Option<i64> = connection
-        .prepare_cached("SELECT max(position) FROM events")?
+        .prepare_cached(POSITION)?
         .query_row((), |row| row.get(0))?;
     Ok(unsigned("position", position.unwrap_or(0))?)
 }
@@ -138,9 +164,7 @@ pub(super) fn newest_time(connection: &Connection) -> rusqlite::Result<Timestamp
 
 /// The counters of a tenant.
 pub(super) fn counts(connection: &Connection, tenant: &Tenant) -> Result<Counts, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT driver, state, count FROM counters WHERE tenant = ?1 AND count <> 0 ORDER BY driver, state",
-    )?;
+    let mut statement = connection.prepare_cached(COUNTS)?;
     let mut rows = statement.query([&tenant.0])?;
     let mut counts = Counts::default();
     while let Some(row) = rows.next()? {
@@ -162,26 +186,18 @@ pub(super) fn queued_before(
     driver: &str,
     task: &ReadyTask,
 ) -> Result<u64, StoreError> {
-    let count: i64 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM (
-                SELECT 1 FROM tasks INDEXED BY tasks_ready
-                WHERE driver = ?1 AND tenant = ?2 AND ready_time IS NOT NULL AND priority >= ?3
-                  AND (priority > ?3 OR (ready_time, job, ordinal) < (?4, ?5, ?6))
-                LIMIT ?7)",
-        )?
-        .query_row(
-            params![
-                driver,
-                task.key.tenant.0,
-                task.priority,
-                task.ready_time.as_micros(),
-                task.key.job.0.as_bytes(),
-                task.ordinal,
-                as_limit(MAX_COUNTED_BEFORE)
-            ],
-            |row| row.get(0),
-        )?;
+    let count: i64 = connection.prepare_cached(QUEUED_BEFORE)?.query_row(
+        params![
+            driver,
+            task.key.tenant.0,
+            task.priority,
+            task.ready_time.as_micros(),
+            task.key.job.0.as_bytes(),
+            task.ordinal,
+            as_limit(MAX_COUNTED_BEFORE)
+        ],
+        |row| row.get(0),
+    )?;
     Ok(unsigned("count", count)?)
 }
 
@@ -203,8 +219,7 @@ pub(super) fn requests(
     connection: &Connection,
     keys: &[RequestKey],
 ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT job, fingerprint FROM request_ids WHERE tenant = ?1 AND id = ?2")?;
+    let mut statement = connection.prepare_cached(REQUEST)?;
     let mut found = Vec::new();
     for key in keys {
         let record = statement
@@ -231,11 +246,7 @@ pub(super) fn ready(
     let start = served.map_or("", |tenant| tenant.0.as_ref());
     tenants_with_ready(connection, driver, start, None, &mut tenants)?;
     tenants_with_ready(connection, driver, "", Some(start), &mut tenants)?;
-    let mut statement = connection.prepare_cached(
-        "SELECT job, ordinal, priority, ready_time FROM tasks INDEXED BY tasks_ready
-         WHERE driver = ?1 AND tenant = ?2 AND ready_time IS NOT NULL
-         ORDER BY priority DESC, ready_time, job, ordinal LIMIT ?3",
-    )?;
+    let mut statement = connection.prepare_cached(READY)?;
     let mut found = Vec::new();
     for tenant in tenants {
         let rows = statement.query_map(params![driver, tenant.0, as_limit(limit)], |row| {
@@ -261,11 +272,7 @@ fn tenants_with_ready(
     last: Option<&str>,
     tenants: &mut Vec<Tenant>,
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT tenant FROM tasks INDEXED BY tasks_ready
-         WHERE driver = ?1 AND tenant > ?2 AND ready_time IS NOT NULL
-         ORDER BY tenant LIMIT 1",
-    )?;
+    let mut statement = connection.prepare_cached(NEXT_TENANT)?;
     let mut after: Arc<str> = after.into();
     while tenants.len() < MAX_TENANTS_PER_CLAIM {
         let next: Option<Arc<str>> = statement
@@ -288,21 +295,13 @@ pub(super) fn due(
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<JobKey>, StoreError> {
-    job_keys(
-        connection,
-        "SELECT tenant, id FROM jobs INDEXED BY jobs_timer
-         WHERE timer IS NOT NULL AND timer <= ?1 ORDER BY timer, tenant, id LIMIT ?2",
-        now,
-        limit,
-    )
+    job_keys(connection, DUE, now, limit)
 }
 
 /// The earliest timer.
 pub(super) fn next_due(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
     let timer = connection
-        .prepare_cached(
-            "SELECT timer FROM jobs INDEXED BY jobs_timer WHERE timer IS NOT NULL ORDER BY timer LIMIT 1",
-        )?
+        .prepare_cached(NEXT_DUE)?
         .query_row((), |row| row.get(0))
         .optional()?;
     Ok(timer.map(Timestamp::from_micros))
@@ -314,13 +313,7 @@ pub(super) fn expired(
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<JobKey>, StoreError> {
-    job_keys(
-        connection,
-        "SELECT tenant, id FROM jobs INDEXED BY jobs_expiring
-         WHERE expire_time IS NOT NULL AND expire_time <= ?1 ORDER BY expire_time, tenant, id LIMIT ?2",
-        now,
-        limit,
-    )
+    job_keys(connection, EXPIRED, now, limit)
 }
 
 fn job_keys(
@@ -342,10 +335,7 @@ pub(super) fn open_children(
     parent: &JobKey,
     limit: usize,
 ) -> Result<Vec<JobKey>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id FROM jobs INDEXED BY jobs_open_children
-         WHERE tenant = ?1 AND parent = ?2 AND parent IS NOT NULL AND state <= 3 ORDER BY id LIMIT ?3",
-    )?;
+    let mut statement = connection.prepare_cached(OPEN_CHILDREN)?;
     let rows = statement.query_map(
         params![parent.tenant.0, parent.job.0.as_bytes(), as_limit(limit)],
         |row| job_key(parent.tenant.clone(), row, 0),

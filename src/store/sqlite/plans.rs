@@ -1,0 +1,119 @@
+//! No question takes longer with more jobs: each statement finds its rows by an index, and sorts nothing.
+
+use rusqlite::{Connection, Result};
+
+use super::{list, open, read};
+use crate::{
+    domain::{JobId, Tenant, filter::Filter},
+    store::{ListOrder, ListPosition, ListQuery},
+};
+
+/// How SQLite goes about a statement, step by step.
+fn plan(connection: &Connection, sql: &str) -> Result<Vec<String>> {
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+    // A plan needs no values for the parameters.
+    statement
+        .raw_query()
+        .mapped(|row| row.get("detail"))
+        .collect()
+}
+
+/// Steps that look at every row of a table, or at every row before the first can be answered.
+fn slow_steps(steps: &[String]) -> Vec<&String> {
+    // What was found by an index and has a limit: candidates for a page, tasks ahead of one; and the labels of one job.
+    let bounded = ["SCAN c", "SCAN (subquery-1)", "SCAN l "];
+    let is_bounded = |step: &str| bounded.iter().any(|start| step.starts_with(start));
+    let is_slow = |step: &str| {
+        let scans = step.starts_with("SCAN ") && !step.contains(" USING ");
+        scans || step.contains("TEMP B-TREE") || step.contains("AUTOMATIC")
+    };
+    let slow = steps.iter().filter(|step| is_slow(step));
+    slow.filter(|step| !is_bounded(step)).collect()
+}
+
+fn empty() -> (tempfile::TempDir, Connection) {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = open::database(dir.path()).unwrap();
+    (dir, connection)
+}
+
+#[test]
+fn every_question_finds_its_rows_by_an_index() {
+    let (_dir, connection) = empty();
+    for sql in [
+        &read::SELECT_JOB,
+        read::SELECT_TASKS,
+        &read::SELECT_EVENTS,
+        read::POSITION,
+        read::COUNTS,
+        read::QUEUED_BEFORE,
+        read::REQUEST,
+        read::READY,
+        read::NEXT_TENANT,
+        read::DUE,
+        read::EXPIRED,
+        read::OPEN_CHILDREN,
+        &list::SELECT_FEED,
+    ] {
+        let steps = plan(&connection, sql).unwrap();
+        assert!(slow_steps(&steps).is_empty(), "{sql}\n{steps:#?}");
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH ")));
+    }
+    // The first entry of an index, and no more.
+    let steps = plan(&connection, read::NEXT_DUE).unwrap();
+    assert!(slow_steps(&steps).is_empty(), "{steps:#?}");
+}
+
+#[test]
+fn every_page_finds_its_rows_by_an_index() {
+    let (_dir, connection) = empty();
+    let parent = format!("parent_job_id = \"{}\"", uuid::Uuid::max());
+    for (text, index) in [
+        ("", "PRIMARY KEY"),
+        ("state = QUEUED", "jobs_open"),
+        ("state = RUNNING OR state = CANCELLING", "jobs_open"),
+        ("state < SUCCEEDED AND priority > 3", "jobs_open"),
+        ("state = SUCCEEDED", "PRIMARY KEY"),
+        ("labels.env = prod", "PRIMARY KEY"),
+        ("driver = ansible", "PRIMARY KEY"),
+        (parent.as_str(), "jobs_children"),
+    ] {
+        for order in [
+            ListOrder::CreateTime,
+            ListOrder::CreateTimeDesc,
+            ListOrder::UpdateTimeDesc,
+        ] {
+            for after in [None, Some(ListPosition::Job(JobId(uuid::Uuid::nil())))] {
+                let query = ListQuery {
+                    tenant: Tenant::new("acme"),
+                    filter: Filter::parse(text).unwrap(),
+                    order,
+                    after,
+                    limit: 50,
+                };
+                let (sql, _) = list::select(&query, &list::Source::of(&query));
+                let steps = plan(&connection, &sql).unwrap();
+                assert!(slow_steps(&steps).is_empty(), "{sql}\n{steps:#?}");
+                let uses = |step: &String| step.contains(index);
+                assert!(
+                    order == ListOrder::UpdateTimeDesc || steps.iter().any(uses),
+                    "{sql}\n{steps:#?}"
+                );
+            }
+        }
+    }
+}
+
+/// The rule can fail.
+#[test]
+fn a_look_at_every_row_is_noticed() {
+    let (_dir, connection) = empty();
+    for sql in [
+        "SELECT count(*) FROM documents WHERE length(body) > 3",
+        "SELECT id FROM jobs WHERE action = 'create'",
+        "SELECT id FROM jobs WHERE tenant = 'acme' ORDER BY update_time LIMIT 3",
+    ] {
+        let steps = plan(&connection, sql).unwrap();
+        assert!(!slow_steps(&steps).is_empty(), "{sql}\n{steps:#?}");
+    }
+}
