@@ -112,7 +112,7 @@ impl Client {
         mut request: v1::SubmitRequest,
     ) -> Result<v1::SubmitResponse, ClientError> {
         if request.request_id.is_empty() {
-            request.request_id = uuid::Uuid::new_v4().to_string();
+            request.request_id = uuid::Uuid::now_v7().to_string();
         }
         let mut backoff = Backoff::default();
         for _ in 0..SUBMIT_RETRIES {

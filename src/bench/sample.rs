@@ -55,7 +55,7 @@ impl JobSample {
     pub(super) fn request(&self) -> SubmitRequest {
         SubmitRequest {
             job: Some(self.spec.clone()),
-            request_id: Uuid::new_v4().to_string(),
+            request_id: Uuid::now_v7().to_string(),
         }
     }
 

@@ -105,7 +105,7 @@ pub async fn retry(args: RetryArgs, out: &mut Output) -> Result<Exit, Failure> {
         job_id: args.job,
         request_id: args
             .request_id
-            .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+            .unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
     };
     let answer = server.client.jobs().retry(request).await;
     let answer = answer

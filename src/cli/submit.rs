@@ -134,7 +134,7 @@ pub async fn run(args: SubmitArgs, out: &mut Output) -> Result<Exit, Failure> {
     let server = args.connect.connect().await?;
     let request_id = args
         .request_id
-        .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let request = SubmitRequest {
         job: Some(spec),
         request_id: request_id.clone(),

@@ -58,7 +58,7 @@ pub(super) async fn build(
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // Their streams end only when the caller wishes.
+    // Their streams end only when the caller wishes, so they are ended here.
     let foreign = Routes::new(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -89,20 +89,17 @@ pub(super) async fn build(
 
 type Response = http::Response<axum::body::Body>;
 
-/// Ends the response when the server drains, and then the request: reflection reads requests in a task of its own, and if that ended first, so would the
-/// response, as if all were well.
+/// Ends the response when the server goes, and the request with the response: reflection reads requests in a task of its own, which would stay.
 async fn end_when_draining(
     State(draining): State<CancellationToken>,
     request: Request<axum::body::Body>,
     next: Next,
 ) -> Response {
-    let over = CancellationToken::new();
-    let end = over.clone().cancelled_owned();
-    let guard = over.drop_guard();
+    let answered = CancellationToken::new();
+    let end = answered.clone();
     let request = request.map(|body| axum::body::Body::new(EndWith::request(body, end)));
     let response = next.run(request).await;
-    let end = draining.cancelled_owned();
-    response.map(|body| axum::body::Body::new(EndWith::response(body, end, guard)))
+    response.map(|body| axum::body::Body::new(EndWith::response(body, draining, answered)))
 }
 
 /// Errors that tonic finds by itself, before any method of ours sees the call, as we say them.

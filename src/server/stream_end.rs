@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use tokio_util::sync::{DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 /// A gRPC body that is ended when a token is cancelled, at the next time that it has nothing to say.
 pub(super) struct EndWith<B> {
@@ -16,14 +16,14 @@ pub(super) struct EndWith<B> {
     end: Pin<Box<WaitForCancellationFutureOwned>>,
     /// What is said at the end.
     farewell: Option<HeaderMap>,
+    /// Told when this body is gone.
+    _gone: Option<DropGuard>,
     ended: bool,
-    /// Tells the request that the response is over.
-    _over: Option<DropGuard>,
 }
 
 impl<B> EndWith<B> {
-    /// A response; it ends with UNAVAILABLE. Once it has ended or is dropped, `over` fires.
-    pub(super) fn response(body: B, end: WaitForCancellationFutureOwned, over: DropGuard) -> Self {
+    /// A response, which ends with UNAVAILABLE; `gone` is cancelled when it has been sent, or nobody wants it any more.
+    pub(super) fn response(body: B, end: CancellationToken, gone: CancellationToken) -> Self {
         let mut farewell = HeaderMap::new();
         farewell.insert(
             "grpc-status",
@@ -35,19 +35,19 @@ impl<B> EndWith<B> {
         );
         Self {
             farewell: Some(farewell),
-            _over: Some(over),
+            _gone: Some(gone.drop_guard()),
             ..Self::request(body, end)
         }
     }
 
     /// A request; whoever reads it sees its end.
-    pub(super) fn request(body: B, end: WaitForCancellationFutureOwned) -> Self {
+    pub(super) fn request(body: B, end: CancellationToken) -> Self {
         Self {
             body: Box::pin(body),
-            end: Box::pin(end),
+            end: Box::pin(end.cancelled_owned()),
             farewell: None,
+            _gone: None,
             ended: false,
-            _over: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::{
     Committed, FeedItem, ListOrder, ListPosition, ListQuery, MAX_COUNTED_BEFORE,
@@ -48,7 +49,7 @@ impl MemoryStore {
                 name: "memory".into(),
                 exclusive: true,
                 // Nothing here outlives the process, so no token has to either.
-                token_key: rand::random(),
+                token_key: token_key(),
                 newest_time: Timestamp::default(),
             },
             contents: Arc::default(),
@@ -59,6 +60,11 @@ impl MemoryStore {
     fn contents(&self) -> MutexGuard<'_, Contents> {
         lock(&self.contents)
     }
+}
+
+fn token_key() -> [u8; 32] {
+    let halves = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes);
+    std::array::from_fn(|at| halves[at / 16][at % 16])
 }
 
 impl Default for MemoryStore {
@@ -279,13 +285,7 @@ impl Contents {
                 }
                 WriteKind::Delete => {
                     self.events.retain(|_, event| !is_of(event, &key));
-                    let request = RequestKey {
-                        tenant: key.tenant.clone(),
-                        id: write.job.request_id.clone(),
-                    };
-                    if self.requests.get(&request).is_some_and(|r| r.key == key) {
-                        self.requests.remove(&request);
-                    }
+                    self.requests.retain(|_, record| record.key != key);
                     self.jobs.remove(&key);
                 }
             }

@@ -1,7 +1,9 @@
 //! What every store has to do, one test for each behaviour, run against each store; and the model against the database under random histories.
 
 mod behaviours;
+mod filters;
 mod fixture;
+mod histories;
 
 /// Makes of each behaviour one test for each store.
 macro_rules! conformance {

@@ -1,10 +1,11 @@
-//! The columns of an event.
+//! An event as a row.
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Coded, RowError, number, unsigned};
+use super::{Coded, RowError, number, pack, unpack, unsigned};
 use crate::domain::{
     JobId, JobState, Status, TaskId, Tenant, Timestamp,
     event::{Event, EventKind, TaskRef},
@@ -18,36 +19,26 @@ pub(crate) struct EventRow<'a> {
     pub revision: i64,
     pub time: i64,
     pub kind: i64,
-    /// NULL, as are the next two, if the event is not about a task.
-    pub ordinal: Option<i64>,
-    pub task: Option<[u8; 16]>,
-    pub attempt: Option<i64>,
-    /// NULL, as is the next one, if the job is new.
-    pub state_before: Option<i64>,
-    pub status_before: Option<i64>,
-    pub state: i64,
-    pub status: i64,
-    pub detail: Cow<'a, str>,
+    /// The rest, packed.
+    pub rest: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RestPart<'a> {
+    task: Option<TaskPart>,
+    before: Option<(i64, i64)>,
+    after: (i64, i64),
+    detail: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TaskPart {
+    ordinal: u32,
+    id: [u8; 16],
+    attempt: u32,
 }
 
 impl<'a> EventRow<'a> {
-    /// In the order of the fields.
-    pub(crate) const COLUMNS: [&'static str; 13] = [
-        "tenant",
-        "job",
-        "revision",
-        "time",
-        "kind",
-        "ordinal",
-        "task",
-        "attempt",
-        "state_before",
-        "status_before",
-        "state",
-        "status",
-        "detail",
-    ];
-
     pub(crate) fn of(event: &'a Event) -> Self {
         let Event {
             tenant,
@@ -57,40 +48,33 @@ impl<'a> EventRow<'a> {
             kind,
             task,
             before,
-            after: (state, status),
+            after,
             detail,
         } = event;
+        let codes = |(state, status): (JobState, Status)| (state.code(), status.code());
         Self {
             tenant: tenant.0.as_ref().into(),
             job: job.0.into_bytes(),
             revision: number(*revision),
             time: time.as_micros(),
             kind: kind.code(),
-            ordinal: task.map(|task| i64::from(task.ordinal)),
-            task: task.map(|task| task.id.0.into_bytes()),
-            attempt: task.map(|task| i64::from(task.attempt)),
-            state_before: before.map(|(state, _)| state.code()),
-            status_before: before.map(|(_, status)| status.code()),
-            state: state.code(),
-            status: status.code(),
-            detail: detail.into(),
+            rest: pack(&RestPart {
+                task: task.map(|task| TaskPart {
+                    ordinal: task.ordinal,
+                    id: task.id.0.into_bytes(),
+                    attempt: task.attempt,
+                }),
+                before: before.map(codes),
+                after: codes(*after),
+                detail: detail.into(),
+            }),
         }
     }
 
     pub(crate) fn event(self) -> Result<Event, RowError> {
-        let task = match (self.ordinal, self.task, self.attempt) {
-            (Some(ordinal), Some(id), Some(attempt)) => Some(TaskRef {
-                ordinal: unsigned("ordinal", ordinal)?,
-                id: TaskId(Uuid::from_bytes(id)),
-                attempt: unsigned("attempt", attempt)?,
-            }),
-            _ => None,
-        };
-        let before = match (self.state_before, self.status_before) {
-            (Some(state), Some(status)) => {
-                Some((JobState::from_code(state)?, Status::from_code(status)?))
-            }
-            _ => None,
+        let rest: RestPart<'_> = unpack("event", &self.rest)?;
+        let outcome = |(state, status)| {
+            Ok::<_, RowError>((JobState::from_code(state)?, Status::from_code(status)?))
         };
         Ok(Event {
             tenant: Tenant(self.tenant.into()),
@@ -98,13 +82,14 @@ impl<'a> EventRow<'a> {
             revision: unsigned("revision", self.revision)?,
             time: Timestamp::from_micros(self.time),
             kind: EventKind::from_code(self.kind)?,
-            task,
-            before,
-            after: (
-                JobState::from_code(self.state)?,
-                Status::from_code(self.status)?,
-            ),
-            detail: self.detail.into_owned(),
+            task: rest.task.map(|task| TaskRef {
+                ordinal: task.ordinal,
+                id: TaskId(Uuid::from_bytes(task.id)),
+                attempt: task.attempt,
+            }),
+            before: rest.before.map(outcome).transpose()?,
+            after: outcome(rest.after)?,
+            detail: rest.detail.into_owned(),
         })
     }
 }

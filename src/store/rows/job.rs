@@ -1,11 +1,11 @@
-//! The columns of a job.
+//! A job as a row: what is searched or sorted has a column, the rest is packed.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Coded, RowError, from_json, micros, number, time, to_json, unsigned};
+use super::{Coded, RowError, micros, number, pack, time, unpack, unsigned};
 use crate::domain::{
     Job, JobId, JobKey, JobSpec, JobState, Status, Task, Timestamp,
     job::{CancelReceipt, ChildCounts, FailurePolicy},
@@ -16,64 +16,34 @@ use crate::domain::{
 #[derive(Debug)]
 pub(crate) struct JobSpecRow<'a> {
     pub action: Cow<'a, str>,
-    pub summary: Cow<'a, str>,
-    /// NULL exactly if there is no object.
+    /// NULL, as are the next two, exactly if there is no object.
     pub object_type: Option<Cow<'a, str>>,
     pub object_id: Option<Cow<'a, str>>,
     pub object_name: Option<Cow<'a, str>>,
-    /// A JSON object of texts; NULL if there are none.
-    pub labels: Option<String>,
+    /// In whatever form the database can search; NULL if there are none.
+    pub labels: Cow<'a, BTreeMap<String, String>>,
     pub priority: i64,
     pub creator: Cow<'a, str>,
     pub parent: Option<[u8; 16]>,
-    pub failure_policy: i64,
-    pub schedule_time: Option<i64>,
-    pub traceparent: Cow<'a, str>,
-    pub request_id: Cow<'a, str>,
-    pub depth: i64,
-    pub retry_of: Option<[u8; 16]>,
     pub create_time: i64,
+    /// The rest, packed.
+    pub spec: Vec<u8>,
 }
 
 /// What changes.
 #[derive(Debug)]
-pub(crate) struct JobStateRow<'a> {
+pub(crate) struct JobStateRow {
     pub state: i64,
     pub status: i64,
-    pub last_error: Cow<'a, str>,
     pub revision: i64,
-    /// JSON; NULL if there are none.
-    pub children: Option<String>,
-    /// JSON; NULL if none was requested.
-    pub cancel: Option<String>,
     pub timer: Option<i64>,
-    pub start_time: Option<i64>,
     pub update_time: i64,
-    pub end_time: Option<i64>,
     pub expire_time: Option<i64>,
+    /// The rest, packed.
+    pub rest: Vec<u8>,
 }
 
 impl<'a> JobSpecRow<'a> {
-    /// In the order of the fields.
-    pub(crate) const COLUMNS: [&'static str; 16] = [
-        "action",
-        "summary",
-        "object_type",
-        "object_id",
-        "object_name",
-        "labels",
-        "priority",
-        "creator",
-        "parent",
-        "failure_policy",
-        "schedule_time",
-        "traceparent",
-        "request_id",
-        "depth",
-        "retry_of",
-        "create_time",
-    ];
-
     pub(crate) fn of(job: &'a Job) -> Self {
         let JobSpec {
             action,
@@ -90,62 +60,29 @@ impl<'a> JobSpecRow<'a> {
         let object = object.as_ref();
         Self {
             action: action.into(),
-            summary: summary.into(),
             object_type: object.map(|o| o.kind.as_str().into()),
             object_id: object.map(|o| o.id.as_str().into()),
             object_name: object.map(|o| o.name.as_str().into()),
-            labels: to_json(labels),
+            labels: Cow::Borrowed(labels),
             priority: i64::from(*priority),
             creator: creator.into(),
             parent: parent.map(|id| id.0.into_bytes()),
-            failure_policy: failure_policy.code(),
-            schedule_time: micros(*schedule_time),
-            traceparent: traceparent.into(),
-            request_id: job.request_id.as_str().into(),
-            depth: i64::from(job.depth),
-            retry_of: job.retry_of.map(|id| id.0.into_bytes()),
             create_time: job.create_time.as_micros(),
+            spec: pack(&SpecPart {
+                summary: summary.into(),
+                failure_policy: failure_policy.code(),
+                schedule_time: micros(*schedule_time),
+                traceparent: traceparent.into(),
+                request_id: job.request_id.as_str().into(),
+                depth: job.depth,
+                retry_of: job.retry_of.map(|id| id.0.into_bytes()),
+            }),
         }
-    }
-
-    fn spec(&self) -> Result<JobSpec, RowError> {
-        let object = self.object_type.as_ref().map(|kind| Object {
-            kind: kind.to_string(),
-            id: self.object_id.as_deref().unwrap_or_default().to_owned(),
-            name: self.object_name.as_deref().unwrap_or_default().to_owned(),
-        });
-        Ok(JobSpec {
-            action: self.action.to_string(),
-            summary: self.summary.to_string(),
-            object,
-            labels: from_json::<BTreeMap<_, _>>("labels", self.labels.as_deref())?,
-            priority: unsigned("priority", self.priority)?,
-            creator: self.creator.to_string(),
-            parent: self.parent.map(|id| JobId(Uuid::from_bytes(id))),
-            failure_policy: FailurePolicy::from_code(self.failure_policy)?,
-            schedule_time: time(self.schedule_time),
-            traceparent: self.traceparent.to_string(),
-        })
     }
 }
 
-impl<'a> JobStateRow<'a> {
-    /// In the order of the fields.
-    pub(crate) const COLUMNS: [&'static str; 11] = [
-        "state",
-        "status",
-        "last_error",
-        "revision",
-        "children",
-        "cancel",
-        "timer",
-        "start_time",
-        "update_time",
-        "end_time",
-        "expire_time",
-    ];
-
-    pub(crate) fn of(job: &'a Job) -> Self {
+impl JobStateRow {
+    pub(crate) fn of(job: &Job) -> Self {
         let Job {
             id: _,
             tenant: _,
@@ -170,15 +107,17 @@ impl<'a> JobStateRow<'a> {
         Self {
             state: state.code(),
             status: status.code(),
-            last_error: last_error.into(),
             revision: number(*revision),
-            children: to_json(&ChildrenPart::from(*children)),
-            cancel: to_json(&cancel.as_ref().map(CancelPart::from)),
             timer: micros(*timer),
-            start_time: micros(*start_time),
             update_time: update_time.as_micros(),
-            end_time: micros(*end_time),
             expire_time: micros(*expire_time),
+            rest: pack(&StatePart {
+                last_error: last_error.into(),
+                children: ChildrenPart::from(*children),
+                cancel: cancel.as_ref().map(CancelPart::from),
+                start_time: micros(*start_time),
+                end_time: micros(*end_time),
+            }),
         }
     }
 }
@@ -187,35 +126,74 @@ impl<'a> JobStateRow<'a> {
 pub(crate) fn assemble(
     key: JobKey,
     fixed: JobSpecRow<'_>,
-    now: JobStateRow<'_>,
+    now: JobStateRow,
     tasks: Vec<Task>,
 ) -> Result<Job, RowError> {
     let JobKey { tenant, job } = key;
+    let part: SpecPart<'_> = unpack("spec", &fixed.spec)?;
+    let rest: StatePart<'_> = unpack("rest", &now.rest)?;
+    let spec = JobSpec {
+        action: fixed.action.into_owned(),
+        summary: part.summary.into_owned(),
+        object: fixed.object_type.map(|kind| Object {
+            kind: kind.into_owned(),
+            id: fixed.object_id.unwrap_or_default().into_owned(),
+            name: fixed.object_name.unwrap_or_default().into_owned(),
+        }),
+        labels: fixed.labels.into_owned(),
+        priority: unsigned("priority", fixed.priority)?,
+        creator: fixed.creator.into_owned(),
+        parent: fixed.parent.map(|id| JobId(Uuid::from_bytes(id))),
+        failure_policy: FailurePolicy::from_code(part.failure_policy)?,
+        schedule_time: time(part.schedule_time),
+        traceparent: part.traceparent.into_owned(),
+    };
     Ok(Job {
         id: job,
         tenant,
-        spec: Arc::new(fixed.spec()?),
-        request_id: fixed.request_id.into_owned(),
-        depth: unsigned("depth", fixed.depth)?,
-        retry_of: fixed.retry_of.map(|id| JobId(Uuid::from_bytes(id))),
+        spec: Arc::new(spec),
+        request_id: part.request_id.into_owned(),
+        depth: part.depth,
+        retry_of: part.retry_of.map(|id| JobId(Uuid::from_bytes(id))),
         state: JobState::from_code(now.state)?,
         status: Status::from_code(now.status)?,
-        last_error: now.last_error.into_owned(),
+        last_error: rest.last_error.into_owned(),
         revision: unsigned("revision", now.revision)?,
         tasks,
-        children: from_json::<ChildrenPart>("children", now.children.as_deref())?.into(),
-        cancel: from_json::<Option<CancelPart>>("cancel", now.cancel.as_deref())?.map(Into::into),
+        children: rest.children.into(),
+        cancel: rest.cancel.map(Into::into),
         timer: time(now.timer),
         create_time: Timestamp::from_micros(fixed.create_time),
-        start_time: time(now.start_time),
+        start_time: time(rest.start_time),
         update_time: Timestamp::from_micros(now.update_time),
-        end_time: time(now.end_time),
+        end_time: time(rest.end_time),
         expire_time: time(now.expire_time),
     })
 }
 
-#[derive(Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+/// What of a job's specification has no column of its own.
+#[derive(Serialize, Deserialize)]
+struct SpecPart<'a> {
+    summary: Cow<'a, str>,
+    failure_policy: i64,
+    schedule_time: Option<i64>,
+    traceparent: Cow<'a, str>,
+    request_id: Cow<'a, str>,
+    depth: u32,
+    retry_of: Option<[u8; 16]>,
+}
+
+/// What of a job's state has no column of its own.
+#[derive(Serialize, Deserialize)]
+struct StatePart<'a> {
+    last_error: Cow<'a, str>,
+    children: ChildrenPart,
+    cancel: Option<CancelPart<'a>>,
+    start_time: Option<i64>,
+    end_time: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct ChildrenPart {
     total: u32,
     succeeded: u32,
@@ -257,21 +235,17 @@ impl From<ChildrenPart> for ChildCounts {
     }
 }
 
-#[derive(PartialEq, Serialize, Deserialize)]
-struct CancelPart {
+#[derive(Serialize, Deserialize)]
+struct CancelPart<'a> {
     requested: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     delivered: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     acknowledged: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     forced: Option<i64>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    reason: String,
+    reason: Cow<'a, str>,
 }
 
-impl From<&CancelReceipt> for CancelPart {
-    fn from(receipt: &CancelReceipt) -> Self {
+impl<'a> From<&'a CancelReceipt> for CancelPart<'a> {
+    fn from(receipt: &'a CancelReceipt) -> Self {
         let CancelReceipt {
             requested,
             delivered,
@@ -284,13 +258,13 @@ impl From<&CancelReceipt> for CancelPart {
             delivered: micros(*delivered),
             acknowledged: micros(*acknowledged),
             forced: micros(*forced),
-            reason: reason.clone(),
+            reason: reason.into(),
         }
     }
 }
 
-impl From<CancelPart> for CancelReceipt {
-    fn from(part: CancelPart) -> Self {
+impl From<CancelPart<'_>> for CancelReceipt {
+    fn from(part: CancelPart<'_>) -> Self {
         let CancelPart {
             requested,
             delivered,
@@ -303,7 +277,7 @@ impl From<CancelPart> for CancelReceipt {
             delivered: time(delivered),
             acknowledged: time(acknowledged),
             forced: time(forced),
-            reason,
+            reason: reason.into_owned(),
         }
     }
 }

@@ -1,16 +1,14 @@
-//! The columns of a task.
+//! A task as a row: the queue's order has columns, the rest is packed.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    Coded, ObjectPart, RowError, from_json, is_default, micros, number, time, to_json, unsigned,
-};
+use super::{Coded, RowError, micros, pack, time, unpack};
 use crate::domain::{
     Document, Status, Task, TaskId, TaskSpec, TaskState, Timestamp,
-    task::{LeaseEnd, Progress, RetryPolicy, Timeouts},
+    task::{LeaseEnd, Object, Progress, RetryPolicy, Timeouts},
     time::micros as span_micros,
 };
 
@@ -23,45 +21,22 @@ pub(crate) enum StoredDocument {
 
 /// What never changes, but for the payload.
 #[derive(Debug)]
-pub(crate) struct TaskSpecRow<'a> {
-    pub id: [u8; 16],
-    pub name: Cow<'a, str>,
-    pub action: Cow<'a, str>,
+pub(crate) struct TaskSpecRow {
     pub driver: Arc<str>,
-    /// JSON of the rest; NULL if all of it is as by default.
-    pub spec: Option<String>,
+    /// The rest, packed.
+    pub spec: Vec<u8>,
 }
 
 /// What changes, but for the result.
 #[derive(Debug)]
-pub(crate) struct TaskStateRow<'a> {
-    pub state: i64,
-    pub status: i64,
-    pub status_detail: Cow<'a, str>,
-    pub last_error: Cow<'a, str>,
-    pub attempt: i64,
-    pub failures: i64,
-    pub fencing_token: i64,
-    pub lost_leases: i64,
-    pub worker: Arc<str>,
-    pub lease_expiry: Option<i64>,
-    pub last_end: Option<i64>,
-    pub last_end_token: Option<i64>,
-    /// JSON of what is seldom set; NULL if none of it is.
-    pub notes: Option<String>,
-    pub schedule_time: Option<i64>,
+pub(crate) struct TaskStateRow {
     pub ready_time: Option<i64>,
-    pub first_ready_time: Option<i64>,
-    pub start_time: Option<i64>,
-    pub update_time: i64,
-    pub end_time: Option<i64>,
+    /// The rest, packed.
+    pub rest: Vec<u8>,
 }
 
-impl<'a> TaskSpecRow<'a> {
-    /// In the order of the fields.
-    pub(crate) const COLUMNS: [&'static str; 5] = ["id", "name", "action", "driver", "spec"];
-
-    pub(crate) fn of(task: &'a Task) -> Self {
+impl TaskSpecRow {
+    pub(crate) fn of(task: &Task) -> Self {
         let TaskSpec {
             name,
             action,
@@ -74,49 +49,25 @@ impl<'a> TaskSpecRow<'a> {
             timeouts,
             request_payload: _,
         } = task.spec.as_ref();
-        let rest = SpecPart {
-            object: object.as_ref().map(ObjectPart::from),
-            resource_type: resource_type.into(),
-            depends_on: depends_on.into(),
-            max_attempts: *max_attempts,
-            retry_policy: RetryPart::from(*retry_policy),
-            timeouts: TimeoutsPart::from(*timeouts),
-        };
         Self {
-            id: task.id.0.into_bytes(),
-            name: name.into(),
-            action: action.into(),
             driver: driver.clone(),
-            spec: to_json(&rest),
+            spec: pack(&SpecPart {
+                id: task.id.0.into_bytes(),
+                name: name.into(),
+                action: action.into(),
+                object: object.as_ref().map(ObjectPart::from),
+                resource_type: resource_type.into(),
+                depends_on: depends_on.into(),
+                max_attempts: *max_attempts,
+                retry_policy: RetryPart::from(*retry_policy),
+                timeouts: TimeoutsPart::from(*timeouts),
+            }),
         }
     }
 }
 
-impl<'a> TaskStateRow<'a> {
-    /// In the order of the fields.
-    pub(crate) const COLUMNS: [&'static str; 19] = [
-        "state",
-        "status",
-        "status_detail",
-        "last_error",
-        "attempt",
-        "failures",
-        "fencing_token",
-        "lost_leases",
-        "worker",
-        "lease_expiry",
-        "last_end",
-        "last_end_token",
-        "notes",
-        "schedule_time",
-        "ready_time",
-        "first_ready_time",
-        "start_time",
-        "update_time",
-        "end_time",
-    ];
-
-    pub(crate) fn of(task: &'a Task) -> Self {
+impl TaskStateRow {
+    pub(crate) fn of(task: &Task) -> Self {
         let Task {
             id: _,
             spec: _,
@@ -143,140 +94,134 @@ impl<'a> TaskStateRow<'a> {
             end_time,
             cancel_acknowledged,
         } = task;
-        let notes = NotesPart {
-            error_reason: error_reason.into(),
-            progress: progress.as_ref().map(ProgressPart::from),
-            warnings: warnings.into(),
-            cancel_acknowledged: *cancel_acknowledged,
-        };
         Self {
-            state: state.code(),
-            status: status.code(),
-            status_detail: status_detail.into(),
-            last_error: last_error.into(),
-            attempt: i64::from(*attempt),
-            failures: i64::from(*failures),
-            fencing_token: number(*fencing_token),
-            lost_leases: i64::from(*lost_leases),
-            worker: worker.clone(),
-            lease_expiry: micros(*lease_expiry),
-            last_end: last_end.map(|(_, end)| end.code()),
-            last_end_token: last_end.map(|(token, _)| number(token)),
-            notes: to_json(&notes),
-            schedule_time: micros(*schedule_time),
             ready_time: micros(*ready_time),
-            first_ready_time: micros(*first_ready_time),
-            start_time: micros(*start_time),
-            update_time: update_time.as_micros(),
-            end_time: micros(*end_time),
+            rest: pack(&StatePart {
+                state: state.code(),
+                status: status.code(),
+                status_detail: status_detail.into(),
+                last_error: last_error.into(),
+                error_reason: error_reason.into(),
+                attempt: *attempt,
+                failures: *failures,
+                fencing_token: *fencing_token,
+                lost_leases: *lost_leases,
+                worker: worker.as_ref().into(),
+                lease_expiry: micros(*lease_expiry),
+                last_end: last_end.map(|(token, end)| (token, end.code())),
+                progress: progress.as_ref().map(ProgressPart::from),
+                warnings: warnings.into(),
+                schedule_time: micros(*schedule_time),
+                first_ready_time: micros(*first_ready_time),
+                start_time: micros(*start_time),
+                update_time: update_time.as_micros(),
+                end_time: micros(*end_time),
+                cancel_acknowledged: *cancel_acknowledged,
+            }),
         }
     }
 }
 
 /// The task that was taken apart into these.
 pub(crate) fn task(
-    fixed: TaskSpecRow<'_>,
-    now: TaskStateRow<'_>,
+    fixed: TaskSpecRow,
+    now: &TaskStateRow,
     request_payload: Option<Document>,
     result: Option<Document>,
 ) -> Result<Task, RowError> {
-    let rest: SpecPart<'_> = from_json("spec", fixed.spec.as_deref())?;
-    let notes: NotesPart<'_> = from_json("notes", now.notes.as_deref())?;
+    let part: SpecPart<'_> = unpack("spec", &fixed.spec)?;
+    let rest: StatePart<'_> = unpack("rest", &now.rest)?;
     let spec = TaskSpec {
-        name: fixed.name.into_owned(),
-        action: fixed.action.into_owned(),
+        name: part.name.into_owned(),
+        action: part.action.into_owned(),
         driver: fixed.driver,
-        object: rest.object.map(Into::into),
-        resource_type: rest.resource_type.into_owned(),
-        depends_on: rest.depends_on.into_owned(),
-        max_attempts: rest.max_attempts,
-        retry_policy: rest.retry_policy.into(),
-        timeouts: rest.timeouts.into(),
+        object: part.object.map(Into::into),
+        resource_type: part.resource_type.into_owned(),
+        depends_on: part.depends_on.into_owned(),
+        max_attempts: part.max_attempts,
+        retry_policy: part.retry_policy.into(),
+        timeouts: part.timeouts.into(),
         request_payload,
     };
-    let last_end = match (now.last_end_token, now.last_end) {
-        (Some(token), Some(end)) => Some((
-            unsigned("last_end_token", token)?,
-            LeaseEnd::from_code(end)?,
-        )),
-        (None, None) => None,
-        (token, end) => {
-            return Err(RowError::new(format!(
-                "last_end_token {token:?} with last_end {end:?}"
-            )));
-        }
-    };
+    let ended = |(token, end)| Ok::<_, RowError>((token, LeaseEnd::from_code(end)?));
     Ok(Task {
-        id: TaskId(Uuid::from_bytes(fixed.id)),
+        id: TaskId(Uuid::from_bytes(part.id)),
         spec: Arc::new(spec),
-        state: TaskState::from_code(now.state)?,
-        status: Status::from_code(now.status)?,
-        status_detail: now.status_detail.into_owned(),
-        last_error: now.last_error.into_owned(),
-        error_reason: notes.error_reason.into_owned(),
-        attempt: unsigned("attempt", now.attempt)?,
-        failures: unsigned("failures", now.failures)?,
-        fencing_token: unsigned("fencing_token", now.fencing_token)?,
-        lost_leases: unsigned("lost_leases", now.lost_leases)?,
-        worker: now.worker,
-        lease_expiry: time(now.lease_expiry),
-        last_end,
-        progress: notes.progress.map(Into::into),
-        warnings: notes.warnings.into_owned(),
+        state: TaskState::from_code(rest.state)?,
+        status: Status::from_code(rest.status)?,
+        status_detail: rest.status_detail.into_owned(),
+        last_error: rest.last_error.into_owned(),
+        error_reason: rest.error_reason.into_owned(),
+        attempt: rest.attempt,
+        failures: rest.failures,
+        fencing_token: rest.fencing_token,
+        lost_leases: rest.lost_leases,
+        worker: rest.worker.into(),
+        lease_expiry: time(rest.lease_expiry),
+        last_end: rest.last_end.map(ended).transpose()?,
+        progress: rest.progress.map(Into::into),
+        warnings: rest.warnings.into_owned(),
         result,
-        schedule_time: time(now.schedule_time),
+        schedule_time: time(rest.schedule_time),
         ready_time: time(now.ready_time),
-        first_ready_time: time(now.first_ready_time),
-        start_time: time(now.start_time),
-        update_time: Timestamp::from_micros(now.update_time),
-        end_time: time(now.end_time),
-        cancel_acknowledged: notes.cancel_acknowledged,
+        first_ready_time: time(rest.first_ready_time),
+        start_time: time(rest.start_time),
+        update_time: Timestamp::from_micros(rest.update_time),
+        end_time: time(rest.end_time),
+        cancel_acknowledged: rest.cancel_acknowledged,
     })
 }
 
 /// What of a task's specification has no column of its own.
-#[derive(PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
 struct SpecPart<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    object: Option<ObjectPart>,
-    #[serde(skip_serializing_if = "is_default")]
+    id: [u8; 16],
+    name: Cow<'a, str>,
+    action: Cow<'a, str>,
+    object: Option<ObjectPart<'a>>,
     resource_type: Cow<'a, str>,
-    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
     depends_on: Cow<'a, [u32]>,
     max_attempts: u32,
-    #[serde(skip_serializing_if = "is_default")]
     retry_policy: RetryPart,
-    #[serde(skip_serializing_if = "is_default")]
     timeouts: TimeoutsPart,
 }
 
-impl Default for SpecPart<'_> {
-    fn default() -> Self {
+#[derive(Serialize, Deserialize)]
+struct ObjectPart<'a> {
+    kind: Cow<'a, str>,
+    id: Cow<'a, str>,
+    name: Cow<'a, str>,
+}
+
+impl<'a> From<&'a Object> for ObjectPart<'a> {
+    fn from(object: &'a Object) -> Self {
+        let Object { kind, id, name } = object;
         Self {
-            object: None,
-            resource_type: Cow::default(),
-            depends_on: Cow::default(),
-            max_attempts: 1,
-            retry_policy: RetryPart::default(),
-            timeouts: TimeoutsPart::default(),
+            kind: kind.into(),
+            id: id.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl From<ObjectPart<'_>> for Object {
+    fn from(part: ObjectPart<'_>) -> Self {
+        let ObjectPart { kind, id, name } = part;
+        Self {
+            kind: kind.into_owned(),
+            id: id.into_owned(),
+            name: name.into_owned(),
         }
     }
 }
 
 /// Spans in microseconds.
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct RetryPart {
     initial_backoff: i64,
     max_backoff: i64,
     multiplier: f64,
     jitter: f64,
-}
-
-impl Default for RetryPart {
-    fn default() -> Self {
-        RetryPolicy::default().into()
-    }
 }
 
 impl From<RetryPolicy> for RetryPart {
@@ -314,16 +259,11 @@ impl From<RetryPart> for RetryPolicy {
 }
 
 /// Spans in microseconds.
-#[derive(Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
 struct TimeoutsPart {
-    #[serde(skip_serializing_if = "Option::is_none")]
     schedule_to_start: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     start_to_close: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     schedule_to_close: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     heartbeat: Option<i64>,
 }
 
@@ -367,49 +307,57 @@ fn span(micros: i64) -> Duration {
 }
 
 /// What of a task's state has no column of its own.
-#[derive(Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct NotesPart<'a> {
-    #[serde(skip_serializing_if = "is_default")]
+#[derive(Serialize, Deserialize)]
+struct StatePart<'a> {
+    state: i64,
+    status: i64,
+    status_detail: Cow<'a, str>,
+    last_error: Cow<'a, str>,
     error_reason: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<ProgressPart>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    attempt: u32,
+    failures: u32,
+    fencing_token: u64,
+    lost_leases: u32,
+    worker: Cow<'a, str>,
+    lease_expiry: Option<i64>,
+    last_end: Option<(u64, i64)>,
+    progress: Option<ProgressPart<'a>>,
     warnings: Cow<'a, [String]>,
-    #[serde(skip_serializing_if = "is_default")]
+    schedule_time: Option<i64>,
+    first_ready_time: Option<i64>,
+    start_time: Option<i64>,
+    update_time: i64,
+    end_time: Option<i64>,
     cancel_acknowledged: bool,
 }
 
-#[derive(Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct ProgressPart {
+#[derive(Serialize, Deserialize)]
+struct ProgressPart<'a> {
     done: i64,
     total: i64,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    unit: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    message: String,
+    unit: Cow<'a, str>,
+    message: Cow<'a, str>,
 }
 
-impl From<&Progress> for ProgressPart {
-    fn from(progress: &Progress) -> Self {
+impl<'a> From<&'a Progress> for ProgressPart<'a> {
+    fn from(progress: &'a Progress) -> Self {
         let Progress {
             done,
             total,
             unit,
             message,
-        } = progress.clone();
+        } = progress;
         Self {
-            done,
-            total,
-            unit,
-            message,
+            done: *done,
+            total: *total,
+            unit: unit.into(),
+            message: message.into(),
         }
     }
 }
 
-impl From<ProgressPart> for Progress {
-    fn from(part: ProgressPart) -> Self {
+impl From<ProgressPart<'_>> for Progress {
+    fn from(part: ProgressPart<'_>) -> Self {
         let ProgressPart {
             done,
             total,
@@ -419,8 +367,8 @@ impl From<ProgressPart> for Progress {
         Self {
             done,
             total,
-            unit,
-            message,
+            unit: unit.into_owned(),
+            message: message.into_owned(),
         }
     }
 }

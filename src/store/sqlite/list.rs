@@ -16,7 +16,7 @@ use crate::{
     domain::{Document, Job, JobId, JobKey, Tenant},
     store::{
         FeedItem, ListOrder, ListPosition, ListQuery, Page, StoreError,
-        rows::{Coded, EventRow, assemble, number, unsigned},
+        rows::{Coded, assemble, number, unsigned},
     },
 };
 
@@ -26,9 +26,9 @@ const MAX_EXAMINED: usize = 20_000;
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
 static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
-    let columns = EventRow::COLUMNS.join(", ");
     format!(
-        "SELECT position, {columns} FROM events WHERE position > ?1 AND position <= ?2 ORDER BY position"
+        "SELECT position, {} FROM events WHERE position > ?1 AND position <= ?2 ORDER BY position",
+        read::EVENT_COLUMNS
     )
 });
 
@@ -42,7 +42,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, S
         "SELECT c.at, j.id, {columns} FROM ({candidates}) AS c
          CROSS JOIN jobs AS j ON j.tenant = ?1 AND j.id = c.id AND {is_current}
          WHERE {condition} LIMIT ?{limit}",
-        columns = *read::JOB_COLUMNS,
+        columns = read::JOB_COLUMNS,
         candidates = source.candidates,
         is_current = source.is_current,
         condition = condition.sql,

@@ -1,6 +1,10 @@
 //! Reading single things: a job with its tasks and documents, events, counters, what is ready and what is due.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::ValueRef};
 use uuid::Uuid;
@@ -21,64 +25,51 @@ use crate::{
     },
 };
 
-/// The columns of a job, for SELECT.
-pub(super) static JOB_COLUMNS: LazyLock<String> = LazyLock::new(|| {
-    [&JobSpecRow::COLUMNS[..], &JobStateRow::COLUMNS[..]]
-        .concat()
-        .iter()
-        .map(|column| format!("j.{column}"))
-        .collect::<Vec<_>>()
-        .join(", ")
-});
+/// The columns of a job that [`job_columns`] reads, of `jobs AS j`.
+pub(super) const JOB_COLUMNS: &str = "j.state, j.status, j.revision, j.timer, j.update_time, j.expire_time, j.rest,
+    j.parent, j.priority, j.create_time, j.action, j.creator, j.object_type, j.object_id, j.object_name, j.labels, j.spec";
+/// The columns of an event that [`event_columns`] reads.
+pub(super) const EVENT_COLUMNS: &str = "tenant, job, revision, time, kind, rest";
 
-static SELECT_JOB: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "SELECT {} FROM jobs AS j WHERE tenant = ?1 AND id = ?2",
-        *JOB_COLUMNS
-    )
-});
-
-static SELECT_TASKS: LazyLock<String> = LazyLock::new(|| {
-    let fixed = TaskSpecRow::COLUMNS.join(", ");
-    let now = TaskStateRow::COLUMNS.join(", ");
-    format!(
-        "SELECT {fixed}, {now}, payload, result FROM tasks WHERE tenant = ?1 AND job = ?2 ORDER BY ordinal"
-    )
-});
-
+static SELECT_JOB: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {JOB_COLUMNS} FROM jobs AS j WHERE tenant = ?1 AND id = ?2"));
 static SELECT_EVENTS: LazyLock<String> = LazyLock::new(|| {
-    let columns = EventRow::COLUMNS.join(", ");
     format!(
-        "SELECT {columns} FROM events INDEXED BY events_of_job
+        "SELECT {EVENT_COLUMNS} FROM events INDEXED BY events_of_job
          WHERE tenant = ?1 AND job = ?2 AND revision > ?3 ORDER BY revision LIMIT ?4"
     )
 });
+const SELECT_TASKS: &str = "SELECT driver, spec, ready_time, rest, payload, result FROM tasks
+    WHERE tenant = ?1 AND job = ?2 ORDER BY ordinal";
 
 /// One job.
 pub(super) fn job(connection: &Connection, key: &JobKey) -> Result<Option<Job>, StoreError> {
     let mut statement = connection.prepare_cached(&SELECT_JOB)?;
-    let found = statement
-        .query_row(params![key.tenant.0, key.job.0.as_bytes()], |row| {
-            job_columns(row, 0)
-        })
-        .optional()?;
-    let Some((fixed, now)) = found else {
+    let mut rows = statement.query(params![key.tenant.0, key.job.0.as_bytes()])?;
+    let Some(row) = rows.next()? else {
         return Ok(None);
     };
+    let (fixed, now) = job_columns(row, 0)?;
     let tasks = tasks(connection, key)?;
     Ok(Some(assemble(key.clone(), fixed, now, tasks)?))
 }
 
 /// The tasks of a job, in order.
 pub(super) fn tasks(connection: &Connection, key: &JobKey) -> Result<Vec<Task>, StoreError> {
-    let mut statement = connection.prepare_cached(&SELECT_TASKS)?;
+    let mut statement = connection.prepare_cached(SELECT_TASKS)?;
     let mut rows = statement.query(params![key.tenant.0, key.job.0.as_bytes()])?;
     let mut tasks = Vec::new();
     while let Some(row) = rows.next()? {
-        let (fixed, now) = task_columns(row)?;
-        let payload = document(connection, row, TASK_COLUMNS)?;
-        let result = document(connection, row, TASK_COLUMNS + 1)?;
-        tasks.push(task(fixed, now, payload, result)?);
+        let (driver, spec) = (row.get(0)?, row.get(1)?);
+        let (ready_time, rest) = (row.get(2)?, row.get(3)?);
+        let payload = document(connection, row, 4)?;
+        let result = document(connection, row, 5)?;
+        tasks.push(task(
+            TaskSpecRow { driver, spec },
+            &TaskStateRow { ready_time, rest },
+            payload,
+            result,
+        )?);
     }
     Ok(tasks)
 }
@@ -380,79 +371,39 @@ pub(super) fn job_key(tenant: Tenant, row: &Row<'_>, column: usize) -> rusqlite:
 pub(super) fn job_columns(
     row: &Row<'_>,
     from: usize,
-) -> rusqlite::Result<(JobSpecRow<'static>, JobStateRow<'static>)> {
+) -> Result<(JobSpecRow<'static>, JobStateRow), StoreError> {
     let mut at = Cells { row, next: from };
-    let fixed = JobSpecRow {
-        action: at.text()?,
-        summary: at.text()?,
-        object_type: at.optional_text()?,
-        object_id: at.optional_text()?,
-        object_name: at.optional_text()?,
-        labels: at.next()?,
-        priority: at.next()?,
-        creator: at.text()?,
-        parent: at.next()?,
-        failure_policy: at.next()?,
-        schedule_time: at.next()?,
-        traceparent: at.text()?,
-        request_id: at.text()?,
-        depth: at.next()?,
-        retry_of: at.next()?,
-        create_time: at.next()?,
-    };
     let now = JobStateRow {
         state: at.next()?,
         status: at.next()?,
-        last_error: at.text()?,
         revision: at.next()?,
-        children: at.next()?,
-        cancel: at.next()?,
         timer: at.next()?,
-        start_time: at.next()?,
         update_time: at.next()?,
-        end_time: at.next()?,
         expire_time: at.next()?,
+        rest: at.next()?,
     };
-    Ok((fixed, now))
-}
-
-/// How many columns [`task_columns`] reads.
-const TASK_COLUMNS: usize = TaskSpecRow::COLUMNS.len() + TaskStateRow::COLUMNS.len();
-
-fn task_columns(row: &Row<'_>) -> rusqlite::Result<(TaskSpecRow<'static>, TaskStateRow<'static>)> {
-    let mut at = Cells { row, next: 0 };
-    let fixed = TaskSpecRow {
-        id: at.next()?,
-        name: at.text()?,
+    let fixed = JobSpecRow {
+        parent: at.next()?,
+        priority: at.next()?,
+        create_time: at.next()?,
         action: at.text()?,
-        driver: at.next()?,
+        creator: at.text()?,
+        object_type: at.optional_text()?,
+        object_id: at.optional_text()?,
+        object_name: at.optional_text()?,
+        labels: Cow::Owned(labels(at.next()?)?),
         spec: at.next()?,
     };
-    let now = TaskStateRow {
-        state: at.next()?,
-        status: at.next()?,
-        status_detail: at.text()?,
-        last_error: at.text()?,
-        attempt: at.next()?,
-        failures: at.next()?,
-        fencing_token: at.next()?,
-        lost_leases: at.next()?,
-        worker: at.next()?,
-        lease_expiry: at.next()?,
-        last_end: at.next()?,
-        last_end_token: at.next()?,
-        notes: at.next()?,
-        schedule_time: at.next()?,
-        ready_time: at.next()?,
-        first_ready_time: at.next()?,
-        start_time: at.next()?,
-        update_time: at.next()?,
-        end_time: at.next()?,
-    };
     Ok((fixed, now))
 }
 
-/// An event's columns, beginning with column `from`.
+fn labels(stored: Option<String>) -> Result<BTreeMap<String, String>, RowError> {
+    stored.map_or(Ok(BTreeMap::new()), |json| {
+        serde_json::from_str(&json).map_err(|error| RowError::new(format!("labels: {error}")))
+    })
+}
+
+/// An event's columns, as [`EVENT_COLUMNS`] has them, beginning with column `from`.
 pub(super) fn event_columns(row: &Row<'_>, from: usize) -> rusqlite::Result<EventRow<'static>> {
     let mut at = Cells { row, next: from };
     Ok(EventRow {
@@ -461,14 +412,7 @@ pub(super) fn event_columns(row: &Row<'_>, from: usize) -> rusqlite::Result<Even
         revision: at.next()?,
         time: at.next()?,
         kind: at.next()?,
-        ordinal: at.next()?,
-        task: at.next()?,
-        attempt: at.next()?,
-        state_before: at.next()?,
-        status_before: at.next()?,
-        state: at.next()?,
-        status: at.next()?,
-        detail: at.text()?,
+        rest: at.next()?,
     })
 }
 
@@ -485,11 +429,11 @@ impl Cells<'_> {
         value
     }
 
-    fn text(&mut self) -> rusqlite::Result<std::borrow::Cow<'static, str>> {
+    fn text(&mut self) -> rusqlite::Result<Cow<'static, str>> {
         self.next::<String>().map(Into::into)
     }
 
-    fn optional_text(&mut self) -> rusqlite::Result<Option<std::borrow::Cow<'static, str>>> {
+    fn optional_text(&mut self) -> rusqlite::Result<Option<Cow<'static, str>>> {
         self.next::<Option<String>>()
             .map(|text| text.map(Into::into))
     }

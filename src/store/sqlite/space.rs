@@ -6,10 +6,12 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use crate::domain::Timestamp;
 
 /// Bytes set aside: a few thousand commits of completions.
 const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
@@ -25,7 +27,7 @@ const RESERVE_FILE: &str = "reserve";
 pub(super) struct Space {
     dir: PathBuf,
     low: AtomicBool,
-    checked: Option<Instant>,
+    checked: Option<Timestamp>,
 }
 
 impl Space {
@@ -46,8 +48,9 @@ impl Space {
     }
 
     /// Asks the disk, unless it was asked a moment ago.
-    pub(super) fn check_if_stale(&mut self) {
-        if self.checked.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL) {
+    pub(super) fn check_if_stale(&mut self, now: Timestamp) {
+        if (self.checked).is_none_or(|at| now.since(at) >= CHECK_INTERVAL) {
+            self.checked = Some(now);
             self.check();
         }
     }
@@ -55,7 +58,6 @@ impl Space {
     /// Gives the reserve back: the disk is full.
     pub(super) fn release(&mut self) {
         self.low.store(true, Ordering::Relaxed);
-        self.checked = Some(timer());
         match fs::remove_file(self.reserve()) {
             Ok(()) => tracing::warn!(
                 dir = %self.dir.display(),
@@ -67,7 +69,6 @@ impl Space {
     }
 
     fn check(&mut self) {
-        self.checked = Some(timer());
         let free = match statvfs(&self.dir) {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
             Err(error) => {
@@ -108,13 +109,4 @@ impl Space {
     fn reserve(&self) -> PathBuf {
         self.dir.join(RESERVE_FILE)
     }
-}
-
-/// For how often the disk is asked, which has nothing to do with what is stored.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "no decision depends on it, and a writer has no clock"
-)]
-fn timer() -> Instant {
-    Instant::now()
 }

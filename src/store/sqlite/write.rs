@@ -1,13 +1,16 @@
 //! Writing what a batch decided: each kind of row with one prepared statement, one after another. Nothing is read back; of a job that changed only
 //! what can change is written, and large documents are written once.
 
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Result, params, types::Value};
+use rusqlite::{
+    Connection, Result, ToSql, params,
+    types::{ToSqlOutput, Value, ValueRef},
+};
 
 use crate::{
     domain::{
-        Document, Job, JobKey, Task,
+        Document, Job, JobKey,
         command::{Changes, JobWrite, WriteKind},
         counts::Counted,
     },
@@ -17,65 +20,22 @@ use crate::{
 /// Documents of more bytes than this have a row of their own; smaller ones cost less in the task's.
 const MAX_INLINE_BYTES: usize = 1_024;
 
-static INSERT_JOB: LazyLock<String> = LazyLock::new(|| {
-    let key: &[&str] = &["tenant", "id"];
-    insert(
-        "jobs",
-        &[key, &JobSpecRow::COLUMNS, &JobStateRow::COLUMNS].concat(),
-    )
-});
-static UPDATE_JOB: LazyLock<String> =
-    LazyLock::new(|| update("jobs", &JobStateRow::COLUMNS, &["tenant", "id"]));
-static INSERT_TASK: LazyLock<String> = LazyLock::new(|| {
-    let key: &[&str] = &["tenant", "job", "ordinal", "priority"];
-    insert(
-        "tasks",
-        &[
-            key,
-            &TaskSpecRow::COLUMNS,
-            &TaskStateRow::COLUMNS,
-            &["payload", "result"],
-        ]
-        .concat(),
-    )
-});
-static UPDATE_TASK: LazyLock<String> =
-    LazyLock::new(|| update("tasks", &TaskStateRow::COLUMNS, &TASK_KEY));
-static UPDATE_TASK_AND_RESULT: LazyLock<String> = LazyLock::new(|| {
-    let result: &[&str] = &["result"];
-    update(
-        "tasks",
-        &[&TaskStateRow::COLUMNS, result].concat(),
-        &TASK_KEY,
-    )
-});
-static INSERT_EVENT: LazyLock<String> = LazyLock::new(|| {
-    let key: &[&str] = &["position"];
-    insert("events", &[key, &EventRow::COLUMNS].concat())
-});
-
-const TASK_KEY: [&str; 3] = ["tenant", "job", "ordinal"];
-
-fn insert(table: &str, columns: &[&str]) -> String {
-    let values: Vec<String> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
-    format!(
-        "INSERT INTO {table} ({}) VALUES ({})",
-        columns.join(", "),
-        values.join(", ")
-    )
-}
-
-fn update(table: &str, columns: &[&str], key: &[&str]) -> String {
-    let pair = |(at, column): (usize, &&str)| format!("{column} = ?{}", at + 1);
-    let mut pairs = columns.iter().chain(key).enumerate().map(pair);
-    let set: Vec<String> = pairs.by_ref().take(columns.len()).collect();
-    let key: Vec<String> = pairs.collect();
-    format!(
-        "UPDATE {table} SET {} WHERE {}",
-        set.join(", "),
-        key.join(" AND ")
-    )
-}
+const INSERT_JOB: &str = "INSERT INTO jobs
+    (tenant, id, state, status, revision, timer, update_time, expire_time, rest,
+     parent, priority, create_time, action, creator, object_type, object_id, object_name, labels, spec)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+const UPDATE_JOB: &str = "UPDATE jobs
+    SET state = ?3, status = ?4, revision = ?5, timer = ?6, update_time = ?7, expire_time = ?8, rest = ?9
+    WHERE tenant = ?1 AND id = ?2";
+const INSERT_TASK: &str = "INSERT INTO tasks
+    (tenant, job, ordinal, ready_time, rest, driver, priority, spec, payload, result)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const UPDATE_TASK: &str = "UPDATE tasks SET ready_time = ?4, rest = ?5
+    WHERE tenant = ?1 AND job = ?2 AND ordinal = ?3";
+const UPDATE_TASK_AND_RESULT: &str = "UPDATE tasks SET ready_time = ?4, rest = ?5, result = ?6
+    WHERE tenant = ?1 AND job = ?2 AND ordinal = ?3";
+const INSERT_EVENT: &str = "INSERT INTO events
+    (position, tenant, job, revision, time, kind, rest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// Writes all of it, giving the events positions from `first_position` on.
 pub(super) fn changes(
@@ -98,82 +58,60 @@ fn insert_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
     if inserted().next().is_none() {
         return Ok(());
     }
-    let mut insert_job = connection.prepare_cached(&INSERT_JOB)?;
-    for write in inserted() {
-        let job = &write.job;
+    let mut insert_job = connection.prepare_cached(INSERT_JOB)?;
+    for JobWrite { job, .. } in inserted() {
         let (fixed, now) = (JobSpecRow::of(job), JobStateRow::of(job));
         insert_job.execute(params![
             job.tenant.0,
             job.id.0.as_bytes(),
+            now.state,
+            now.status,
+            now.revision,
+            now.timer,
+            now.update_time,
+            now.expire_time,
+            now.rest,
+            fixed.parent,
+            fixed.priority,
+            fixed.create_time,
             fixed.action,
-            fixed.summary,
+            fixed.creator,
             fixed.object_type,
             fixed.object_id,
             fixed.object_name,
-            fixed.labels,
-            fixed.priority,
-            fixed.creator,
-            fixed.parent,
-            fixed.failure_policy,
-            fixed.schedule_time,
-            fixed.traceparent,
-            fixed.request_id,
-            fixed.depth,
-            fixed.retry_of,
-            fixed.create_time,
-            now.state,
-            now.status,
-            now.last_error,
-            now.revision,
-            now.children,
-            now.cancel,
-            now.timer,
-            now.start_time,
-            now.update_time,
-            now.end_time,
-            now.expire_time,
+            labels(&fixed.labels)?,
+            fixed.spec,
         ])?;
     }
-    let mut insert_task = connection.prepare_cached(&INSERT_TASK)?;
-    for write in inserted() {
-        let job = &write.job;
+    let mut insert_task = connection.prepare_cached(INSERT_TASK)?;
+    for JobWrite { job, .. } in inserted() {
         for (ordinal, task) in (0_i64..).zip(&job.tasks) {
             let (fixed, now) = (TaskSpecRow::of(task), TaskStateRow::of(task));
             insert_task.execute(params![
                 job.tenant.0,
                 job.id.0.as_bytes(),
                 ordinal,
-                job.spec.priority,
-                fixed.id,
-                fixed.name,
-                fixed.action,
-                fixed.driver,
-                fixed.spec,
-                now.state,
-                now.status,
-                now.status_detail,
-                now.last_error,
-                now.attempt,
-                now.failures,
-                now.fencing_token,
-                now.lost_leases,
-                now.worker,
-                now.lease_expiry,
-                now.last_end,
-                now.last_end_token,
-                now.notes,
-                now.schedule_time,
                 now.ready_time,
-                now.first_ready_time,
-                now.start_time,
-                now.update_time,
-                now.end_time,
-                store_document(connection, task.spec.request_payload.as_ref())?,
-                store_document(connection, task.result.as_ref())?,
+                now.rest,
+                fixed.driver,
+                job.spec.priority,
+                fixed.spec,
+                StoredColumn::of(connection, task.spec.request_payload.as_ref())?,
+                StoredColumn::of(connection, task.result.as_ref())?,
             ])?;
         }
     }
     Ok(())
+}
+
+/// Labels as the filter searches them; NULL if there are none.
+fn labels(labels: &BTreeMap<String, String>) -> Result<Option<String>> {
+    if labels.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(labels)
+        .map(Some)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 fn update_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
@@ -186,94 +124,44 @@ fn update_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
     if updated().next().is_none() {
         return Ok(());
     }
-    let mut update_job = connection.prepare_cached(&UPDATE_JOB)?;
+    let mut update_job = connection.prepare_cached(UPDATE_JOB)?;
     for (job, _, _) in updated().filter(|(_, is_changed, _)| *is_changed) {
         let now = JobStateRow::of(job);
         let found = update_job.execute(params![
-            now.state,
-            now.status,
-            now.last_error,
-            now.revision,
-            now.children,
-            now.cancel,
-            now.timer,
-            now.start_time,
-            now.update_time,
-            now.end_time,
-            now.expire_time,
             job.tenant.0,
             job.id.0.as_bytes(),
+            now.state,
+            now.status,
+            now.revision,
+            now.timer,
+            now.update_time,
+            now.expire_time,
+            now.rest,
         ])?;
         expect_one(found)?;
     }
-    for (job, _, tasks) in updated() {
-        for ordinal in tasks {
-            update_task(connection, job, *ordinal, &job.tasks[*ordinal as usize])?;
+    let mut update_task = connection.prepare_cached(UPDATE_TASK)?;
+    let mut update_with_result = connection.prepare_cached(UPDATE_TASK_AND_RESULT)?;
+    for (job, _, ordinals) in updated() {
+        for &ordinal in ordinals {
+            let task = &job.tasks[ordinal as usize];
+            let now = TaskStateRow::of(task);
+            let (tenant, id) = (&job.tenant.0, job.id.0.as_bytes());
+            // A result, once written, stays as it is, and a task without one has none to clear: see `WriteKind::Update`.
+            let found = match &task.result {
+                None => {
+                    update_task.execute(params![tenant, id, ordinal, now.ready_time, now.rest])?
+                }
+                Some(result) => {
+                    let result = stored_result(connection, job, ordinal, result)?;
+                    let row = params![tenant, id, ordinal, now.ready_time, now.rest, result];
+                    update_with_result.execute(row)?
+                }
+            };
+            expect_one(found)?;
         }
     }
     Ok(())
-}
-
-fn update_task(connection: &Connection, job: &Job, ordinal: u32, task: &Task) -> Result<()> {
-    let now = TaskStateRow::of(task);
-    // A result, once written, stays as it is, and a task without one has none to clear: see `WriteKind::Update`.
-    let found = match &task.result {
-        None => connection.prepare_cached(&UPDATE_TASK)?.execute(params![
-            now.state,
-            now.status,
-            now.status_detail,
-            now.last_error,
-            now.attempt,
-            now.failures,
-            now.fencing_token,
-            now.lost_leases,
-            now.worker,
-            now.lease_expiry,
-            now.last_end,
-            now.last_end_token,
-            now.notes,
-            now.schedule_time,
-            now.ready_time,
-            now.first_ready_time,
-            now.start_time,
-            now.update_time,
-            now.end_time,
-            job.tenant.0,
-            job.id.0.as_bytes(),
-            ordinal,
-        ])?,
-        Some(result) => {
-            let result = stored_result(connection, job, ordinal, result)?;
-            connection
-                .prepare_cached(&UPDATE_TASK_AND_RESULT)?
-                .execute(params![
-                    now.state,
-                    now.status,
-                    now.status_detail,
-                    now.last_error,
-                    now.attempt,
-                    now.failures,
-                    now.fencing_token,
-                    now.lost_leases,
-                    now.worker,
-                    now.lease_expiry,
-                    now.last_end,
-                    now.last_end_token,
-                    now.notes,
-                    now.schedule_time,
-                    now.ready_time,
-                    now.first_ready_time,
-                    now.start_time,
-                    now.update_time,
-                    now.end_time,
-                    result,
-                    job.tenant.0,
-                    job.id.0.as_bytes(),
-                    ordinal,
-                ])?
-        }
-    };
-    expect_one(found)
 }
 
 /// An update of what is not there must not pass in silence.
@@ -284,27 +172,47 @@ fn expect_one(found: usize) -> Result<()> {
     }
 }
 
-/// What goes into the column of a document; a large one gets a row of its own.
-fn store_document(connection: &Connection, document: Option<&Document>) -> Result<Value> {
-    match document {
-        None => Ok(Value::Null),
-        Some(Document(body)) if body.len() <= MAX_INLINE_BYTES => Ok(body.to_vec().into()),
-        Some(Document(body)) => {
-            connection
-                .prepare_cached("INSERT INTO documents (body) VALUES (?1)")?
-                .execute([body.as_ref()])?;
-            Ok(connection.last_insert_rowid().into())
+/// What goes into the column of a document.
+enum StoredColumn<'a> {
+    Null,
+    Inline(&'a [u8]),
+    /// The id of a row of its own.
+    Elsewhere(i64),
+}
+
+impl<'a> StoredColumn<'a> {
+    /// Gives a large document a row of its own.
+    fn of(connection: &Connection, document: Option<&'a Document>) -> Result<Self> {
+        match document {
+            None => Ok(Self::Null),
+            Some(Document(body)) if body.len() <= MAX_INLINE_BYTES => Ok(Self::Inline(body)),
+            Some(Document(body)) => {
+                connection
+                    .prepare_cached("INSERT INTO documents (body) VALUES (?1)")?
+                    .execute([body.as_ref()])?;
+                Ok(Self::Elsewhere(connection.last_insert_rowid()))
+            }
         }
     }
 }
 
-/// As [`store_document`], but a large result that is stored already is not stored again.
-fn stored_result(
+impl ToSql for StoredColumn<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Null => ToSqlOutput::Owned(Value::Null),
+            Self::Inline(body) => ToSqlOutput::Borrowed(ValueRef::Blob(body)),
+            Self::Elsewhere(id) => ToSqlOutput::Owned(Value::Integer(*id)),
+        })
+    }
+}
+
+/// As [`StoredColumn::of`], but a large result that is stored already is not stored again.
+fn stored_result<'a>(
     connection: &Connection,
     job: &Job,
     ordinal: u32,
-    result: &Document,
-) -> Result<Value> {
+    result: &'a Document,
+) -> Result<StoredColumn<'a>> {
     if result.0.len() > MAX_INLINE_BYTES {
         let stored: Value = connection
             .prepare_cached(
@@ -313,11 +221,11 @@ fn stored_result(
             .query_row(params![job.tenant.0, job.id.0.as_bytes(), ordinal], |row| {
                 row.get(0)
             })?;
-        if let Value::Integer(_) = stored {
-            return Ok(stored);
+        if let Value::Integer(id) = stored {
+            return Ok(StoredColumn::Elsewhere(id));
         }
     }
-    store_document(connection, Some(result))
+    StoredColumn::of(connection, Some(result))
 }
 
 fn delete_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
@@ -330,11 +238,12 @@ fn delete_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
                 UNION ALL
                 SELECT result FROM tasks WHERE tenant = ?1 AND job = ?2 AND typeof(result) = 'integer')",
             "DELETE FROM tasks WHERE tenant = ?1 AND job = ?2",
-            "DELETE FROM events WHERE tenant = ?1 AND job = ?2",
+            "DELETE FROM events INDEXED BY events_of_job WHERE tenant = ?1 AND job = ?2",
             "DELETE FROM jobs WHERE tenant = ?1 AND id = ?2",
         ] {
             connection.prepare_cached(sql)?.execute(key)?;
         }
+        // A request id is stored with the job that it made and no other, so there is no more than this one.
         connection
             .prepare_cached("DELETE FROM request_ids WHERE tenant = ?1 AND id = ?2 AND job = ?3")?
             .execute(params![tenant.0, write.job.request_id, job.0.as_bytes()])?;
@@ -343,7 +252,7 @@ fn delete_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
 }
 
 fn insert_events(connection: &Connection, changes: &Changes, first_position: u64) -> Result<()> {
-    let mut insert_event = connection.prepare_cached(&INSERT_EVENT)?;
+    let mut insert_event = connection.prepare_cached(INSERT_EVENT)?;
     for (position, event) in (number(first_position)..).zip(&changes.events) {
         let event = EventRow::of(event);
         insert_event.execute(params![
@@ -353,14 +262,7 @@ fn insert_events(connection: &Connection, changes: &Changes, first_position: u64
             event.revision,
             event.time,
             event.kind,
-            event.ordinal,
-            event.task,
-            event.attempt,
-            event.state_before,
-            event.status_before,
-            event.state,
-            event.status,
-            event.detail,
+            event.rest,
         ])?;
     }
     Ok(())
@@ -371,7 +273,8 @@ fn insert_requests(connection: &Connection, changes: &Changes) -> Result<()> {
         return Ok(());
     }
     let mut insert_request = connection.prepare_cached(
-        "INSERT INTO request_ids (tenant, id, job, fingerprint) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO request_ids (tenant, id, job, fingerprint) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET job = excluded.job, fingerprint = excluded.fingerprint",
     )?;
     for (key, record) in &changes.requests {
         insert_request.execute(params![

@@ -158,7 +158,9 @@ impl Writer for SqliteWriter {
             return Err(self.failed(error));
         }
         self.position += changes.events.len() as u64;
-        self.space.check_if_stale();
+        if let Some(newest) = changes.events.last() {
+            self.space.check_if_stale(newest.time);
+        }
         // What was committed stays so, whatever becomes of the log; the next commit will meet the same trouble, and say so.
         if let Err(error) = self.checkpoint_from(FORCED_CHECKPOINT_PAGES) {
             let error = self.failed(error);
@@ -173,7 +175,7 @@ impl Writer for SqliteWriter {
 
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.usable()?;
-        self.space.check_if_stale();
+        self.space.check_if_stale(now);
         // Never the newest event: its position must not be given to another one after a restart.
         let removed = self
             .connection

@@ -1,36 +1,28 @@
 -- Jobs with everything that is said of them, open or finished. Small rows: payloads and results are with the tasks, or in documents.
+-- spec and rest are packed: what no query looks for.
 CREATE TABLE jobs (
     tenant TEXT NOT NULL,
     id BLOB NOT NULL,
-    -- never changed
-    action TEXT NOT NULL,
-    summary TEXT NOT NULL,
-    object_type TEXT,
-    object_id TEXT,
-    object_name TEXT,
-    labels TEXT,
-    priority INTEGER NOT NULL,
-    creator TEXT NOT NULL,
-    parent BLOB,
-    failure_policy INTEGER NOT NULL,
-    schedule_time INTEGER,
-    traceparent TEXT NOT NULL,
-    request_id TEXT NOT NULL,
-    depth INTEGER NOT NULL,
-    retry_of BLOB,
-    create_time INTEGER NOT NULL,
     -- changed
     state INTEGER NOT NULL,
     status INTEGER NOT NULL,
-    last_error TEXT NOT NULL,
     revision INTEGER NOT NULL,
-    children TEXT,
-    cancel TEXT,
     timer INTEGER,
-    start_time INTEGER,
     update_time INTEGER NOT NULL,
-    end_time INTEGER,
     expire_time INTEGER,
+    rest BLOB NOT NULL,
+    -- never changed
+    parent BLOB,
+    priority INTEGER NOT NULL,
+    create_time INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    creator TEXT NOT NULL,
+    object_type TEXT,
+    object_id TEXT,
+    object_name TEXT,
+    -- a JSON object
+    labels TEXT,
+    spec BLOB NOT NULL,
     PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
@@ -43,41 +35,22 @@ CREATE INDEX jobs_open ON jobs (tenant, state, id) WHERE state <= 3;
 CREATE INDEX jobs_children ON jobs (tenant, parent, id) WHERE parent IS NOT NULL;
 CREATE INDEX jobs_open_children ON jobs (tenant, parent) WHERE parent IS NOT NULL AND state <= 3;
 
--- Payload and result are a BLOB if they are small, else the id of a document.
+-- Payload and result are a BLOB if they are small, else the id of a document. spec and rest are packed.
 CREATE TABLE tasks (
     tenant TEXT NOT NULL,
     job BLOB NOT NULL,
     ordinal INTEGER NOT NULL,
-    -- never changed
-    id BLOB NOT NULL,
-    name TEXT NOT NULL,
-    action TEXT NOT NULL,
     driver TEXT NOT NULL,
-    spec TEXT,
     priority INTEGER NOT NULL,
-    payload ANY,
-    -- changed
-    state INTEGER NOT NULL,
-    status INTEGER NOT NULL,
-    status_detail TEXT NOT NULL,
-    last_error TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    failures INTEGER NOT NULL,
-    fencing_token INTEGER NOT NULL,
-    lost_leases INTEGER NOT NULL,
-    worker TEXT NOT NULL,
-    lease_expiry INTEGER,
-    last_end INTEGER,
-    last_end_token INTEGER,
-    notes TEXT,
-    schedule_time INTEGER,
+    -- set exactly while the task may be taken
     ready_time INTEGER,
-    first_ready_time INTEGER,
-    start_time INTEGER,
-    update_time INTEGER NOT NULL,
-    end_time INTEGER,
+    rest BLOB NOT NULL,
     result ANY,
-    PRIMARY KEY (tenant, job, ordinal)
+    -- never changed
+    spec BLOB NOT NULL,
+    payload ANY,
+    -- Without the tenant: ids are unique, and the row says whose the task is.
+    PRIMARY KEY (job, ordinal)
 ) STRICT, WITHOUT ROWID;
 
 -- The queue: tasks that may be taken, in the order in which they are.
@@ -97,17 +70,12 @@ CREATE TABLE events (
     revision INTEGER NOT NULL,
     time INTEGER NOT NULL,
     kind INTEGER NOT NULL,
-    ordinal INTEGER,
-    task BLOB,
-    attempt INTEGER,
-    state_before INTEGER,
-    status_before INTEGER,
-    state INTEGER NOT NULL,
-    status INTEGER NOT NULL,
-    detail TEXT NOT NULL
+    -- packed
+    rest BLOB NOT NULL
 ) STRICT;
 
-CREATE INDEX events_of_job ON events (tenant, job, revision);
+-- Without the tenant: ids are unique, and the row says whose the event is.
+CREATE INDEX events_of_job ON events (job, revision);
 -- JOB_DELETED: what is left of removed jobs, oldest first.
 CREATE INDEX events_tombstones ON events (time) WHERE kind = 17;
 

@@ -1,0 +1,187 @@
+//! A filter means the same to every store as to [`Filter::matches`].
+
+use std::sync::Arc;
+
+use longhaul::{
+    domain::{
+        Job, JobId, JobState, Status,
+        command::Changes,
+        filter::{Field, Filter, Order, Pattern},
+        task::Object,
+    },
+    store::{ListOrder, ListQuery},
+};
+use proptest::prelude::*;
+
+use crate::fixture::{Stored, at, id, job, list, respec, submitted, task};
+
+/// Texts that are alike but for what a careless comparison overlooks: case, wildcards, quotes, length in bytes, NUL.
+const TEXTS: [&str; 12] = [
+    "", "a", "A", "ab", "b", "a%", "_b", "a*b", "ü", "aü\"b", "a'b", "a\0b",
+];
+/// Jobs that filters choose among.
+const JOBS: u64 = 24;
+
+fn text() -> impl Strategy<Value = String> {
+    proptest::sample::select(&TEXTS[..]).prop_map(str::to_owned)
+}
+
+fn state() -> impl Strategy<Value = JobState> {
+    proptest::sample::select(&JobState::ALL[..])
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    proptest::sample::select(&Status::ALL[..])
+}
+
+fn parent() -> impl Strategy<Value = Option<JobId>> {
+    proptest::option::of((0..3u64).prop_map(|n| JobId(id(1_000 + n))))
+}
+
+fn a_job(n: u64) -> impl Strategy<Value = Job> {
+    let object = proptest::option::of((text(), text(), text()));
+    let labels = proptest::collection::btree_map(text(), text(), 0..3);
+    let drivers = proptest::collection::vec(text(), 1..3);
+    let numbers = (-2..3i32, 0..3i64, 0..3i64);
+    (
+        (text(), text(), object, labels, drivers),
+        (state(), status(), parent()),
+        numbers,
+    )
+        .prop_map(
+            move |(
+                (action, creator, object, labels, drivers),
+                (state, status, parent),
+                (priority, created, updated),
+            )| {
+                let mut job = job("acme", n);
+                job.state = state;
+                job.status = status;
+                job.create_time = at(created);
+                job.update_time = at(updated);
+                job.tasks = drivers.iter().map(|driver| task(n, driver)).collect();
+                respec(&mut job, |spec| {
+                    spec.action = action;
+                    spec.creator = creator;
+                    spec.object = object.map(|(kind, id, name)| Object { kind, id, name });
+                    spec.labels = labels;
+                    spec.priority = priority;
+                    spec.parent = parent;
+                });
+                job
+            },
+        )
+}
+
+fn jobs() -> impl Strategy<Value = Vec<Job>> {
+    (0..JOBS).map(a_job).collect::<Vec<_>>()
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    proptest::sample::select(vec![
+        Order::Equal,
+        Order::Less,
+        Order::LessOrEqual,
+        Order::Greater,
+        Order::GreaterOrEqual,
+    ])
+}
+
+fn comparison() -> impl Strategy<Value = Filter> {
+    let field = prop_oneof![
+        Just(Field::Action),
+        Just(Field::Creator),
+        Just(Field::Driver),
+        Just(Field::ObjectType),
+        Just(Field::ObjectId),
+        Just(Field::ObjectName),
+        text().prop_map(Field::Label),
+    ];
+    let pattern = prop_oneof![
+        text().prop_map(Pattern::Exact),
+        text().prop_map(Pattern::Prefix),
+        text().prop_map(Pattern::Suffix),
+        text().prop_map(Pattern::Contains),
+    ];
+    prop_oneof![
+        1 => Just(Filter::All),
+        3 => (order(), state()).prop_map(|(order, state)| Filter::State(order, state)),
+        1 => (order(), status()).prop_map(|(order, status)| Filter::Status(order, status)),
+        5 => (field, pattern).prop_map(|(field, pattern)| Filter::Text(field, pattern)),
+        1 => text().prop_map(Filter::HasLabel),
+        2 => parent().prop_map(Filter::Parent),
+        1 => (order(), -2..3i32).prop_map(|(order, value)| Filter::Priority(order, value)),
+        1 => (order(), 0..3i64).prop_map(|(order, value)| Filter::CreateTime(order, at(value))),
+        1 => (order(), 0..3i64).prop_map(|(order, value)| Filter::UpdateTime(order, at(value))),
+    ]
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    comparison().prop_recursive(4, 16, 3, |inner| {
+        let parts = || proptest::collection::vec(inner.clone(), 0..4);
+        prop_oneof![
+            parts().prop_map(Filter::And),
+            parts().prop_map(Filter::Or),
+            inner.clone().prop_map(|part| Filter::Not(Box::new(part))),
+        ]
+    })
+}
+
+async fn all(stored: &Stored, filter: &Filter, order: ListOrder) -> Vec<Arc<Job>> {
+    let mut query = ListQuery {
+        filter: filter.clone(),
+        order,
+        ..list("acme", 5)
+    };
+    let mut jobs = Vec::new();
+    loop {
+        let page = stored.store.list(query.clone()).await.unwrap();
+        jobs.extend(page.jobs);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return jobs,
+        }
+    }
+}
+
+async fn check(mut stored: Stored, jobs: &[Job], filters: &[Filter]) {
+    let mut changes = Changes::default();
+    for job in jobs {
+        let one = submitted(job);
+        changes.jobs.extend(one.jobs);
+        changes.events.extend(one.events);
+    }
+    stored.commit(changes).await;
+    stored.submit(&job("umbrella", JOBS)).await;
+    for filter in filters {
+        let expected: Vec<_> = jobs.iter().filter(|job| filter.matches(job)).collect();
+        for order in [
+            ListOrder::CreateTime,
+            ListOrder::CreateTimeDesc,
+            ListOrder::UpdateTimeDesc,
+        ] {
+            let mut found = all(&stored, filter, order).await;
+            if order != ListOrder::CreateTime {
+                found.reverse();
+            }
+            let found: Vec<_> = found.iter().map(AsRef::as_ref).collect();
+            assert_eq!(found, expected, "{filter:?} in {order:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_filter_means_the_same_everywhere(
+        jobs in jobs(),
+        filters in proptest::collection::vec(filter(), 24),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            check(Stored::in_memory(), &jobs, &filters).await;
+            check(Stored::in_sqlite(), &jobs, &filters).await;
+        });
+    }
+}
