@@ -1,7 +1,7 @@
 //! The gRPC front end: authorise, convert, call the engine, convert. No rules.
 //!
 //! Conversions are free functions per type that take messages apart field by field, so that a new field breaks the build and not the API. Errors are
-//! mapped in [`error`] and nowhere else.
+//! mapped in `error` and nowhere else.
 
 pub(crate) mod codec;
 pub(crate) mod error;

@@ -1,6 +1,6 @@
 //! What workers and time do to a task that is, or was, under a lease.
 //!
-//! Nothing here acts without the comparison in [`held`]: attempt and fencing token are those of the task, and the task is under a lease.
+//! Nothing here acts without the comparison in `held`: attempt and fencing token are those of the task, and the task is under a lease.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The embedded store: SQLite in a data directory of its own.
 //!
 //! One connection writes, a few read; commits are on stable storage when they are answered (write-ahead log, `synchronous=FULL`). The tables are in
-//! `migrations/`, how their columns are filled is in [`rows`](super::rows).
+//! `migrations/`, how their columns are filled is in `rows`.
 //!
 //! Invariants: a server holds the directory's lock for as long as any connection is open; transactions that write begin IMMEDIATE; indexes that
 //! change with a job cover open work only, so that history costs the queue nothing; nothing at open or in an idle moment takes longer with more jobs.

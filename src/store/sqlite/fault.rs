@@ -39,7 +39,7 @@ fn code(error: &Error) -> Option<(ErrorCode, i32)> {
     }
 }
 
-/// For `?`; a commit says [`in_commit`] instead.
+/// For `?`; a commit says `in_commit` instead.
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         outside_commit(error)
