@@ -8,6 +8,7 @@ mod commit;
 mod dispatch;
 mod follow;
 mod hub;
+mod publish;
 mod query;
 mod token;
 mod watch;
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use clock::{Clock, SteadyClock};
 pub use follow::{FollowItem, JobFollow};
@@ -43,6 +44,11 @@ use crate::{
 use commit::{Answers, CommitLoop, Message};
 use hub::Hub;
 use token::Sealer;
+
+/// Documents smaller than this are not counted: there are no more than [`commit::MAX_WAITING`] of them.
+const ROOM_UNIT_BYTES: usize = 4 * 1024;
+/// How many of these units may wait for a commit: 256 MiB. Callers beyond that wait for room.
+const ROOM_UNITS: u32 = 64 * 1024;
 
 /// What the operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +107,8 @@ struct Shared {
     hub: Arc<Hub>,
     sealer: Sealer,
     settings: EngineSettings,
+    /// For the documents of commands that wait for a commit, in [`ROOM_UNIT_BYTES`].
+    room: Arc<Semaphore>,
     started: Timestamp,
     tally: CommitTally,
 }
@@ -167,6 +175,7 @@ impl Engine {
             sealer: Sealer::new(&store.info().token_key),
             hub: Hub::new(position),
             started: clock.now(),
+            room: Arc::new(Semaphore::new(ROOM_UNITS as usize)),
             tally: CommitTally::default(),
             store,
             clock,
@@ -318,6 +327,8 @@ impl Engine {
         // Register first, then read: what is committed in between reaches the topic.
         let mut subscription = hub.subscribe(key);
         let known = subscription.topic().borrow().versions.back().cloned();
+        // Between a commit and its telling the store is ahead of the topic, and so may the caller be.
+        let known = known.filter(|version| version.job.revision >= options.after_revision);
         let first = match known {
             Some(version) => version,
             None => {
@@ -392,12 +403,28 @@ impl Engine {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        let bytes: usize = commands.iter().map(Command::document_bytes).sum();
+        let room = match u32::try_from(bytes / ROOM_UNIT_BYTES).unwrap_or(ROOM_UNITS) {
+            0 => None,
+            units => Some(self.room(units.min(ROOM_UNITS)).await?),
+        };
         let (reply, answer) = oneshot::channel();
         self.messages
-            .send(Message::Commands { commands, reply })
+            .send(Message::Commands {
+                commands,
+                reply,
+                room,
+            })
             .await
             .map_err(|_| EngineError::Stopped)?;
         answer.await.map_err(|_| EngineError::Stopped)?
+    }
+
+    /// Waits until there is room for documents of this size.
+    async fn room(&self, units: u32) -> Result<OwnedSemaphorePermit, EngineError> {
+        let room = Arc::clone(&self.shared.room);
+        let permit = room.acquire_many_owned(units).await;
+        permit.map_err(|_closed| EngineError::Stopped)
     }
 
     async fn ask_one(&self, command: Command) -> Result<Reply, EngineError> {
@@ -425,6 +452,6 @@ fn submitted(reply: Reply) -> (Arc<Job>, bool) {
     clippy::disallowed_methods,
     reason = "waits are measured by the runtime's timer"
 )]
-fn monotonic_now() -> tokio::time::Instant {
+pub(crate) fn monotonic_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }

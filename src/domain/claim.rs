@@ -8,6 +8,7 @@ use std::{
 use super::{
     Tenant,
     command::{Claim, Context, Grant, ReadyTask},
+    limits::MAX_GRANT_BYTES,
     report,
     working::{Working, is_ready},
 };
@@ -21,6 +22,7 @@ pub(super) fn serve(
 ) {
     working.out.grants = claims.iter().map(|_| Vec::new()).collect();
     let mut left: Vec<u32> = claims.iter().map(|claim| claim.slots).collect();
+    let mut bytes = vec![0; claims.len()];
     let drivers: Vec<Arc<str>> = {
         let mut seen = HashSet::new();
         let all = claims.iter().flat_map(|claim| claim.drivers.iter());
@@ -57,13 +59,23 @@ pub(super) fn serve(
             };
             ctx.served.insert(driver.clone(), task.key.tenant.clone());
             let grant = grant(working, ctx, &task, &claims[taker].worker);
+            bytes[taker] += payload_bytes(&grant);
             working.out.grants[taker].push(grant);
             left[taker] -= 1;
+            if bytes[taker] >= MAX_GRANT_BYTES {
+                // The rest comes with the next batch, in a message of its own.
+                left[taker] = 0;
+            }
             if left[taker] > 0 {
                 takers.push_back(taker);
             }
         }
     }
+}
+
+fn payload_bytes(grant: &Grant) -> usize {
+    let payload = grant.task.spec.request_payload.as_ref();
+    payload.map_or(0, |payload| payload.0.len())
 }
 
 /// What is paused by a batch is paused for its claims, which come last.

@@ -138,6 +138,32 @@ pub enum Report {
     },
 }
 
+impl Command {
+    /// Bytes of the documents that it carries: what makes some commands much larger than others.
+    pub fn document_bytes(&self) -> usize {
+        match self {
+            Self::Submit(submission) => {
+                let payloads = submission.tasks.iter();
+                let payloads = payloads.filter_map(|task| task.request_payload.as_ref());
+                payloads.map(|payload| payload.0.len()).sum()
+            }
+            Self::Report {
+                report: Report::Success { result, .. },
+                ..
+            } => result.as_ref().map_or(0, |result| result.0.len()),
+            Self::Cancel { .. }
+            | Self::Retry { .. }
+            | Self::Delete { .. }
+            | Self::Report { .. }
+            | Self::CancelDelivered { .. }
+            | Self::Sweep { .. }
+            | Self::Expire { .. }
+            | Self::PauseDriver { .. }
+            | Self::ResumeDriver { .. } => 0,
+        }
+    }
+}
+
 impl Report {
     /// Whether the worker is done with the lease, one way or another.
     pub fn ends_lease(&self) -> bool {
@@ -298,6 +324,9 @@ pub enum Refusal {
     /// A job that succeeded has nothing to retry.
     #[error("job {0} succeeded; submit a new job to run it again")]
     JobSucceeded(super::JobId),
+    /// The results of a job would be too large together.
+    #[error("the results of the job's tasks may have {max} bytes together; store large ones elsewhere and return where", max = super::limits::MAX_RESULT_BYTES)]
+    ResultTooLarge,
     /// The lease is not, or no longer, the worker's.
     #[error("the lease has ended or was given to another worker; stop working on this task")]
     LeaseLost,
@@ -384,6 +413,8 @@ pub struct Decision {
     pub history: Vec<Option<Arc<Job>>>,
     /// Leases that ended.
     pub ended: Vec<EndedLease>,
+    /// Leases that somebody reported on and that had ended before.
+    pub dead: Vec<LeaseKey>,
     /// Leases whose holders are to stop.
     pub cancels: Vec<(LeaseKey, CancelOrder)>,
     /// Drivers that may have more tasks to take than the claims took.

@@ -9,6 +9,9 @@ use super::{
     task::{Object, Progress},
 };
 
+/// What a job or a task takes besides its documents and what workers said, roughly.
+const BASE_BYTES: usize = 1_024;
+
 /// Where in its life a job is. See `docs/state-machine.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobState {
@@ -232,6 +235,20 @@ impl Job {
             attempt: task.attempt,
             fencing_token: task.fencing_token,
         }
+    }
+
+    /// Bytes of memory that it takes, roughly: for bounds, not for bookkeeping.
+    pub fn memory_bytes(&self) -> usize {
+        let tasks = self.tasks.iter().map(|task| {
+            let documents = [&task.spec.request_payload, &task.result];
+            let documents = documents.into_iter().flatten();
+            BASE_BYTES
+                + documents.map(|document| document.0.len()).sum::<usize>()
+                + task.warnings.iter().map(String::len).sum::<usize>()
+                + task.status_detail.len()
+                + task.last_error.len()
+        });
+        BASE_BYTES + tasks.sum::<usize>()
     }
 
     /// How many tasks are in a state.

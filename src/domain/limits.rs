@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-/// Tasks in a job: enough for a fan-out by hand, and a snapshot of them still fits a message.
+/// Tasks in a job: enough for a fan-out by hand, and few enough to be read at once.
 pub const MAX_TASKS: usize = 1_000;
 /// Bytes of a job's payloads and texts together.
 pub const MAX_JOB_BYTES: usize = 1024 * 1024;
-/// Bytes of a task's result.
+/// Bytes of the results of a job's tasks together: a watcher's last message has them twice, and clients take 4 MiB by default.
 pub const MAX_RESULT_BYTES: usize = 1024 * 1024;
 /// Submissions in a batch: one commit's worth.
 pub const MAX_BATCH_JOBS: usize = 1_000;
 /// Reports in a message.
 pub const MAX_REPORTS: usize = 1_000;
+/// Bytes of request payloads that one worker is given at once, besides the first: clients take messages of 4 MiB by default.
+pub const MAX_GRANT_BYTES: usize = 2 * 1024 * 1024;
 /// Leases that one worker may hold at once.
 pub const MAX_SLOTS: u32 = 10_000;
 /// Leases in an answer to Acquire.

@@ -9,7 +9,7 @@ use super::{
     command::{Context, Refusal, Report, Reported},
     event::EventKind,
     lifecycle,
-    limits::Policy,
+    limits::{MAX_RESULT_BYTES, Policy},
     task::LeaseEnd,
     transition::TaskInput,
     working::{Edit, Working, cancel_order},
@@ -25,9 +25,13 @@ pub(super) fn take(
     let key = lease.job_key();
     let job = working.get(&key).ok_or(Refusal::LeaseLost)?;
     if !held(job, lease) {
-        return repeated(job, lease, &report)
-            .then(Reported::default)
-            .ok_or(Refusal::LeaseLost);
+        let known = repeated(job, lease, &report);
+        // Whoever counts this among its leases has to learn that it is none.
+        working.out.dead.push(lease.clone());
+        return known.then(Reported::default).ok_or(Refusal::LeaseLost);
+    }
+    if result_bytes(job, lease.ordinal, &report) > MAX_RESULT_BYTES {
+        return Err(Refusal::ResultTooLarge);
     }
     let ordinal = lease.ordinal as usize;
     let chance = ctx.source.chance();
@@ -53,6 +57,20 @@ pub(super) fn take(
             cancel,
         }
     }))
+}
+
+/// Bytes of the job's results with this report's.
+fn result_bytes(job: &Job, ordinal: u32, report: &Report) -> usize {
+    let Report::Success {
+        result: Some(result),
+        ..
+    } = report
+    else {
+        return 0;
+    };
+    let others = (0u32..).zip(&job.tasks).filter(|(at, _)| *at != ordinal);
+    let others = others.filter_map(|(_, task)| task.result.as_ref());
+    others.map(|other| other.0.len()).sum::<usize>() + result.0.len()
 }
 
 /// Whether the lease is the task's current one.

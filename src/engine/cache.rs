@@ -10,9 +10,6 @@ use crate::domain::{Job, JobKey};
 
 /// Bytes, as estimated, of the jobs that are kept.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// What a job and a task take besides their texts and documents, roughly.
-const BASE_BYTES: usize = 1_024;
-
 /// Jobs by key, the longest untouched first to go.
 pub(super) struct HotJobs {
     jobs: LruCache<JobKey, (Arc<Job>, usize)>,
@@ -39,7 +36,7 @@ impl HotJobs {
         if job.state.is_terminal() {
             return;
         }
-        let bytes = weight(&job);
+        let bytes = job.memory_bytes();
         self.bytes += bytes;
         if let Some((_, (_, old))) = self.jobs.push(job.key(), (job, bytes)) {
             self.bytes -= old;
@@ -50,17 +47,4 @@ impl HotJobs {
             self.bytes -= bytes;
         }
     }
-}
-
-fn weight(job: &Job) -> usize {
-    let documents: usize = job
-        .tasks
-        .iter()
-        .map(|task| {
-            let document =
-                |d: &Option<crate::domain::Document>| d.as_ref().map_or(0, |d| d.0.len());
-            document(&task.spec.request_payload) + document(&task.result)
-        })
-        .sum();
-    BASE_BYTES * (1 + job.tasks.len()) + documents
 }

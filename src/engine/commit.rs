@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     EngineError, Shared,
     cache::HotJobs,
     clock::Randomness,
     dispatch::{Acquirer, Dispatch, Roster, Session, SessionId},
-    hub::Version,
+    publish::publish,
 };
 use crate::{
     domain::{
@@ -27,11 +27,13 @@ use crate::{
         decide::decide,
         limits::MAX_DEPTH,
     },
-    store::{FeedItem, MAX_TENANTS_PER_CLAIM, StoreError, Writer},
+    store::{MAX_TENANTS_PER_CLAIM, StoreError, Writer},
 };
 
 /// Commands in one commit: enough for any fsync to be shared widely, few enough that nobody waits long.
 const MAX_COMMANDS: usize = 2_048;
+/// Bytes of documents that count as one more command, so that a commit of large jobs stays below 32 MiB or so.
+const BYTES_PER_COMMAND: usize = 16 * 1024;
 /// Messages that may wait for the loop; callers beyond that wait for room.
 pub(super) const MAX_WAITING: usize = 8_192;
 /// Jobs that the sweeper looks at in one commit.
@@ -55,6 +57,8 @@ pub(super) enum Message {
     Commands {
         commands: Vec<Command>,
         reply: oneshot::Sender<Answers>,
+        /// Room for their documents in the memory of the process, until they are answered.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// A worker's stream began.
     Open(SessionId, Session),
@@ -78,6 +82,7 @@ pub(super) enum Message {
 struct Waiter {
     count: usize,
     reply: oneshot::Sender<Answers>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) struct CommitLoop {
@@ -98,6 +103,8 @@ pub(super) struct CommitLoop {
     next_due: Option<Timestamp>,
     next_expire: Timestamp,
     tidy_at: Option<Timestamp>,
+    /// Until then nothing is done unasked, because a commit failed.
+    quiet_until: Timestamp,
     draining: bool,
     stopping: bool,
 }
@@ -138,6 +145,7 @@ impl CommitLoop {
             next_due,
             next_expire: now,
             tidy_at: Some(now.after(IDLE)),
+            quiet_until: now,
             draining: false,
             stopping: false,
         })
@@ -152,7 +160,8 @@ impl CommitLoop {
             for message in inbox.drain(..) {
                 self.take_in(message, &mut batch);
             }
-            if self.stopping && self.messages.is_empty() && batch.commands.is_empty() {
+            let done = batch.commands.is_empty() && self.follow_ups.is_empty();
+            if self.stopping && self.messages.is_empty() && done {
                 return Ok(());
             }
             self.turn(batch).await?;
@@ -163,10 +172,13 @@ impl CommitLoop {
     async fn wait(&mut self, inbox: &mut Vec<Message>) -> Result<(), StoreError> {
         let mut room = MAX_COMMANDS;
         let now = self.shared.clock.now();
-        let busy = !self.follow_ups.is_empty()
+        let pending = !self.follow_ups.is_empty()
             || !self.cancel_children.is_empty()
             || (!self.draining && self.dispatch.has_demand());
-        let alarm = [self.next_due, Some(self.next_expire), self.tidy_at]
+        let quiet = now < self.quiet_until;
+        let busy = pending && !quiet;
+        let resume = (pending && quiet).then_some(self.quiet_until);
+        let alarm = [self.next_due, Some(self.next_expire), self.tidy_at, resume]
             .into_iter()
             .flatten()
             .min()
@@ -180,7 +192,7 @@ impl CommitLoop {
             }
             if inbox.is_empty() && self.tidy_at.is_some_and(|t| t <= now) {
                 self.tidy_at = None;
-                self.writer.tidy(now).await?;
+                self.tidy(now).await?;
             }
             return Ok(());
         }
@@ -203,12 +215,30 @@ impl CommitLoop {
         Ok(())
     }
 
+    /// What can not be tidied now is tidied later; only a store that can not be trusted ends the loop.
+    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        match self.writer.tidy(now).await {
+            Err(error @ StoreError::Fatal(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the store could not be tidied");
+                self.tidy_at = Some(now.after(PAUSE_AFTER_FAILURE));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     fn take_in(&mut self, message: Message, batch: &mut Batch) {
         match message {
-            Message::Commands { commands, reply } => {
-                if self.writer.is_low_on_space()
-                    && commands.iter().any(|c| matches!(c, Command::Submit(_)))
-                {
+            Message::Commands {
+                commands,
+                reply,
+                room,
+            } => {
+                if self.writer.is_low_on_space() && commands.iter().any(makes_a_job) {
+                    // Tidying looks at the disk again, which an idle store would not.
+                    let soon = self.shared.clock.now().after(IDLE);
+                    self.tidy_at.get_or_insert(soon);
                     // What finishes jobs goes on; what makes new ones has to wait. A caller that has gone does not want to know.
                     let _ = reply.send(Err(EngineError::Store(StoreError::Full)));
                     return;
@@ -216,10 +246,16 @@ impl CommitLoop {
                 batch.waiters.push(Waiter {
                     count: commands.len(),
                     reply,
+                    _room: room,
                 });
                 batch.commands.extend(commands);
             }
-            Message::Open(id, session) => self.dispatch.open(id, session),
+            Message::Open(id, session) => {
+                self.dispatch.open(id, session);
+                if self.draining {
+                    self.dispatch.drain();
+                }
+            }
             Message::Slots(id, slots) if !self.draining => self.dispatch.set_slots(id, slots),
             Message::Slots(..) => {}
             Message::Acknowledge(leases) => {
@@ -243,7 +279,8 @@ impl CommitLoop {
 
     /// One transaction.
     async fn turn(&mut self, mut batch: Batch) -> Result<(), StoreError> {
-        batch.commands.append(&mut self.follow_ups);
+        let own = std::mem::take(&mut self.follow_ups);
+        batch.commands.extend(own.iter().cloned());
         for command in &batch.commands {
             if let Command::Report { lease, report } = command {
                 self.dispatch.hear(lease, report);
@@ -253,7 +290,7 @@ impl CommitLoop {
         let prepared = self.prepare(&mut batch.commands, now).await;
         let (loaded, claims) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return self.fail(batch.waiters, error).await,
+            Err(error) => return self.fail(batch.waiters, own, error).await,
         };
         if batch.commands.is_empty() && claims.is_empty() {
             self.writer.rollback().await;
@@ -269,7 +306,7 @@ impl CommitLoop {
                     self.shared.tally.add(decision.changes.events.len());
                     Some(committed.first_position)
                 }
-                Err(error) => return self.fail(batch.waiters, error).await,
+                Err(error) => return self.fail(batch.waiters, own, error).await,
             }
         };
         self.settle(&mut decision, first_position, now);
@@ -300,7 +337,7 @@ impl CommitLoop {
             }
         }
         wanted.extend(commands.iter().filter_map(key_of));
-        let claims = self.claim(commands, &mut loaded, &mut wanted).await?;
+        let claims = self.claim(commands, &mut loaded, &mut wanted, now).await?;
         self.load(wanted, &mut loaded).await?;
         Ok((loaded, claims))
     }
@@ -345,8 +382,9 @@ impl CommitLoop {
         commands: &[Command],
         loaded: &mut Loaded,
         wanted: &mut Vec<JobKey>,
+        now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
-        if self.draining {
+        if self.draining || now < self.quiet_until {
             return Ok(Vec::new());
         }
         let claims = self.dispatch.claims(&fresh_drivers(commands));
@@ -430,7 +468,7 @@ impl CommitLoop {
     /// After the commit: memory, watchers, workers, timers.
     fn settle(&mut self, decision: &mut Decision, first_position: Option<u64>, now: Timestamp) {
         if let Some(first) = first_position {
-            self.publish(decision, first);
+            publish(&self.shared.hub, decision, first);
             self.tidy_at = Some(now.after(IDLE));
         }
         for write in decision.changes.jobs.drain(..) {
@@ -450,39 +488,19 @@ impl CommitLoop {
         self.cancel_children.append(&mut decision.cancel_children);
     }
 
-    /// Wakes those who watch.
-    fn publish(&self, decision: &mut Decision, first_position: u64) {
-        let hub = &self.shared.hub;
-        let events = &decision.changes.events;
-        let mut versions: HashMap<JobKey, (Vec<Arc<Version>>, bool)> = HashMap::new();
-        let watched = hub.has_watchers();
-        for (event, job) in events.iter().zip(&mut decision.history).filter(|_| watched) {
-            let key = JobKey {
-                tenant: event.tenant.clone(),
-                job: event.job,
-            };
-            if !hub.is_watched(&key) {
-                continue;
-            }
-            let entry = versions.entry(key).or_default();
-            match job.take() {
-                Some(job) => entry.0.push(Version::new(job, event.kind.is_progress())),
-                None => entry.1 |= event.kind == crate::domain::event::EventKind::JobDeleted,
-            }
-        }
-        for (key, (versions, deleted)) in versions {
-            hub.publish(&key, versions, deleted);
-        }
-        let newest = first_position + (events.len() as u64).saturating_sub(1);
-        hub.publish_feed(newest, || feed_items(decision, first_position));
-    }
-
     /// The batch came to nothing; every caller is told why.
-    async fn fail(&mut self, waiters: Vec<Waiter>, error: StoreError) -> Result<(), StoreError> {
+    async fn fail(
+        &mut self,
+        waiters: Vec<Waiter>,
+        own: Vec<Command>,
+        error: StoreError,
+    ) -> Result<(), StoreError> {
+        self.follow_ups.splice(0..0, own);
         tracing::error!(%error, calls = waiters.len(), "a commit failed");
         self.writer.rollback().await;
         self.dispatch.forget_claims();
         let later = self.shared.clock.now().after(PAUSE_AFTER_FAILURE);
+        self.quiet_until = later;
         self.next_expire = self.next_expire.max(later);
         self.next_due = self.next_due.map(|due| due.max(later));
         for waiter in waiters {
@@ -502,7 +520,10 @@ impl Message {
     /// How much of a batch it takes up.
     fn weight(&self) -> usize {
         match self {
-            Self::Commands { commands, .. } => commands.len().max(1),
+            Self::Commands { commands, .. } => {
+                let bytes: usize = commands.iter().map(Command::document_bytes).sum();
+                commands.len().max(1) + bytes / BYTES_PER_COMMAND
+            }
             Self::Open(..)
             | Self::Slots(..)
             | Self::Acknowledge(_)
@@ -513,6 +534,10 @@ impl Message {
             | Self::Stop => 1,
         }
     }
+}
+
+fn makes_a_job(command: &Command) -> bool {
+    matches!(command, Command::Submit(_) | Command::Retry { .. })
 }
 
 /// Drivers of which tasks may become ready by these commands.
@@ -563,35 +588,4 @@ fn key_of(command: &Command) -> Option<JobKey> {
         Command::Report { lease, .. } | Command::CancelDelivered { lease } => Some(lease.job_key()),
         Command::PauseDriver { .. } | Command::ResumeDriver { .. } => None,
     }
-}
-
-/// The feed's view of a commit: each job once.
-fn feed_items(decision: &Decision, first_position: u64) -> Vec<FeedItem> {
-    let mut items: HashMap<JobKey, FeedItem> = HashMap::new();
-    for (position, event) in (first_position..).zip(&decision.changes.events) {
-        let key = JobKey {
-            tenant: event.tenant.clone(),
-            job: event.job,
-        };
-        let item = items.entry(key.clone()).or_insert_with(|| FeedItem {
-            position,
-            key,
-            job: None,
-            from_revision: event.revision - 1,
-            revision: event.revision,
-            before: event.before,
-        });
-        item.position = position;
-        item.revision = event.revision;
-    }
-    for write in &decision.changes.jobs {
-        if write.how != WriteKind::Delete
-            && let Some(item) = items.get_mut(&write.job.key())
-        {
-            item.job = Some(write.job.clone());
-        }
-    }
-    let mut items: Vec<FeedItem> = items.into_values().collect();
-    items.sort_unstable_by_key(|item| item.position);
-    items
 }

@@ -18,6 +18,9 @@ use crate::domain::{
 /// Slots that are served in one commit: more would make the others of the batch wait.
 const MAX_SLOTS_PER_COMMIT: u32 = 1_000;
 
+/// Drivers that are remembered to have nothing: callers make names up, and to forget one costs no more than a look.
+const MAX_KNOWN_DRIVERS: usize = 10_000;
+
 /// Names a connected worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SessionId(pub(super) u64);
@@ -71,7 +74,13 @@ pub(super) struct Dispatch {
 impl Dispatch {
     pub(super) fn open(&mut self, id: SessionId, session: Session) {
         for lease in &session.held {
-            self.holders.insert(lease.clone(), id);
+            // From now on it is this stream's; the end of the old one, which may be noticed late, must not give it back.
+            if let Some(old) = self.holders.insert(lease.clone(), id)
+                && let Some(old) = self.sessions.get_mut(&old)
+            {
+                old.held.remove(lease);
+                old.unacknowledged.remove(lease);
+            }
         }
         self.sessions.insert(id, session);
     }
@@ -209,18 +218,19 @@ impl Dispatch {
         for driver in decision.ready_drivers.drain(..) {
             self.exhausted.remove(&driver);
         }
+        if self.exhausted.len() > MAX_KNOWN_DRIVERS {
+            self.exhausted.clear();
+        }
         self.exhausted.extend(decision.exhausted_drivers.drain(..));
         for ended in &decision.ended {
-            let Some(id) = self.holders.remove(&ended.lease) else {
-                continue;
-            };
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.held.remove(&ended.lease);
-                session.unacknowledged.remove(&ended.lease);
-                if ended.by_server {
-                    let _ = session.outbox.try_send(ToWorker::Lost(ended.lease.clone()));
-                }
+            if let Some(session) = self.forget(&ended.lease)
+                && ended.by_server
+            {
+                let _ = session.outbox.try_send(ToWorker::Lost(ended.lease.clone()));
             }
+        }
+        for lease in &decision.dead {
+            self.forget(lease);
         }
         for (lease, order) in decision.cancels.drain(..) {
             if self.tell_cancel(&lease, order) {
@@ -234,6 +244,15 @@ impl Dispatch {
     /// After a failed commit nothing was granted; those who do not wait are told so.
     pub(super) fn forget_claims(&mut self) {
         self.hand_out(Vec::new(), &mut Vec::new());
+    }
+
+    /// A lease is nobody's any more. Answers whose it was.
+    fn forget(&mut self, lease: &LeaseKey) -> Option<&Session> {
+        let id = self.holders.remove(lease)?;
+        let session = self.sessions.get_mut(&id)?;
+        session.held.remove(lease);
+        session.unacknowledged.remove(lease);
+        Some(session)
     }
 
     fn tell_cancel(&mut self, lease: &LeaseKey, order: CancelOrder) -> bool {

@@ -25,6 +25,8 @@ use crate::{
 const VERSIONS: usize = 8;
 /// Items of the feed that are held for followers.
 const FEED_ITEMS: usize = 8_192;
+/// Bytes, as estimated, of the jobs in these items.
+const FEED_BYTES: usize = 64 * 1024 * 1024;
 /// Forms in which front ends encode a job, such as the views of the gRPC API.
 pub const FORMS: usize = 4;
 
@@ -88,6 +90,35 @@ pub(super) struct Feed {
     pub(super) newest: u64,
     /// In order of their positions; each with the newest position of its commit.
     pub(super) items: VecDeque<(u64, FeedItem)>,
+    bytes: usize,
+}
+
+impl Feed {
+    fn forget_all(&mut self, newest: u64) {
+        self.items.clear();
+        self.bytes = 0;
+        self.after = newest;
+    }
+
+    /// Adds a commit, and forgets the oldest ones beyond what may be held. Commits are forgotten whole.
+    fn remember(&mut self, newest: u64, items: Vec<FeedItem>) {
+        self.bytes += items.iter().map(item_bytes).sum::<usize>();
+        self.items
+            .extend(items.into_iter().map(|item| (newest, item)));
+        while self.items.len() > FEED_ITEMS || self.bytes > FEED_BYTES {
+            let Some(end) = self.items.front().map(|(end, _)| *end) else {
+                return;
+            };
+            while let Some((_, item)) = self.items.pop_front_if(|(e, _)| *e == end) {
+                self.bytes -= item_bytes(&item);
+            }
+            self.after = end;
+        }
+    }
+}
+
+fn item_bytes(item: &FeedItem) -> usize {
+    item.job.as_ref().map_or(0, |job| job.memory_bytes())
 }
 
 /// See the module.
@@ -122,6 +153,7 @@ impl Hub {
                 after: position,
                 newest: position,
                 items: VecDeque::new(),
+                bytes: 0,
             }),
             newest: watch::Sender::new(position),
             draining: AtomicBool::new(false),
@@ -197,21 +229,9 @@ impl Hub {
             let Ok(mut feed) = self.feed.write() else {
                 return;
             };
-            if self.followers.load(Ordering::Acquire) == 0 {
-                feed.items.clear();
-                feed.after = newest;
-            } else {
-                feed.items
-                    .extend(items().into_iter().map(|item| (newest, item)));
-                while feed.items.len() > FEED_ITEMS
-                    && let Some(end) = feed.items.front().map(|(end, _)| *end)
-                {
-                    // Commits are forgotten whole.
-                    while feed.items.front().is_some_and(|(e, _)| *e == end) {
-                        feed.items.pop_front();
-                    }
-                    feed.after = end;
-                }
+            match self.followers.load(Ordering::Acquire) {
+                0 => feed.forget_all(newest),
+                _ => feed.remember(newest, items()),
             }
             feed.newest = newest;
         }

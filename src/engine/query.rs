@@ -19,6 +19,9 @@ use crate::{
     store::{ListOrder, ListPosition, ListQuery},
 };
 
+/// Tasks of a job of which those before them are counted: each is a look at the queue.
+const MAX_COUNTED_TASKS: usize = 10;
+
 /// A list as it is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct ListRequest {
@@ -228,7 +231,9 @@ impl Engine {
             .map(|(driver, _, reason)| (driver, reason))
             .collect();
         let mut before = HashMap::new();
-        for (ordinal, task) in (0u32..).zip(&job.tasks) {
+        let ready = (0u32..).zip(&job.tasks);
+        let ready = ready.filter(|(_, task)| task.ready_time.is_some());
+        for (ordinal, task) in ready.take(MAX_COUNTED_TASKS) {
             if let Some(ready_time) = task.ready_time {
                 let ready = ReadyTask {
                     key: key.clone(),

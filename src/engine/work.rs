@@ -106,12 +106,16 @@ impl Engine {
             at_once: wait.is_none(),
         };
         self.tell(Message::Acquire(acquirer)).await?;
+        let mut granted = granted;
         let granted = match wait {
             None => granted.await,
-            // If the time is up while a lease is on its way, the loop finds nobody to give it to and takes it back.
-            Some(wait) => match tokio::time::timeout(wait, granted).await {
+            Some(wait) => match tokio::time::timeout(wait, &mut granted).await {
                 Ok(granted) => granted,
-                Err(_elapsed) => return Ok(Vec::new()),
+                Err(_elapsed) => {
+                    // What was granted at the last moment is here; what comes later finds nobody and is taken back.
+                    granted.close();
+                    return Ok(granted.try_recv().unwrap_or_default());
+                }
             },
         };
         // Without an answer the server is draining: nothing to give, and the worker will call again.

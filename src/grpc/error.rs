@@ -96,6 +96,7 @@ fn refused(refusal: &Refusal) -> Status {
         Refusal::TooDeep(_) => (Code::FailedPrecondition, "NESTED_TOO_DEEP"),
         Refusal::JobNotEnded(_) => (Code::FailedPrecondition, "JOB_NOT_ENDED"),
         Refusal::JobSucceeded(_) => (Code::FailedPrecondition, "JOB_SUCCEEDED"),
+        Refusal::ResultTooLarge => (Code::ResourceExhausted, "RESULT_TOO_LARGE"),
         Refusal::LeaseLost => (Code::FailedPrecondition, "LEASE_LOST"),
     };
     let mut details = info(reason);
@@ -109,7 +110,7 @@ fn refused(refusal: &Refusal) -> Status {
         | Refusal::RequestIdReused { job, .. } => {
             details.set_resource_info("longhaul.v1.Job", job.to_string(), "", refusal.to_string());
         }
-        Refusal::LeaseLost => {}
+        Refusal::LeaseLost | Refusal::ResultTooLarge => {}
     }
     Status::with_error_details(code, refusal.to_string(), details)
 }
@@ -146,6 +147,13 @@ fn store(error: &StoreError) -> Status {
 /// A stream that ends because the server goes.
 pub(crate) fn draining() -> Status {
     status(EngineError::Draining)
+}
+
+/// A worker's stream that ends because the worker was not heard.
+pub(crate) fn silent() -> Status {
+    let message =
+        "the worker was not heard for three heartbeat intervals; connect again".to_owned();
+    retry(Code::Unavailable, "WORKER_SILENT", message, RETRY_SOON)
 }
 
 /// A status as a message, for answers within a batch.

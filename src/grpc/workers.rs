@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,7 +21,7 @@ use crate::{
         limits::{MAX_ACQUIRE, MAX_DRIVERS, MAX_NAME_BYTES, MAX_REPORTS, MAX_SLOTS},
         submission::{Violation, is_driver},
     },
-    engine::{Engine, Hello, ToWorker, WorkSession},
+    engine::{Engine, Hello, ToWorker, WorkSession, monotonic_now},
     proto::v1,
 };
 
@@ -32,6 +33,10 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWERS: usize = 64;
 /// Messages from the engine that are sent as one.
 const GATHERED: usize = 64;
+/// Bytes of leases that are sent as one message, unless one alone is larger: clients take 4 MiB by default.
+const MAX_GATHERED_BYTES: usize = 2 * 1024 * 1024;
+/// A worker that is not heard for this many heartbeat intervals is not there, even if its connection is.
+const SILENT_INTERVALS: u32 = 3;
 
 /// Serves `WorkerService`.
 pub struct Workers {
@@ -149,6 +154,7 @@ impl Inbound {
     ) {
         let mut said = Vec::with_capacity(GATHERED);
         let mut next = Ok(Some(rest));
+        let mut silence = std::pin::pin!(tokio::time::sleep_until(self.deadline()));
         loop {
             match next {
                 Ok(Some(request)) => {
@@ -175,20 +181,33 @@ impl Inbound {
                             return;
                         }
                         let drain = said.iter().any(|m| matches!(m, ToWorker::Drain));
-                        let response = self.gather(said.drain(..));
-                        if self.outbox.send(Ok(response)).await.is_err() {
-                            return;
+                        for response in self.gather(said.drain(..)) {
+                            if self.outbox.send(Ok(response)).await.is_err() {
+                                return;
+                            }
                         }
                         if drain {
                             let _ = self.outbox.send(Err(error::draining())).await;
                             return;
                         }
                     }
-                    message = requests.message() => break message,
+                    message = requests.message() => {
+                        silence.as_mut().reset(self.deadline());
+                        break message;
+                    }
+                    () = silence.as_mut() => {
+                        let _ = self.outbox.try_send(Err(error::silent()));
+                        return;
+                    }
                     () = self.outbox.closed() => return,
                 }
             };
         }
+    }
+
+    /// When a worker that says nothing more is taken for gone.
+    fn deadline(&self) -> tokio::time::Instant {
+        monotonic_now() + self.engine.settings().heartbeat_interval * SILENT_INTERVALS
     }
 
     async fn take(&self, request: v1::WorkRequest) -> Result<(), Status> {
@@ -227,29 +246,38 @@ impl Inbound {
         Ok(())
     }
 
-    fn gather(&self, messages: impl Iterator<Item = ToWorker>) -> v1::WorkResponse {
+    /// As few messages as can be, each of a size that clients take.
+    fn gather(&self, messages: impl Iterator<Item = ToWorker>) -> Vec<v1::WorkResponse> {
+        let mut responses = Vec::with_capacity(1);
         let mut response = v1::WorkResponse::default();
+        let mut bytes = 0;
         for message in messages {
             match message {
                 ToWorker::Leases(grants) => {
-                    let leases = grants
-                        .into_iter()
-                        .map(|grant| lease::lease(grant, &self.engine));
-                    response.leases.extend(leases);
+                    for grant in grants {
+                        let lease = lease::lease(grant, &self.engine);
+                        let size = lease.encoded_len();
+                        if bytes > 0 && bytes + size > MAX_GATHERED_BYTES {
+                            responses.push(std::mem::take(&mut response));
+                            bytes = 0;
+                        }
+                        bytes += size;
+                        response.leases.push(lease);
+                    }
                 }
                 ToWorker::Cancel(lease, order) => {
                     let directive = lease::directive_cancel(&lease, order, &self.engine);
                     response.directives.push(directive);
                 }
                 ToWorker::Lost(lease) => {
-                    response
-                        .directives
-                        .push(lease::directive_lost(&lease, &self.engine));
+                    let directive = lease::directive_lost(&lease, &self.engine);
+                    response.directives.push(directive);
                 }
                 ToWorker::Drain => response.directives.push(lease::directive_drain()),
             }
         }
-        response
+        responses.push(response);
+        responses
     }
 }
 

@@ -124,3 +124,70 @@ async fn a_paused_driver_gets_nothing_until_it_is_resumed() {
     rig.engine.resume_driver("d").await.unwrap();
     assert!(matches!(messages.recv().await, Some(ToWorker::Leases(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_lease_that_a_worker_brings_along_does_not_keep_its_slot() {
+    let rig = rig().await;
+    rig.submit(&["d"]).await;
+    let dead = rig.lease("d").await.lease;
+    rig.clock.advance(Duration::from_secs(31));
+    rig.tick().await;
+    let held = vec![dead.clone()];
+    let hello = longhaul::engine::Hello {
+        held,
+        ..hello("d", 1)
+    };
+    let (_session, mut messages) = rig.engine.work(hello).await.unwrap();
+    let heartbeat = vec![(dead, Report::Heartbeat)];
+    let mut answers = rig.engine.report(heartbeat).await.unwrap();
+    assert_eq!(answers.pop().unwrap().unwrap_err(), Refusal::LeaseLost);
+    assert!(matches!(messages.recv().await, Some(ToWorker::Leases(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_end_of_an_old_stream_takes_nothing_from_the_new_one() {
+    let rig = rig().await;
+    let (old, mut messages) = rig.engine.work(hello("d", 1)).await.unwrap();
+    let job = rig.submit(&["d"]).await;
+    let Some(ToWorker::Leases(grants)) = messages.recv().await else {
+        panic!("no lease");
+    };
+    let lease = grants[0].lease.clone();
+    let held = vec![lease.clone()];
+    let hello = longhaul::engine::Hello {
+        held,
+        ..hello("d", 1)
+    };
+    let (_new, _messages) = rig.engine.work(hello).await.unwrap();
+    rig.tick().await;
+    drop(old);
+    rig.tick().await;
+    let stored = rig.engine.get(&job.key()).await.unwrap();
+    assert_eq!(stored.tasks[0].state, TaskState::Running);
+    rig.succeed(&lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_payloads_come_a_few_at_a_time() {
+    let rig = rig().await;
+    let large = || {
+        let mut submission = crate::rig::submission(&["d"]);
+        let mut spec = (*submission.tasks[0]).clone();
+        spec.request_payload = Some(longhaul::domain::Document(vec![0; 1_000_000].into()));
+        submission.tasks = vec![Arc::new(spec)];
+        submission
+    };
+    rig.engine
+        .submit((0..5).map(|_| large()).collect())
+        .await
+        .unwrap();
+    let (_session, mut messages) = rig.engine.work(hello("d", 5)).await.unwrap();
+    let mut granted = Vec::new();
+    while granted.len() < 2 {
+        let Some(ToWorker::Leases(grants)) = messages.recv().await else {
+            panic!("no leases");
+        };
+        granted.push(grants.len());
+    }
+    assert_eq!(granted, [3, 2]);
+}

@@ -154,3 +154,22 @@ async fn a_filter_tells_who_comes_and_who_leaves() {
     );
     assert!(other.await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_without_events_have_no_place_in_the_feed() {
+    let rig = rig().await;
+    let job = rig.submit(&["d"]).await;
+    let mut follower = follow(&rig, "", "").await;
+    let mut known = Known::default();
+    while !known.take(follower.next().await.unwrap().unwrap()) {}
+    let lease = rig.lease("d").await.lease;
+    for _ in 0..3 {
+        rig.report(&lease, longhaul::domain::command::Report::Heartbeat)
+            .await;
+    }
+    rig.succeed(&lease).await;
+    known.until(&mut follower, &[job.id], 3).await;
+    let mut resumed = follow(&rig, "", &known.cursor.clone()).await;
+    let next = rig.submit(&["d"]).await;
+    known.until(&mut resumed, &[next.id], 1).await;
+}

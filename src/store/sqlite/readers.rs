@@ -14,7 +14,7 @@ const READERS: usize = 4;
 /// The connections, opened when they are first needed.
 #[derive(Debug)]
 pub(super) struct Readers {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
     // Last: the directory's lock must outlive the connections.
     shared: Arc<Shared>,
@@ -23,7 +23,7 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            turns: Semaphore::new(READERS),
+            turns: Arc::new(Semaphore::new(READERS)),
             idle: Mutex::new(Vec::with_capacity(READERS)),
             shared,
         }
@@ -35,13 +35,18 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let _turn = self
-            .turns
-            .acquire()
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
             .await
             .map_err(|closed| StoreError::Failed(closed.to_string()))?;
         let readers = Arc::clone(self);
-        task::spawn_blocking(move || readers.read_now(look))
+        // The turn is over when the read is, even if nobody waits for it any more.
+        let read = move || {
+            let seen = readers.read_now(look);
+            drop(turn);
+            seen
+        };
+        task::spawn_blocking(read)
             .await
             .map_err(|gone| StoreError::Failed(format!("a read was given up: {gone}")))?
     }

@@ -1,0 +1,75 @@
+//! What a commit tells: new versions to the watchers of a job, and the feed's items to the followers of many.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::hub::{Hub, Version};
+use crate::{
+    domain::{
+        JobKey,
+        command::{Decision, WriteKind},
+        event::EventKind,
+    },
+    store::FeedItem,
+};
+
+/// Wakes those who watch, after the commit.
+pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: u64) {
+    let events = &decision.changes.events;
+    let Some(more) = (events.len() as u64).checked_sub(1) else {
+        // What holders alone can see, such as an extended lease, has no place in the feed.
+        return;
+    };
+    let mut versions: HashMap<JobKey, (Vec<Arc<Version>>, bool)> = HashMap::new();
+    let watched = hub.has_watchers();
+    for (event, job) in events.iter().zip(&mut decision.history).filter(|_| watched) {
+        let key = JobKey {
+            tenant: event.tenant.clone(),
+            job: event.job,
+        };
+        if !hub.is_watched(&key) {
+            continue;
+        }
+        let entry = versions.entry(key).or_default();
+        match job.take() {
+            Some(job) => entry.0.push(Version::new(job, event.kind.is_progress())),
+            None => entry.1 |= event.kind == EventKind::JobDeleted,
+        }
+    }
+    for (key, (versions, deleted)) in versions {
+        hub.publish(&key, versions, deleted);
+    }
+    hub.publish_feed(first_position + more, || {
+        feed_items(decision, first_position)
+    });
+}
+
+/// The feed's view of a commit: each job once.
+fn feed_items(decision: &Decision, first_position: u64) -> Vec<FeedItem> {
+    let mut items: HashMap<JobKey, FeedItem> = HashMap::new();
+    for (position, event) in (first_position..).zip(&decision.changes.events) {
+        let key = JobKey {
+            tenant: event.tenant.clone(),
+            job: event.job,
+        };
+        let item = items.entry(key.clone()).or_insert_with(|| FeedItem {
+            position,
+            key,
+            job: None,
+            from_revision: event.revision - 1,
+            revision: event.revision,
+            before: event.before,
+        });
+        item.position = position;
+        item.revision = event.revision;
+    }
+    for write in &decision.changes.jobs {
+        if write.how != WriteKind::Delete
+            && let Some(item) = items.get_mut(&write.job.key())
+        {
+            item.job = Some(write.job.clone());
+        }
+    }
+    let mut items: Vec<FeedItem> = items.into_values().collect();
+    items.sort_unstable_by_key(|item| item.position);
+    items
+}
