@@ -19,7 +19,7 @@ const APPLICATION_ID: u32 = 0x4c6e_6748;
 /// Older libraries can lose a commit when the write-ahead log starts anew.
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// Bytes of a page: rows of a job are a few hundred bytes, and a list reads many that stand together.
-const PAGE_BYTES: u32 = 8_192;
+const PAGE_BYTES: u32 = 4_096;
 /// Statements that the writer keeps prepared: all that there are.
 pub(super) const STATEMENT_CACHE: usize = 64;
 
