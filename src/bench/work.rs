@@ -13,6 +13,8 @@ use crate::{
     },
 };
 
+/// Reports in a message that the server accepts.
+const MAX_REPORTS: usize = 1_000;
 /// Messages that may wait for the connection.
 const OUTBOUND: usize = 16;
 
@@ -60,7 +62,7 @@ impl WorkStream {
         }
     }
 
-    /// Reports that these are done, in one message.
+    /// Reports that these are done, in as few messages as are accepted.
     pub(super) async fn complete(&self, leases: Vec<Lease>) -> Result<(), BenchError> {
         let done = |lease: Lease| TaskReport {
             lease_token: lease.lease_token,
@@ -69,16 +71,21 @@ impl WorkStream {
         self.report(leases.into_iter().map(done).collect()).await
     }
 
-    async fn report(&self, reports: Vec<TaskReport>) -> Result<(), BenchError> {
-        let request = WorkRequest {
-            reports,
-            ..WorkRequest::default()
-        };
-        let sent = self.requests.send(request).await;
-        sent.map_err(|_| BenchError::Broken("it ended a Work stream".to_owned()))
+    async fn report(&self, mut reports: Vec<TaskReport>) -> Result<(), BenchError> {
+        while !reports.is_empty() {
+            let rest = reports.split_off(reports.len().min(MAX_REPORTS));
+            let request = WorkRequest {
+                reports,
+                ..WorkRequest::default()
+            };
+            let sent = self.requests.send(request).await;
+            sent.map_err(|_| BenchError::Broken("it ended a Work stream".to_owned()))?;
+            reports = rest;
+        }
+        Ok(())
     }
 
-    /// Reports that each of these has got to this step, in one message.
+    /// Reports that each of these has got to this step.
     pub(super) async fn progress(&self, leases: &[Lease], step: i64) -> Result<(), BenchError> {
         let on = |lease: &Lease| TaskReport {
             lease_token: lease.lease_token.clone(),
