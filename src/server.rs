@@ -4,6 +4,7 @@
 //! what they have begun; the commit loop ends. What is not done after `drain_timeout` is cut off: nothing that was acknowledged is lost by that.
 
 mod connection;
+mod gather;
 mod listener;
 mod routes;
 mod stream_end;

@@ -20,6 +20,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::gather::{Gathered, gather};
+
 /// How long a client has to say which protocol it speaks, and to send the headers of an HTTP/1 request.
 const OPENING: Duration = Duration::from_secs(10);
 /// The length of the HTTP/2 preface: after that many bytes the protocol is known.
@@ -76,14 +78,15 @@ pub(super) async fn serve(
 ) {
     // Small messages must not wait for larger ones; without it they are only late.
     let _ = stream.set_nodelay(true);
+    let (stream, outgoing) = gather(stream);
     let io = TokioIo::new(Opening::new(stream));
     let connection = builder.serve_connection(io, TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
-        result = connection.as_mut() => result,
+        result = outgoing.drive(connection.as_mut()) => result,
         () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            outgoing.drive(connection).await
         }
     };
     if let Err(error) = result {
@@ -94,13 +97,13 @@ pub(super) async fn serve(
 
 /// A stream whose first bytes must come in time. What comes later is watched by the protocol's own limits.
 struct Opening {
-    stream: TcpStream,
+    stream: Gathered,
     deadline: Option<Pin<Box<Sleep>>>,
     read: usize,
 }
 
 impl Opening {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: Gathered) -> Self {
         Self {
             stream,
             deadline: Some(Box::pin(tokio::time::sleep(OPENING))),
