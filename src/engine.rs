@@ -161,7 +161,7 @@ impl EngineThread {
 }
 
 impl Engine {
-    /// Starts the commit loop on a thread of its own, driven by the current tokio runtime.
+    /// Starts the commit loop on a thread of its own.
     ///
     /// # Errors
     /// The store can not be read, or has been taken by another engine.
@@ -184,7 +184,13 @@ impl Engine {
         let (messages, inbox) = mpsc::channel(commit::MAX_WAITING);
         let writer = shared.store.writer()?;
         let commit_loop = CommitLoop::start(shared.clone(), writer, inbox).await?;
-        let runtime = tokio::runtime::Handle::current();
+        let no_thread =
+            |error| StoreError::Failed(format!("no thread for the commit loop: {error}"));
+        // With timers of its own: in another runtime each of its waits would wake a thread there first.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(no_thread)?;
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("commit".into())
@@ -193,9 +199,7 @@ impl Engine {
                 // Nobody listens if the process is on its way out already.
                 let _ = end.send(result);
             })
-            .map_err(|error| {
-                StoreError::Failed(format!("no thread for the commit loop: {error}"))
-            })?;
+            .map_err(no_thread)?;
         let engine = Self {
             shared,
             messages: messages.clone(),
