@@ -188,9 +188,12 @@ impl Hub {
         }
     }
 
-    /// Offers a job as it was read, to watchers that come later. Nobody is woken: it is not news.
+    /// Offers a job as it was read, to watchers that come later. Nobody is woken: it is not news. A lone watcher has no use for it, and most jobs have
+    /// one watcher, so only the second one's is kept.
     pub(super) fn seed(&self, version: &Arc<Version>) {
-        if let Some(topic) = self.topics.get(&version.job.key()) {
+        if let Some(topic) = self.topics.get(&version.job.key())
+            && topic.receiver_count() > 1
+        {
             topic.send_if_modified(|topic| {
                 if topic.versions.is_empty() {
                     topic.versions.push_back(Arc::clone(version));
