@@ -11,6 +11,7 @@ mod hub;
 mod publish;
 mod query;
 mod token;
+mod topic;
 mod watch;
 mod work;
 
@@ -26,9 +27,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use clock::{Clock, SteadyClock};
 pub use follow::{FollowItem, JobFollow};
-pub use hub::{FORMS, Version};
+
 pub use query::{EventPage, JobPage, ListRequest};
 pub use token::{fingerprint, fingerprint_of};
+pub use topic::{FORMS, Version};
 pub use watch::{JobWatch, WatchItem, WatchOptions};
 pub use work::{Hello, ToWorker, WorkSession};
 
@@ -329,10 +331,11 @@ impl Engine {
             return Err(EngineError::Draining);
         }
         // Register first, then read: what is committed in between reaches the topic.
-        let mut subscription = hub.subscribe(key);
-        let known = subscription.topic().borrow().versions.back().cloned();
+        let subscription = hub.subscribe(key);
         // Between a commit and its telling the store is ahead of the topic, and so may the caller be.
-        let known = known.filter(|version| version.job.revision >= options.after_revision);
+        let known = subscription
+            .newest()
+            .filter(|version| version.job.revision >= options.after_revision);
         let first = match known {
             Some(version) => version,
             None => {

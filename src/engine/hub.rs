@@ -7,80 +7,22 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, OnceLock, RwLock, RwLockReadGuard,
+        Arc, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use tokio::sync::watch;
 
-use crate::{
-    domain::{Job, JobKey},
-    store::FeedItem,
-};
+use super::topic::{News, Seat, Topic, Version};
+use crate::{domain::JobKey, store::FeedItem};
 
-/// Versions of a job that a topic holds: a watcher that is not further behind sees each change of state on its own.
-const VERSIONS: usize = 8;
 /// Items of the feed that are held for followers.
 const FEED_ITEMS: usize = 8_192;
 /// Bytes, as estimated, of the jobs in these items.
 const FEED_BYTES: usize = 64 * 1024 * 1024;
-/// Forms in which front ends encode a job, such as the views of the gRPC API.
-pub const FORMS: usize = 4;
-
-/// A job at one revision, with its encoded forms.
-#[derive(Debug)]
-pub struct Version {
-    /// The job.
-    pub job: Arc<Job>,
-    /// It differs from the one before in progress alone.
-    pub(super) progress_only: bool,
-    encoded: [OnceLock<Bytes>; FORMS],
-}
-
-impl Version {
-    pub(super) fn new(job: Arc<Job>, progress_only: bool) -> Arc<Self> {
-        Arc::new(Self {
-            job,
-            progress_only,
-            encoded: Default::default(),
-        })
-    }
-
-    /// The job in a form, encoded by the first caller for all.
-    pub fn encoded(&self, form: usize, encode: impl FnOnce(&Job) -> Bytes) -> &Bytes {
-        self.encoded[form].get_or_init(|| encode(&self.job))
-    }
-}
-
-/// What the watchers of one job see.
-#[derive(Debug, Default)]
-pub(super) struct Topic {
-    /// The newest versions, oldest first.
-    pub(super) versions: VecDeque<Arc<Version>>,
-    pub(super) deleted: bool,
-    pub(super) draining: bool,
-}
-
-impl Topic {
-    fn push(&mut self, version: Arc<Version>) {
-        if let Some(last) = self.versions.back()
-            && version.job.revision <= last.job.revision
-        {
-            return;
-        }
-        let merge =
-            version.progress_only && self.versions.back().is_some_and(|last| last.progress_only);
-        if merge || self.versions.len() >= VERSIONS {
-            let drop = if merge { self.versions.len() - 1 } else { 0 };
-            self.versions.remove(drop);
-        }
-        self.versions.push_back(version);
-    }
-}
-
 /// A stretch of the feed, in memory.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
@@ -123,19 +65,19 @@ fn item_bytes(item: &FeedItem) -> usize {
 
 /// See the module.
 pub(super) struct Hub {
-    topics: DashMap<JobKey, watch::Sender<Topic>>,
+    topics: DashMap<JobKey, Arc<Topic>>,
     followers: AtomicUsize,
     feed: RwLock<Feed>,
     newest: watch::Sender<u64>,
     draining: AtomicBool,
 }
 
-/// A watcher's hold on a topic. The topic goes when the last one is dropped.
+/// A watcher's seat at a topic. The topic goes when the last one is given up.
 pub(super) struct Subscription {
     hub: Arc<Hub>,
     key: JobKey,
-    /// `None` only while it is dropped.
-    topic: Option<watch::Receiver<Topic>>,
+    topic: Arc<Topic>,
+    seat: Seat,
 }
 
 /// A follower's hold on the feed.
@@ -171,45 +113,35 @@ impl Hub {
 
     /// Registers a watcher: what is committed from now on reaches it.
     pub(super) fn subscribe(self: &Arc<Self>, key: &JobKey) -> Subscription {
+        // The seat is taken while the map holds the topic, or it might go in between.
         let topic = self
             .topics
             .entry(key.clone())
-            .or_insert_with(|| {
-                watch::Sender::new(Topic {
-                    draining: self.draining.load(Ordering::Acquire),
-                    ..Topic::default()
-                })
-            })
-            .subscribe();
+            .or_insert_with(|| Arc::new(Topic::new(self.is_draining())));
+        let seat = topic.take_seat();
         Subscription {
             hub: Arc::clone(self),
             key: key.clone(),
-            topic: Some(topic),
+            topic: Arc::clone(&topic),
+            seat,
         }
     }
 
-    /// Offers a job as it was read, to watchers that come later. Nobody is woken: it is not news. A lone watcher has no use for it, and most jobs have
-    /// one watcher, so only the second one's is kept.
+    /// Offers a job as it was read, to watchers that come later. Nobody is woken: it is not news.
     pub(super) fn seed(&self, version: &Arc<Version>) {
-        if let Some(topic) = self.topics.get(&version.job.key())
-            && topic.receiver_count() > 1
-        {
-            topic.send_if_modified(|topic| {
-                if topic.versions.is_empty() {
-                    topic.versions.push_back(Arc::clone(version));
-                }
-                false
-            });
+        if let Some(topic) = self.topics.get(&version.job.key()) {
+            topic.seed(version);
         }
     }
 
     /// Tells the watchers of a job its new versions, oldest first.
     pub(super) fn publish(&self, key: &JobKey, versions: Vec<Arc<Version>>, deleted: bool) {
-        if let Some(topic) = self.topics.get(key) {
-            topic.send_modify(|topic| {
-                topic.deleted |= deleted;
+        let topic = self.topics.get(key).map(|topic| Arc::clone(&topic));
+        if let Some(topic) = topic {
+            topic.tell(|news| {
+                news.deleted |= deleted;
                 for version in versions {
-                    topic.push(version);
+                    news.push(version);
                 }
             });
         }
@@ -245,7 +177,7 @@ impl Hub {
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         for topic in &self.topics {
-            topic.send_modify(|topic| topic.draining = true);
+            topic.tell(|news| news.draining = true);
         }
         self.newest.send_modify(|_| {});
     }
@@ -260,19 +192,27 @@ impl Subscription {
         &self.key
     }
 
-    pub(super) fn topic(&mut self) -> &mut watch::Receiver<Topic> {
-        self.topic
-            .as_mut()
-            .expect("it is taken only when the subscription is dropped")
+    /// The newest version that the topic holds.
+    pub(super) fn newest(&self) -> Option<Arc<Version>> {
+        self.topic.newest()
+    }
+
+    /// Resolves when `look` finds something in the news; it is called again after each change.
+    pub(super) fn poll_news<T>(
+        &self,
+        cx: &mut Context<'_>,
+        look: impl FnOnce(&News) -> Option<T>,
+    ) -> Poll<T> {
+        self.topic.poll_news(self.seat, cx, look)
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        drop(self.topic.take());
+        self.topic.give_up(self.seat);
         self.hub
             .topics
-            .remove_if(&self.key, |_, topic| topic.receiver_count() == 0);
+            .remove_if(&self.key, |_, topic| topic.is_empty());
     }
 }
 

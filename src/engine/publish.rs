@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::hub::{Hub, Version};
+use super::{hub::Hub, topic::Version};
 use crate::{
     domain::{
         JobKey,

@@ -2,13 +2,19 @@
 //!
 //! The ranges of what is said tile; a change of state is said on its own to a watcher that keeps up; progress is throttled; silence is bounded.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use tokio::time::{Instant, Sleep};
 
 use super::{
     EngineError,
-    hub::{Subscription, Version},
+    hub::Subscription,
+    topic::{News, Version},
 };
 
 /// How a watch is wanted.
@@ -92,51 +98,61 @@ impl JobWatch {
     /// # Errors
     /// The job was deleted.
     pub async fn next(&mut self) -> Option<Result<WatchItem, EngineError>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Self::next`], for who polls.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<WatchItem, EngineError>>> {
         if self.over {
-            return None;
+            return Poll::Ready(None);
         }
-        let item = self.wait().await;
-        self.spoke = super::monotonic_now();
+        let (item, now) = match self.first.take() {
+            Some(version) => (Ok(self.begin(version)), super::monotonic_now()),
+            None => ready!(self.poll_item(cx)),
+        };
+        self.spoke = now;
         match &item {
             Ok(WatchItem::Snapshot {
                 version, is_final, ..
             }) => {
                 self.seen = version.job.revision;
                 self.over = *is_final;
-                self.progressed = self.spoke;
+                self.progressed = now;
             }
             Ok(WatchItem::Synced { .. } | WatchItem::Heartbeat { .. }) => {}
             Ok(WatchItem::Draining { .. }) | Err(_) => self.over = true,
         }
-        Some(item)
+        Poll::Ready(Some(item))
     }
 
-    async fn wait(&mut self) -> Result<WatchItem, EngineError> {
-        if let Some(version) = self.first.take() {
-            return Ok(self.begin(version));
-        }
+    /// The next item, and when it came.
+    fn poll_item(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Result<WatchItem, EngineError>, Instant)> {
         loop {
             let now = super::monotonic_now();
-            let mut wake = self.spoke + self.options.heartbeat;
-            if let Some(item) = self.look(now, &mut wake)? {
-                return Ok(item);
+            let silent_until = self.spoke + self.options.heartbeat;
+            let mut wake = silent_until;
+            let news = self
+                .subscription
+                .poll_news(cx, |news| self.look(news, now, &mut wake).transpose());
+            if let Poll::Ready(item) = news {
+                return Poll::Ready((item, now));
             }
-            if now >= self.spoke + self.options.heartbeat {
-                return Ok(WatchItem::Heartbeat {
-                    revision: self.seen,
-                });
+            if now >= silent_until {
+                let revision = self.seen;
+                return Poll::Ready((Ok(WatchItem::Heartbeat { revision }), now));
             }
-            if self.alarm.deadline() != wake {
+            // Messages are frequent and put the alarm off, so it may go off too early and is set again then.
+            if self.alarm.deadline() > wake {
                 self.alarm.as_mut().reset(wake);
             }
-            tokio::select! {
-                changed = self.subscription.topic().changed() => {
-                    if changed.is_err() {
-                        return Err(EngineError::Stopped);
-                    }
-                }
-                () = self.alarm.as_mut() => {}
-            }
+            ready!(self.alarm.as_mut().poll(cx));
+            self.alarm.as_mut().reset(wake);
         }
     }
 
@@ -159,22 +175,27 @@ impl JobWatch {
     }
 
     /// The next version to say, if it is time; otherwise `wake` may be brought forward.
-    fn look(&mut self, now: Instant, wake: &mut Instant) -> Result<Option<WatchItem>, EngineError> {
-        let job = self.subscription.key().job;
+    fn look(
+        &self,
+        news: &News,
+        now: Instant,
+        wake: &mut Instant,
+    ) -> Result<Option<WatchItem>, EngineError> {
         let seen = self.seen;
         let due = self.progressed + self.options.min_interval;
-        let topic = self.subscription.topic().borrow_and_update();
-        let newer = || topic.versions.iter().filter(|v| v.job.revision > seen);
+        let newer = || news.versions.iter().filter(|v| v.job.revision > seen);
         let version = match newer().find(|v| !v.progress_only) {
             Some(version) => version,
             None => match newer().next_back() {
-                Some(version) if now >= due || topic.draining => version,
+                Some(version) if now >= due || news.draining => version,
                 Some(_) => {
                     *wake = (*wake).min(due);
                     return Ok(None);
                 }
-                None if topic.draining => return Ok(Some(WatchItem::Draining { revision: seen })),
-                None if topic.deleted => return Err(EngineError::job_not_found(job)),
+                None if news.draining => return Ok(Some(WatchItem::Draining { revision: seen })),
+                None if news.deleted => {
+                    return Err(EngineError::job_not_found(self.subscription.key().job));
+                }
                 None => return Ok(None),
             },
         };

@@ -53,6 +53,7 @@ impl<E: Message> Encoder for MessageEncoder<E> {
     type Error = Status;
 
     fn encode(&mut self, item: E, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.reserve(item.encoded_len());
         item.encode_raw(buf);
         Ok(())
     }

@@ -11,6 +11,8 @@ use crate::{domain::Job, engine::Version, proto::v1};
 
 /// The field number of `WatchJobResponse.job`.
 const JOB: u32 = 1;
+/// Bytes of everything but the job, at most: three numbers of ten bytes, three small ones, and a byte for the key of each.
+const MAX_HEAD_BYTES: usize = 64;
 
 /// Stands for a [`v1::WatchJobResponse`] on its way out: the same bytes on the wire.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +52,12 @@ fn field(job: &Job, view: View) -> Bytes {
 impl Message for WatchFrame {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.job);
-        self.head.encode_raw(buf);
+        // In one piece: a byte at a time is slow for the buffers that messages are sent from.
+        let mut head = [0; MAX_HEAD_BYTES];
+        let mut room = &mut head[..];
+        self.head.encode_raw(&mut room);
+        let left = room.len();
+        buf.put_slice(&head[..MAX_HEAD_BYTES - left]);
     }
 
     /// Frames are only ever sent; whoever receives one decodes a `WatchJobResponse`.
@@ -70,5 +77,42 @@ impl Message for WatchFrame {
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_head_is_sent_whole() {
+        let head = v1::WatchJobResponse {
+            job: None,
+            kind: i32::MIN,
+            from_revision: u64::MAX,
+            revision: u64::MAX,
+            coalesced: u64::MAX,
+            r#final: true,
+            reset: true,
+        };
+        let job = v1::Job {
+            id: "019a".to_owned(),
+            ..v1::Job::default()
+        };
+        let message = v1::WatchJobResponse {
+            job: Some(job),
+            ..head.clone()
+        };
+        let mut job_field = Vec::new();
+        let only_job = v1::WatchJobResponse {
+            job: message.job.clone(),
+            ..v1::WatchJobResponse::default()
+        };
+        only_job.encode_raw(&mut job_field);
+        let frame = WatchFrame {
+            head,
+            job: job_field.into(),
+        };
+        assert_eq!(frame.encode_to_vec(), message.encode_to_vec());
     }
 }

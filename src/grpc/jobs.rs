@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status};
 use super::{
     admit::{self, Fields},
     error::{self, status},
-    frame::WatchFrame,
     render::{self, View},
     service::job_service_server::JobService,
     submission, watch,
@@ -169,7 +168,7 @@ impl JobService for Jobs {
         }))
     }
 
-    type WatchJobStream = BoxStream<'static, Result<WatchFrame, Status>>;
+    type WatchJobStream = watch::WatchJobStream;
 
     async fn watch_job(
         &self,
@@ -198,7 +197,7 @@ impl JobService for Jobs {
         };
         fields.check()?;
         let watch = self.engine.watch(&key, options).await.map_err(status)?;
-        Ok(Response::new(watch::job(watch, view)))
+        Ok(Response::new(watch::WatchJobStream::new(watch, view)))
     }
 
     type WatchJobsStream = BoxStream<'static, Result<v1::WatchJobsResponse, Status>>;

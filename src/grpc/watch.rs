@@ -1,6 +1,11 @@
 //! Watches of the engine as streams of messages. No task and no queue for each: the stream is polled, and asks the engine.
 
-use futures_util::{StreamExt, stream, stream::BoxStream};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
 use tonic::Status;
 
 use super::{
@@ -24,26 +29,39 @@ enum Course<W> {
 }
 
 /// The stream of `WatchJob`.
-pub(super) fn job(watch: JobWatch, view: View) -> BoxStream<'static, Result<WatchFrame, Status>> {
-    stream::unfold(Course::GoOn(watch), move |course| async move {
-        let mut watch = match course {
-            Course::GoOn(watch) => watch,
-            Course::Leave => return Some((Err(error::draining()), Course::End)),
-            Course::End => return None,
+pub struct WatchJobStream {
+    course: Course<JobWatch>,
+    view: View,
+}
+
+impl WatchJobStream {
+    pub(super) fn new(watch: JobWatch, view: View) -> Self {
+        let course = Course::GoOn(watch);
+        Self { course, view }
+    }
+}
+
+impl Stream for WatchJobStream {
+    type Item = Result<WatchFrame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = match &mut self.course {
+            Course::GoOn(watch) => ready!(watch.poll_next(cx)),
+            Course::Leave => {
+                self.course = Course::End;
+                return Poll::Ready(Some(Err(error::draining())));
+            }
+            Course::End => None,
         };
-        let item = match watch.next().await? {
-            Ok(item) => item,
-            Err(error) => return Some((Err(status(error)), Course::End)),
-        };
-        let last = matches!(item, WatchItem::Draining { .. });
-        let course = if last {
-            Course::Leave
-        } else {
-            Course::GoOn(watch)
-        };
-        Some((Ok(frame(item, view)), course))
-    })
-    .boxed()
+        // The watch is given up as soon as it has said its last word.
+        match &item {
+            Some(Ok(WatchItem::Draining { .. })) => self.course = Course::Leave,
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => self.course = Course::End,
+        }
+        let view = self.view;
+        Poll::Ready(item.map(|item| item.map(|item| frame(item, view)).map_err(status)))
+    }
 }
 
 fn frame(item: WatchItem, view: View) -> WatchFrame {

@@ -1,0 +1,161 @@
+//! What the watchers of one job see: its newest versions, each encoded once, and who is to be woken.
+//!
+//! A topic must not know what its watchers make of a version.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::domain::Job;
+
+/// Versions of a job that a topic holds: a watcher that is not further behind sees each change of state on its own.
+const VERSIONS: usize = 8;
+/// Forms in which front ends encode a job, such as the views of the gRPC API.
+pub const FORMS: usize = 4;
+
+/// A job at one revision, with its encoded forms.
+#[derive(Debug)]
+pub struct Version {
+    /// The job.
+    pub job: Arc<Job>,
+    /// It differs from the one before in progress alone.
+    pub(super) progress_only: bool,
+    encoded: [OnceLock<Bytes>; FORMS],
+}
+
+impl Version {
+    pub(super) fn new(job: Arc<Job>, progress_only: bool) -> Arc<Self> {
+        Arc::new(Self {
+            job,
+            progress_only,
+            encoded: Default::default(),
+        })
+    }
+
+    /// The job in a form, encoded by the first caller for all.
+    pub fn encoded(&self, form: usize, encode: impl FnOnce(&Job) -> Bytes) -> &Bytes {
+        self.encoded[form].get_or_init(|| encode(&self.job))
+    }
+}
+
+/// What there is to know.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// The newest versions, oldest first.
+    pub(super) versions: VecDeque<Arc<Version>>,
+    pub(super) deleted: bool,
+    pub(super) draining: bool,
+}
+
+impl News {
+    pub(super) fn push(&mut self, version: Arc<Version>) {
+        if let Some(last) = self.versions.back()
+            && version.job.revision <= last.job.revision
+        {
+            return;
+        }
+        let merge =
+            version.progress_only && self.versions.back().is_some_and(|last| last.progress_only);
+        if merge || self.versions.len() >= VERSIONS {
+            let drop = if merge { self.versions.len() - 1 } else { 0 };
+            self.versions.remove(drop);
+        }
+        self.versions.push_back(version);
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Topic(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    news: News,
+    /// A seat for each watcher; with whom to wake, if it waits.
+    seats: Slab<Option<Waker>>,
+}
+
+/// A watcher's place at a topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat(usize);
+
+impl Topic {
+    pub(super) fn new(draining: bool) -> Self {
+        let topic = Self::default();
+        topic.state().news.draining = draining;
+        topic
+    }
+
+    pub(super) fn take_seat(&self) -> Seat {
+        Seat(self.state().seats.insert(None))
+    }
+
+    /// To be called once for each seat.
+    pub(super) fn give_up(&self, seat: Seat) {
+        self.state().seats.try_remove(seat.0);
+    }
+
+    /// Nobody watches.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().seats.is_empty()
+    }
+
+    pub(super) fn newest(&self) -> Option<Arc<Version>> {
+        self.state().news.versions.back().cloned()
+    }
+
+    /// Keeps a version that is not news for watchers that come later. A lone watcher has no use for it, and most jobs have one, so only what the
+    /// second one read is kept.
+    pub(super) fn seed(&self, version: &Arc<Version>) {
+        let State { news, seats } = &mut *self.state();
+        if news.versions.is_empty() && seats.len() > 1 {
+            news.versions.push_back(Arc::clone(version));
+        }
+    }
+
+    /// Changes what there is to know, and wakes those who wait.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut News)) {
+        let waiting: Vec<Waker> = {
+            let State { news, seats } = &mut *self.state();
+            change(news);
+            seats
+                .iter_mut()
+                .filter_map(|(_, waker)| waker.take())
+                .collect()
+        };
+        // Without the lock, which each of them will want.
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Resolves when `look` finds something; otherwise the seat's task is woken by the next news.
+    pub(super) fn poll_news<T>(
+        &self,
+        seat: Seat,
+        cx: &mut Context<'_>,
+        look: impl FnOnce(&News) -> Option<T>,
+    ) -> Poll<T> {
+        let State { news, seats } = &mut *self.state();
+        if let Some(found) = look(news) {
+            return Poll::Ready(found);
+        }
+        if let Some(waker) = seats.get_mut(seat.0) {
+            match waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked with it was about to look, or to add what is whole in itself.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
