@@ -91,6 +91,15 @@ pub async fn rig() -> Rig {
     }
 }
 
+/// How long a test waits for what should be there at once: it only makes a failure of what would otherwise hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for what has to come, and says what it was if it does not.
+pub async fn coming<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    let came = tokio::time::timeout(PATIENCE, wait).await;
+    came.unwrap_or_else(|_| panic!("{what}: nothing came in {PATIENCE:?}"))
+}
+
 pub fn tenant() -> Tenant {
     Tenant::new("acme")
 }
