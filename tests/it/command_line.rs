@@ -54,6 +54,26 @@ async fn a_watch_exits_by_the_outcome_of_the_job() {
 }
 
 #[tokio::test]
+async fn a_result_that_is_too_large_is_not_lost_in_silence() {
+    let server = Server::start().await;
+    let script =
+        r#"printf '{"result":{"text":"'; head -c 2000000 /dev/zero | tr '\0' x; echo '"}}'"#;
+    let _worker = server.worker("talker", &[], &["sh", "-c", script]);
+    let told = server
+        .cli(&["submit", "--driver", "talker", "--wait", "--output", "json"])
+        .await;
+    assert_eq!(told.code, Some(1), "{told:#?}");
+    let last: serde_json::Value =
+        serde_json::from_str(told.stdout.lines().last().unwrap()).unwrap();
+    let error = last["job"]["lastError"].as_str().unwrap();
+    assert!(
+        error.contains("2000022 bytes") && error.contains("at most 1048576"),
+        "{error}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_watch_as_json_is_an_object_per_line_and_ends_with_the_final_one() {
     let server = Server::start().await;
     let _worker = server.worker("good", &[], &["true"]);
