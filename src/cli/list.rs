@@ -1,7 +1,7 @@
 //! `list`: jobs, newest first, page by page as they are printed.
 
 use clap::Args;
-use longhaul::proto::v1::ListRequest;
+use longhaul::{domain::wording::count, proto::v1::ListRequest};
 
 use super::{
     connect::ConnectArgs,
@@ -9,7 +9,7 @@ use super::{
     json,
     output::{Format, Output},
     render::jobs::Pages,
-    text, time,
+    time,
 };
 
 /// The most jobs that the server gives at a time.
@@ -93,11 +93,12 @@ fn say_what_is_left(printed: u64, more: bool, total: Option<i64>, out: &mut Outp
         (true, Some(total)) => {
             out.note(format_args!(
                 "{printed} of {}; --all prints the rest",
-                text::count(total, "job")
+                count(total, "job")
             ));
         }
         (true, None) => out.note(format_args!(
-            "{printed} jobs and more; --all prints the rest"
+            "{} and more; --all prints the rest",
+            count(printed, "job")
         )),
         (false, _) if printed == 0 => out.note("no jobs match"),
         (false, _) => {}
