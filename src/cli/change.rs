@@ -1,5 +1,7 @@
 //! `cancel`, `retry`, `delete`, `driver pause`, `driver resume`: one call each, and a line that says what became of it.
 
+use std::fmt;
+
 use clap::{Args, Subcommand};
 use longhaul::proto::v1::{
     CancelRequest, DeleteRequest, Job, PauseDriverRequest, ResumeDriverRequest, RetryRequest,
@@ -8,7 +10,7 @@ use longhaul::proto::v1::{
 use super::{
     connect::{ConnectArgs, required},
     exit::{Exit, Failure},
-    json,
+    json::{self, ApiMessage},
     output::{Format, Output},
     render,
 };
@@ -58,6 +60,14 @@ pub struct RetryArgs {
 pub struct DeleteArgs {
     /// Id of the finished job
     job: String,
+    /// How to print the answer
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "LONGHAUL_OUTPUT",
+        default_value = "text"
+    )]
+    output: Format,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -72,6 +82,14 @@ pub enum DriverCommand {
         /// Why, for people
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
+        /// How to print the answer
+        #[arg(
+            long,
+            value_name = "FORMAT",
+            env = "LONGHAUL_OUTPUT",
+            default_value = "text"
+        )]
+        output: Format,
         #[command(flatten)]
         connect: ConnectArgs,
     },
@@ -79,6 +97,14 @@ pub enum DriverCommand {
     Resume {
         /// Name of the driver
         driver: String,
+        /// How to print the answer
+        #[arg(
+            long,
+            value_name = "FORMAT",
+            env = "LONGHAUL_OUTPUT",
+            default_value = "text"
+        )]
+        output: Format,
         #[command(flatten)]
         connect: ConnectArgs,
     },
@@ -128,9 +154,11 @@ pub async fn delete(args: DeleteArgs, out: &mut Output) -> Result<Exit, Failure>
         job_id: args.job.clone(),
     };
     let answer = server.client.jobs().delete(request).await;
-    answer.map_err(|status| server.refusal(status))?;
-    out.note(format_args!("job {} is deleted", args.job));
-    Ok(Exit::Success)
+    let answer = answer
+        .map_err(|status| server.refusal(status))?
+        .into_inner();
+    let done = format_args!("job {} is deleted", args.job);
+    say_done(&answer, done, args.output, out)
 }
 
 /// Pauses or resumes a driver.
@@ -139,6 +167,7 @@ pub async fn driver(command: DriverCommand, out: &mut Output) -> Result<Exit, Fa
         DriverCommand::Pause {
             driver,
             reason,
+            output,
             connect,
         } => {
             let server = connect.connect().await?;
@@ -147,20 +176,43 @@ pub async fn driver(command: DriverCommand, out: &mut Output) -> Result<Exit, Fa
                 reason,
             };
             let answer = server.client.admin().pause_driver(request).await;
-            answer.map_err(|status| server.refusal(status))?;
-            out.note(format_args!(
+            let answer = answer
+                .map_err(|status| server.refusal(status))?
+                .into_inner();
+            let done = format_args!(
                 "driver {driver} is paused; go on with: longhaul driver resume {driver}"
-            ));
+            );
+            say_done(&answer, done, output, out)
         }
-        DriverCommand::Resume { driver, connect } => {
+        DriverCommand::Resume {
+            driver,
+            output,
+            connect,
+        } => {
             let server = connect.connect().await?;
             let request = ResumeDriverRequest {
                 driver: driver.clone(),
             };
             let answer = server.client.admin().resume_driver(request).await;
-            answer.map_err(|status| server.refusal(status))?;
-            out.note(format_args!("driver {driver} is handed out again"));
+            let answer = answer
+                .map_err(|status| server.refusal(status))?
+                .into_inner();
+            let done = format_args!("driver {driver} is handed out again");
+            say_done(&answer, done, output, out)
         }
+    }
+}
+
+/// What was done, where the answer holds no data: a sentence for people, the answer itself for programs.
+fn say_done<M: ApiMessage>(
+    answer: &M,
+    done: fmt::Arguments<'_>,
+    output: Format,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    match output {
+        Format::Text => out.note(done),
+        Format::Json => out.line(json::pretty(answer)?)?,
     }
     Ok(Exit::Success)
 }

@@ -127,6 +127,41 @@ async fn a_job_that_is_no_job_is_refused_with_its_line() {
 }
 
 #[tokio::test]
+async fn a_label_that_is_given_twice_is_refused_by_its_name() {
+    let args = ["submit", "--driver", "d", "--label", "team=storage"];
+    let twice = [&args[..], &["--label", "team=network"]].concat();
+    let output = harness::cli(&twice).await;
+    assert_fails(
+        &output,
+        2,
+        &["--label team ", "team=storage", "team=network"],
+    );
+}
+
+#[tokio::test]
+async fn what_holds_no_data_is_a_sentence_or_an_empty_object() {
+    let server = Server::start().await;
+    for text in [true, false] {
+        let job = server.cli(&["submit", "--driver", "nobody"]).await.ok();
+        let job = job.trim();
+        server.cli(&["cancel", job]).await.ok();
+        for (command, sentence) in [
+            (&["delete", job][..], "deleted"),
+            (&["driver", "pause", "nobody"], "paused"),
+            (&["driver", "resume", "nobody"], "again"),
+        ] {
+            let json: &[&str] = if text { &[] } else { &["--output", "json"] };
+            let output = server.cli(&[command, json].concat()).await;
+            assert_eq!(output.code, Some(0), "{output:#?}");
+            assert_eq!(output.stderr.contains(sentence), text, "{output:#?}");
+            let data = if text { "" } else { "{}\n" };
+            assert_eq!(output.stdout, data);
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn no_server_has_a_code_of_its_own_and_a_next_step() {
     let args = ["list", "--endpoint", "http://127.0.0.1:1"];
     let output = harness::cli(&args).await;
