@@ -1,17 +1,14 @@
 //! `cancel`, `retry`, `delete`, `driver pause`, `driver resume`: one call each, and a line that says what became of it.
 
-use std::fmt;
-
 use clap::{Args, Subcommand};
 use longhaul::proto::v1::{
-    CancelRequest, DeleteRequest, Job, PauseDriverRequest, ResumeDriverRequest, RetryRequest,
+    CancelRequest, DeleteRequest, PauseDriverRequest, ResumeDriverRequest, RetryRequest,
 };
 
 use super::{
     connect::{ConnectArgs, required},
     exit::{Exit, Failure},
-    json::{self, ApiMessage},
-    output::{Format, Output},
+    output::{FormatArgs, Output},
     render,
 };
 
@@ -23,14 +20,8 @@ pub struct CancelArgs {
     /// Why, for people; the worker is told
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-    /// How to print the job
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -43,14 +34,8 @@ pub struct RetryArgs {
     /// Makes it safe to repeat the command: the same id never submits a second job [default: a random one]
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
-    /// How to print the job
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -60,14 +45,8 @@ pub struct RetryArgs {
 pub struct DeleteArgs {
     /// Id of the finished job
     job: String,
-    /// How to print the answer
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -82,14 +61,8 @@ pub enum DriverCommand {
         /// Why, for people
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
-        /// How to print the answer
-        #[arg(
-            long,
-            value_name = "FORMAT",
-            env = "LONGHAUL_OUTPUT",
-            default_value = "text"
-        )]
-        output: Format,
+        #[command(flatten)]
+        format: FormatArgs,
         #[command(flatten)]
         connect: ConnectArgs,
     },
@@ -97,14 +70,8 @@ pub enum DriverCommand {
     Resume {
         /// Name of the driver
         driver: String,
-        /// How to print the answer
-        #[arg(
-            long,
-            value_name = "FORMAT",
-            env = "LONGHAUL_OUTPUT",
-            default_value = "text"
-        )]
-        output: Format,
+        #[command(flatten)]
+        format: FormatArgs,
         #[command(flatten)]
         connect: ConnectArgs,
     },
@@ -117,11 +84,9 @@ pub async fn cancel(args: CancelArgs, out: &mut Output) -> Result<Exit, Failure>
         job_id: args.job,
         reason: args.reason,
     };
-    let answer = server.client.jobs().cancel(request).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
-    print(&required(answer.job, "job")?, args.output, out)
+    let answer = server.answer(server.client.jobs().cancel(request).await)?;
+    let job = required(answer.job, "job")?;
+    out.answer(&args.format, &job, [render::job::headline(&job)])
 }
 
 /// Starts pausing tasks now, or submits a finished job once more.
@@ -133,10 +98,7 @@ pub async fn retry(args: RetryArgs, out: &mut Output) -> Result<Exit, Failure> {
             .request_id
             .unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
     };
-    let answer = server.client.jobs().retry(request).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
+    let answer = server.answer(server.client.jobs().retry(request).await)?;
     let job = required(answer.job, "job")?;
     if answer.created {
         out.note(format_args!(
@@ -144,7 +106,7 @@ pub async fn retry(args: RetryArgs, out: &mut Output) -> Result<Exit, Failure> {
             job.id
         ));
     }
-    print(&job, args.output, out)
+    out.answer(&args.format, &job, [render::job::headline(&job)])
 }
 
 /// Removes a finished job.
@@ -153,12 +115,9 @@ pub async fn delete(args: DeleteArgs, out: &mut Output) -> Result<Exit, Failure>
     let request = DeleteRequest {
         job_id: args.job.clone(),
     };
-    let answer = server.client.jobs().delete(request).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
+    let answer = server.answer(server.client.jobs().delete(request).await)?;
     let done = format_args!("job {} is deleted", args.job);
-    say_done(&answer, done, args.output, out)
+    out.done(&args.format, &answer, done)
 }
 
 /// Pauses or resumes a driver.
@@ -167,7 +126,7 @@ pub async fn driver(command: DriverCommand, out: &mut Output) -> Result<Exit, Fa
         DriverCommand::Pause {
             driver,
             reason,
-            output,
+            format,
             connect,
         } => {
             let server = connect.connect().await?;
@@ -175,52 +134,24 @@ pub async fn driver(command: DriverCommand, out: &mut Output) -> Result<Exit, Fa
                 driver: driver.clone(),
                 reason,
             };
-            let answer = server.client.admin().pause_driver(request).await;
-            let answer = answer
-                .map_err(|status| server.refusal(status))?
-                .into_inner();
+            let answer = server.answer(server.client.admin().pause_driver(request).await)?;
             let done = format_args!(
                 "driver {driver} is paused; go on with: longhaul driver resume {driver}"
             );
-            say_done(&answer, done, output, out)
+            out.done(&format, &answer, done)
         }
         DriverCommand::Resume {
             driver,
-            output,
+            format,
             connect,
         } => {
             let server = connect.connect().await?;
             let request = ResumeDriverRequest {
                 driver: driver.clone(),
             };
-            let answer = server.client.admin().resume_driver(request).await;
-            let answer = answer
-                .map_err(|status| server.refusal(status))?
-                .into_inner();
+            let answer = server.answer(server.client.admin().resume_driver(request).await)?;
             let done = format_args!("driver {driver} is handed out again");
-            say_done(&answer, done, output, out)
+            out.done(&format, &answer, done)
         }
     }
-}
-
-/// What was done, where the answer holds no data: a sentence for people, the answer itself for programs.
-fn say_done<M: ApiMessage>(
-    answer: &M,
-    done: fmt::Arguments<'_>,
-    output: Format,
-    out: &mut Output,
-) -> Result<Exit, Failure> {
-    match output {
-        Format::Text => out.note(done),
-        Format::Json => out.line(json::pretty(answer)?)?,
-    }
-    Ok(Exit::Success)
-}
-
-fn print(job: &Job, output: Format, out: &mut Output) -> Result<Exit, Failure> {
-    match output {
-        Format::Text => out.line(render::job::headline(job))?,
-        Format::Json => out.line(json::pretty(job)?)?,
-    }
-    Ok(Exit::Success)
 }

@@ -69,7 +69,7 @@ pub async fn run(args: ListArgs, out: &mut Output) -> Result<Exit, Failure> {
         let most = wanted.min(args.page_size.into());
         request.page_size = i32::try_from(most).unwrap_or(i32::MAX);
         let page = server.client.jobs().list(request.clone()).await;
-        let page = page.map_err(|status| server.refusal(status))?.into_inner();
+        let page = server.answer(page)?;
         match args.output {
             Format::Text if page.jobs.is_empty() => {}
             Format::Text => out.lines(pages.lines(&page.jobs, time::now()))?,
