@@ -19,6 +19,7 @@ pub mod submission;
 pub mod task;
 pub mod time;
 pub mod transition;
+pub mod wording;
 mod working;
 
 pub use id::{JobId, JobKey, LeaseKey, TaskId, Tenant};

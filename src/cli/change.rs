@@ -2,14 +2,13 @@
 
 use clap::{Args, Subcommand};
 use longhaul::proto::v1::{
-    CancelRequest, DeleteRequest, Job, PauseDriverRequest, ResumeDriverRequest, RetryRequest,
+    CancelRequest, DeleteRequest, PauseDriverRequest, ResumeDriverRequest, RetryRequest,
 };
 
 use super::{
     connect::{ConnectArgs, required},
     exit::{Exit, Failure},
-    json,
-    output::{Format, Output},
+    output::{FormatArgs, Output},
     render,
 };
 
@@ -21,14 +20,8 @@ pub struct CancelArgs {
     /// Why, for people; the worker is told
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-    /// How to print the job
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -41,14 +34,8 @@ pub struct RetryArgs {
     /// Makes it safe to repeat the command: the same id never submits a second job [default: a random one]
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
-    /// How to print the job
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -58,6 +45,8 @@ pub struct RetryArgs {
 pub struct DeleteArgs {
     /// Id of the finished job
     job: String,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -73,12 +62,16 @@ pub enum DriverCommand {
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
         #[command(flatten)]
+        format: FormatArgs,
+        #[command(flatten)]
         connect: ConnectArgs,
     },
     /// Hand out tasks of a driver again
     Resume {
         /// Name of the driver
         driver: String,
+        #[command(flatten)]
+        format: FormatArgs,
         #[command(flatten)]
         connect: ConnectArgs,
     },
@@ -91,11 +84,9 @@ pub async fn cancel(args: CancelArgs, out: &mut Output) -> Result<Exit, Failure>
         job_id: args.job,
         reason: args.reason,
     };
-    let answer = server.client.jobs().cancel(request).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
-    print(&required(answer.job, "job")?, args.output, out)
+    let answer = server.answer(server.client.jobs().cancel(request).await)?;
+    let job = required(answer.job, "job")?;
+    out.answer(&args.format, &job, [render::job::headline(&job)])
 }
 
 /// Starts pausing tasks now, or submits a finished job once more.
@@ -107,10 +98,7 @@ pub async fn retry(args: RetryArgs, out: &mut Output) -> Result<Exit, Failure> {
             .request_id
             .unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
     };
-    let answer = server.client.jobs().retry(request).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
+    let answer = server.answer(server.client.jobs().retry(request).await)?;
     let job = required(answer.job, "job")?;
     if answer.created {
         out.note(format_args!(
@@ -118,7 +106,7 @@ pub async fn retry(args: RetryArgs, out: &mut Output) -> Result<Exit, Failure> {
             job.id
         ));
     }
-    print(&job, args.output, out)
+    out.answer(&args.format, &job, [render::job::headline(&job)])
 }
 
 /// Removes a finished job.
@@ -127,10 +115,9 @@ pub async fn delete(args: DeleteArgs, out: &mut Output) -> Result<Exit, Failure>
     let request = DeleteRequest {
         job_id: args.job.clone(),
     };
-    let answer = server.client.jobs().delete(request).await;
-    answer.map_err(|status| server.refusal(status))?;
-    out.note(format_args!("job {} is deleted", args.job));
-    Ok(Exit::Success)
+    let answer = server.answer(server.client.jobs().delete(request).await)?;
+    let done = format_args!("job {} is deleted", args.job);
+    out.done(&args.format, &answer, done)
 }
 
 /// Pauses or resumes a driver.
@@ -139,6 +126,7 @@ pub async fn driver(command: DriverCommand, out: &mut Output) -> Result<Exit, Fa
         DriverCommand::Pause {
             driver,
             reason,
+            format,
             connect,
         } => {
             let server = connect.connect().await?;
@@ -146,29 +134,24 @@ pub async fn driver(command: DriverCommand, out: &mut Output) -> Result<Exit, Fa
                 driver: driver.clone(),
                 reason,
             };
-            let answer = server.client.admin().pause_driver(request).await;
-            answer.map_err(|status| server.refusal(status))?;
-            out.note(format_args!(
+            let answer = server.answer(server.client.admin().pause_driver(request).await)?;
+            let done = format_args!(
                 "driver {driver} is paused; go on with: longhaul driver resume {driver}"
-            ));
+            );
+            out.done(&format, &answer, done)
         }
-        DriverCommand::Resume { driver, connect } => {
+        DriverCommand::Resume {
+            driver,
+            format,
+            connect,
+        } => {
             let server = connect.connect().await?;
             let request = ResumeDriverRequest {
                 driver: driver.clone(),
             };
-            let answer = server.client.admin().resume_driver(request).await;
-            answer.map_err(|status| server.refusal(status))?;
-            out.note(format_args!("driver {driver} is handed out again"));
+            let answer = server.answer(server.client.admin().resume_driver(request).await)?;
+            let done = format_args!("driver {driver} is handed out again");
+            out.done(&format, &answer, done)
         }
     }
-    Ok(Exit::Success)
-}
-
-fn print(job: &Job, output: Format, out: &mut Output) -> Result<Exit, Failure> {
-    match output {
-        Format::Text => out.line(render::job::headline(job))?,
-        Format::Json => out.line(json::pretty(job)?)?,
-    }
-    Ok(Exit::Success)
 }

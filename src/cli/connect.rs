@@ -2,7 +2,7 @@
 
 use clap::Args;
 use longhaul::client::{Client, ClientError};
-use tonic::Status;
+use tonic::{Response, Status};
 
 use super::{
     exit::Failure,
@@ -66,9 +66,15 @@ impl Server {
         }
     }
 
-    /// A call's status as a failure: for `map_err`.
-    pub fn refusal(&self, status: Status) -> Failure {
-        self.failure(ClientError::from(status))
+    /// What a call was answered.
+    ///
+    /// # Errors
+    /// The server refused, or is gone.
+    pub fn answer<M>(&self, answer: Result<Response<M>, Status>) -> Result<M, Failure> {
+        match answer {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => Err(self.failure(ClientError::from(status))),
+        }
     }
 
     /// A client error as a failure: for `map_err`.

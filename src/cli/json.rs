@@ -45,12 +45,15 @@ macro_rules! api_messages {
 }
 
 api_messages!(
+    DeleteResponse,
     ExplainResponse,
     GetCountsResponse,
     GetServerInfoResponse,
     Job,
     JobEvent,
     JobSpec,
+    PauseDriverResponse,
+    ResumeDriverResponse,
     WatchJobResponse,
 );
 
@@ -179,12 +182,15 @@ mod tests {
 
     #[test]
     fn every_message_has_its_descriptor() {
+        descriptor::<v1::DeleteResponse>();
         descriptor::<v1::ExplainResponse>();
         descriptor::<v1::GetCountsResponse>();
         descriptor::<v1::GetServerInfoResponse>();
         descriptor::<v1::Job>();
         descriptor::<v1::JobEvent>();
         descriptor::<v1::JobSpec>();
+        descriptor::<v1::PauseDriverResponse>();
+        descriptor::<v1::ResumeDriverResponse>();
         descriptor::<v1::WatchJobResponse>();
     }
 

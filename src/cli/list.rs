@@ -1,7 +1,7 @@
 //! `list`: jobs, newest first, page by page as they are printed.
 
 use clap::Args;
-use longhaul::proto::v1::ListRequest;
+use longhaul::{domain::wording::count, proto::v1::ListRequest};
 
 use super::{
     connect::ConnectArgs,
@@ -9,7 +9,7 @@ use super::{
     json,
     output::{Format, Output},
     render::jobs::Pages,
-    text, time,
+    time,
 };
 
 /// The most jobs that the server gives at a time.
@@ -69,7 +69,7 @@ pub async fn run(args: ListArgs, out: &mut Output) -> Result<Exit, Failure> {
         let most = wanted.min(args.page_size.into());
         request.page_size = i32::try_from(most).unwrap_or(i32::MAX);
         let page = server.client.jobs().list(request.clone()).await;
-        let page = page.map_err(|status| server.refusal(status))?.into_inner();
+        let page = server.answer(page)?;
         match args.output {
             Format::Text if page.jobs.is_empty() => {}
             Format::Text => out.lines(pages.lines(&page.jobs, time::now()))?,
@@ -93,11 +93,12 @@ fn say_what_is_left(printed: u64, more: bool, total: Option<i64>, out: &mut Outp
         (true, Some(total)) => {
             out.note(format_args!(
                 "{printed} of {}; --all prints the rest",
-                text::count(total, "job")
+                count(total, "job")
             ));
         }
         (true, None) => out.note(format_args!(
-            "{printed} jobs and more; --all prints the rest"
+            "{} and more; --all prints the rest",
+            count(printed, "job")
         )),
         (false, _) if printed == 0 => out.note("no jobs match"),
         (false, _) => {}

@@ -9,7 +9,10 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice};
 
-use super::exit::Failure;
+use super::{
+    exit::{Exit, Failure},
+    json::{self, ApiMessage},
+};
 
 /// How a command prints its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +23,19 @@ pub enum Format {
     Text,
     /// JSON as protobuf defines it; one object per line where there are many.
     Json,
+}
+
+/// The flag of every command that prints one answer.
+#[derive(Debug, clap::Args)]
+pub struct FormatArgs {
+    /// How to print the answer
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "LONGHAUL_OUTPUT",
+        default_value = "text"
+    )]
+    pub output: Format,
 }
 
 /// The program's stdout and stderr.
@@ -68,6 +84,40 @@ impl Output {
             writeln!(self.stdout, "{line}")?;
         }
         Ok(self.stdout.flush()?)
+    }
+
+    /// An answer of the server: as lines for people, or all of it as JSON.
+    ///
+    /// # Errors
+    /// As [`Output::line`], or it has no JSON form.
+    pub fn answer<M: ApiMessage, L: fmt::Display>(
+        &mut self,
+        format: &FormatArgs,
+        answer: &M,
+        lines: impl IntoIterator<Item = L>,
+    ) -> Result<Exit, Failure> {
+        match format.output {
+            Format::Text => self.lines(lines)?,
+            Format::Json => self.line(json::pretty(answer)?)?,
+        }
+        Ok(Exit::Success)
+    }
+
+    /// An answer that holds no data: what was done, for people, or the empty answer as JSON.
+    ///
+    /// # Errors
+    /// As [`Output::answer`].
+    pub fn done<M: ApiMessage>(
+        &mut self,
+        format: &FormatArgs,
+        answer: &M,
+        what: impl fmt::Display,
+    ) -> Result<Exit, Failure> {
+        match format.output {
+            Format::Text => self.note(what),
+            Format::Json => self.line(json::pretty(answer)?)?,
+        }
+        Ok(Exit::Success)
     }
 
     /// Bytes as they are.

@@ -9,7 +9,7 @@ use super::{
     connect::{ConnectArgs, required},
     exit::{Exit, Failure},
     json,
-    output::{Format, Output},
+    output::{Format, FormatArgs, Output},
     render, time,
 };
 
@@ -21,14 +21,8 @@ const EVENTS_PER_CALL: i32 = 1_000;
 pub struct GetArgs {
     /// Id of the job
     job: String,
-    /// How to print it
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -41,14 +35,8 @@ pub struct EventsArgs {
     /// Only changes newer than this revision
     #[arg(long, value_name = "REVISION", default_value_t = 0)]
     after: u64,
-    /// How to print them
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -58,14 +46,8 @@ pub struct EventsArgs {
 pub struct ExplainArgs {
     /// Id of the job
     job: String,
-    /// How to print it
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -73,14 +55,8 @@ pub struct ExplainArgs {
 /// `longhaul counts` and `longhaul info`
 #[derive(Debug, Args)]
 pub struct OverviewArgs {
-    /// How to print it
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "LONGHAUL_OUTPUT",
-        default_value = "text"
-    )]
-    output: Format,
+    #[command(flatten)]
+    format: FormatArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -92,16 +68,9 @@ pub async fn get(args: GetArgs, out: &mut Output) -> Result<Exit, Failure> {
         job_id: args.job,
         view: View::Full.into(),
     };
-    let answer = server.client.jobs().get(request).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
+    let answer = server.answer(server.client.jobs().get(request).await)?;
     let job = required(answer.job, "job")?;
-    match args.output {
-        Format::Text => out.lines(render::job::lines(&job, time::now()))?,
-        Format::Json => out.line(json::pretty(&job)?)?,
-    }
-    Ok(Exit::Success)
+    out.answer(&args.format, &job, render::job::lines(&job, time::now()))
 }
 
 /// Prints the history of a job, page by page.
@@ -115,8 +84,8 @@ pub async fn events(args: EventsArgs, out: &mut Output) -> Result<Exit, Failure>
     };
     loop {
         let page = server.client.jobs().list_events(request.clone()).await;
-        let page = page.map_err(|status| server.refusal(status))?.into_inner();
-        match args.output {
+        let page = server.answer(page)?;
+        match args.format.output {
             Format::Text => out.lines(page.events.iter().map(render::events::line))?,
             Format::Json => out.lines(json::lines(&page.events)?)?,
         }
@@ -131,45 +100,25 @@ pub async fn events(args: EventsArgs, out: &mut Output) -> Result<Exit, Failure>
 pub async fn explain(args: ExplainArgs, out: &mut Output) -> Result<Exit, Failure> {
     let server = args.connect.connect().await?;
     let request = ExplainRequest { job_id: args.job };
-    let answer = server.client.jobs().explain(request).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
-    match args.output {
-        Format::Text => out.lines(render::events::explanation(&answer))?,
-        Format::Json => out.line(json::pretty(&answer)?)?,
-    }
-    Ok(Exit::Success)
+    let answer = server.answer(server.client.jobs().explain(request).await)?;
+    out.answer(&args.format, &answer, render::events::explanation(&answer))
 }
 
 /// Prints how many jobs and tasks there are.
 pub async fn counts(args: OverviewArgs, out: &mut Output) -> Result<Exit, Failure> {
     let server = args.connect.connect().await?;
-    let answer = server.client.jobs().get_counts(GetCountsRequest {}).await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
-    match args.output {
-        Format::Text => out.lines(render::jobs::counts(&answer))?,
-        Format::Json => out.line(json::pretty(&answer)?)?,
-    }
-    Ok(Exit::Success)
+    let answer = server.answer(server.client.jobs().get_counts(GetCountsRequest {}).await)?;
+    out.answer(&args.format, &answer, render::jobs::counts(&answer))
 }
 
 /// Prints which server this is.
 pub async fn info(args: OverviewArgs, out: &mut Output) -> Result<Exit, Failure> {
     let server = args.connect.connect().await?;
-    let answer = server
-        .client
-        .admin()
-        .get_server_info(GetServerInfoRequest {})
-        .await;
-    let answer = answer
-        .map_err(|status| server.refusal(status))?
-        .into_inner();
-    match args.output {
-        Format::Text => out.lines(render::server::lines(&answer, time::now()))?,
-        Format::Json => out.line(json::pretty(&answer)?)?,
-    }
-    Ok(Exit::Success)
+    let request = GetServerInfoRequest {};
+    let answer = server.answer(server.client.admin().get_server_info(request).await)?;
+    out.answer(
+        &args.format,
+        &answer,
+        render::server::lines(&answer, time::now()),
+    )
 }

@@ -103,7 +103,7 @@ struct JobArgs {
     /// What the operation is about: type, type/id, or type/id/name
     #[arg(long, value_name = "TYPE/ID/NAME")]
     object: Option<String>,
-    /// Label, as often as needed
+    /// Label, as often as needed, each key once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
     /// Higher runs first, from -1000 to 1000
@@ -214,8 +214,7 @@ impl JobArgs {
         if let Some(path) = object {
             spec.object = Some(self::object(path));
         }
-        spec.labels
-            .extend(labels.iter().cloned().collect::<HashMap<_, _>>());
+        spec.labels.extend(by_key(labels)?);
         if let Some(priority) = priority {
             spec.priority = *priority;
         }
@@ -238,6 +237,19 @@ fn object(path: &str) -> Object {
         id: next(),
         name: next(),
     }
+}
+
+/// Labels by key. Two values for one key are a mistake of which only the person knows the right half.
+fn by_key(labels: &[(String, String)]) -> Result<HashMap<String, String>, Failure> {
+    let mut by_key = HashMap::with_capacity(labels.len());
+    for (key, value) in labels {
+        if let Some(other) = by_key.insert(key.clone(), value.clone()) {
+            return Err(Failure::usage(format!(
+                "--label {key} is given more than once: {key}={other} and {key}={value}"
+            )));
+        }
+    }
+    Ok(by_key)
 }
 
 /// `key=value`; the server knows which keys are allowed.
@@ -336,6 +348,20 @@ mod tests {
         assert_eq!(spec.labels["b"], "3");
         assert_eq!(spec.schedule_time.map(|time| time.seconds), Some(3_600));
         assert_eq!(spec.tasks[0].driver, "d");
+    }
+
+    #[test]
+    fn a_label_has_one_value() {
+        let labels = |pairs: &[&str]| -> Vec<_> {
+            pairs.iter().map(|pair| label(pair).expect(pair)).collect()
+        };
+        let two = by_key(&labels(&["team=storage", "site=nyc"])).expect("two labels");
+        assert_eq!((two["team"].as_str(), two.len()), ("storage", 2));
+        for again in ["team=network", "team=storage", "team="] {
+            let failure = by_key(&labels(&["team=storage", "site=nyc", again])).expect_err(again);
+            assert_eq!(failure.exit(), Exit::Usage);
+            assert!(failure.to_string().contains("--label team"), "{failure}");
+        }
     }
 
     #[test]

@@ -122,13 +122,6 @@ pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// A number and its noun: `1 job`, `2 jobs`.
-pub fn count(number: impl Into<i64>, noun: &str) -> String {
-    let number = number.into();
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +164,5 @@ mod tests {
         );
         assert_eq!(task_state(job_task::State::BackingOff).0, "BACKING_OFF");
         assert_eq!(event_type(job_event::Type::TaskLeased), "TASK_LEASED");
-        assert_eq!(count(1, "job"), "1 job");
-        assert_eq!(count(2, "job"), "2 jobs");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Job, JobState, Task, TaskState, Timestamp};
+use super::{Job, JobState, Task, TaskState, Timestamp, wording::count};
 
 /// Why one task, or the job, is where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,10 @@ pub fn explain(job: &Job, facts: &Facts<'_>) -> (String, Vec<Explanation>) {
         parts.push(Explanation {
             reason: "WAITS_FOR_CHILDREN",
             task: None,
-            message: format!("{} child jobs have not ended", job.children.open()),
+            message: format!(
+                "waits for {} to end",
+                count(job.children.open(), "child job")
+            ),
             hint: format!("list them with the filter parent_job_id = \"{}\"", job.id),
             until: None,
         });
@@ -119,8 +122,9 @@ fn explain_task(job: &Job, ordinal: u32, task: &Task, facts: &Facts<'_>) -> Expl
         TaskState::Failed => part(
             "FAILED",
             format!(
-                "failed after {} attempts: {}",
-                task.failures, task.last_error
+                "failed after {}: {}",
+                count(task.failures, "attempt"),
+                task.last_error
             ),
             "mend the cause and retry the job".to_owned(),
             None,
@@ -174,7 +178,10 @@ fn explain_queued(ordinal: u32, task: &Task, facts: &Facts<'_>) -> Explanation {
             part(
                 "QUEUED_BEHIND",
                 format!(
-                    "{ahead} tasks of driver {driver} come first; {workers} workers are connected, {free} of their slots are free"
+                    "waits behind {} of driver {driver}; {} connected, {} free",
+                    count(ahead, "task"),
+                    count(workers, "worker"),
+                    count(free, "slot")
                 ),
                 match free {
                     0 => "start more workers, or give them more slots".to_owned(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     JobId, JobKey, LeaseKey, Task, TaskState, Tenant, Timestamp,
     task::{Object, Progress},
+    wording::count,
 };
 
 /// What a job or a task takes besides its documents and what workers said, roughly.
@@ -280,23 +281,24 @@ impl Job {
         {
             return task.status_detail.clone();
         }
-        let total = self.tasks.len();
+        let tasks = |number| count(number, "task");
+        let total = tasks(self.tasks.len());
         let mut line = match self.state {
             JobState::Queued => match self.spec.schedule_time {
                 Some(_) => "waits for its schedule time or a worker".to_owned(),
                 None => "waits for a worker".to_owned(),
             },
             JobState::Running => format!(
-                "{} of {total} tasks done",
+                "{} of {total} done",
                 self.tasks.iter().filter(|t| t.state.is_terminal()).count()
             ),
             JobState::Cancelling => format!(
-                "waits for {} tasks to stop",
-                self.count(TaskState::Cancelling)
+                "waits for {} to stop",
+                tasks(self.count(TaskState::Cancelling))
             ),
-            JobState::Succeeded => format!("{total} of {total} tasks succeeded"),
+            JobState::Succeeded => format!("{} of {total} succeeded", self.tasks.len()),
             JobState::Failed | JobState::Cancelled => format!(
-                "{} of {total} tasks succeeded, {} failed, {} cancelled, {} skipped",
+                "{} of {total} succeeded, {} failed, {} cancelled, {} skipped",
                 self.count(TaskState::Succeeded),
                 self.count(TaskState::Failed),
                 self.count(TaskState::Cancelled),
@@ -306,9 +308,9 @@ impl Job {
         if self.children.total > 0 {
             let children = &self.children;
             line.push_str(&format!(
-                "; {} of {} child jobs ended, {} failed",
+                "; {} of {} ended, {} failed",
                 children.total - children.open(),
-                children.total,
+                count(children.total, "child job"),
                 children.failed
             ));
         }

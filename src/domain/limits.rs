@@ -30,6 +30,8 @@ pub const MAX_NAME_BYTES: usize = 256;
 pub const MAX_WORD_BYTES: usize = 128;
 /// Bytes of a line for people.
 pub const MAX_LINE_BYTES: usize = 1_024;
+/// Bytes of a W3C `traceparent`: version 00 has 55, later ones may have more.
+pub const MAX_TRACEPARENT_BYTES: usize = 512;
 /// Bytes of what a worker may say about a task.
 pub const MAX_DETAIL_BYTES: usize = 4_096;
 /// The highest priority; the lowest is its negative.

@@ -119,6 +119,7 @@ pub fn check(
     check.bytes("action", &job.action, MAX_WORD_BYTES);
     check.bytes("summary", &job.summary, MAX_LINE_BYTES);
     check.bytes("creator", &job.creator, MAX_NAME_BYTES);
+    check.bytes("traceparent", &job.traceparent, MAX_TRACEPARENT_BYTES);
     check.object("object", job.object.as_ref());
     check.labels(&job.labels);
     if job.priority.unsigned_abs() > MAX_PRIORITY.unsigned_abs() {

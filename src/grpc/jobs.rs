@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         command::Submission,
-        limits::MAX_BATCH_JOBS,
+        limits::{MAX_BATCH_JOBS, MAX_TRACEPARENT_BYTES},
         submission::{Violation, check_request_id},
     },
     engine::{Engine, ListRequest, WatchOptions},
@@ -354,14 +354,14 @@ fn heartbeat(fields: &mut Fields, given: Option<prost_types::Duration>) -> Durat
     fields.span("heartbeat_interval", given, DEFAULT_HEARTBEAT, HEARTBEATS)
 }
 
-/// The caller's W3C trace context, which workers get with the lease; ignored if it is not of the usual form.
+/// The caller's W3C trace context, which workers get with the lease. One that can not be right is ignored, as its standard asks: no job fails for it.
 fn traceparent<T>(request: &Request<T>) -> String {
-    /// `00-<32 hex>-<16 hex>-<2 hex>`
-    const LENGTH: usize = 55;
+    /// `00-<32 hex>-<16 hex>-<2 hex>`; later versions may only add to that.
+    const LEAST: usize = 55;
     let value = request.metadata().get("traceparent");
     value
         .and_then(|value| value.to_str().ok())
-        .filter(|value| value.len() == LENGTH)
+        .filter(|value| (LEAST..=MAX_TRACEPARENT_BYTES).contains(&value.len()))
         .unwrap_or_default()
         .to_owned()
 }

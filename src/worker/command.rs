@@ -5,7 +5,7 @@
 //! JSON object with one member:
 //! - `{"progress": {"done": 3, "total": 9, "unit": "files", "message": "…"}}`, each of them optional;
 //! - `{"warning": "…"}`;
-//! - `{"result": {…}}`: what the task returns; the last one counts;
+//! - `{"result": {…}}`: what the task returns; the last one counts. Its line may have 1 MiB; with more the attempt fails for good;
 //! - `{"status_detail": "…"}`: a line for people, in the place of what was said before.
 //!
 //! The last other lines become the status detail. Exit status 0 is success. 75 asks for another attempt, and so does death by a signal, which says more
@@ -38,9 +38,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     group::{Ended, Group},
+    lines::MAX_LINE_BYTES,
     output::Said,
 };
-use super::{Handler, Outcome, Stop, TaskContext};
+use super::{Handler, Outcome, Stop, TaskContext, handler::BAD_RESULT};
 
 /// How long a command may take to stop, unless the builder says otherwise.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -190,9 +191,20 @@ fn outcome(status: ExitStatus, said: Said, complaints: &str) -> Outcome {
     let status_detail = said.last_lines.to_string();
     let (what, reason, permanent) = match (status.code(), status.signal()) {
         (Some(0), _) => {
-            return Outcome::Succeeded {
-                result: said.result,
-                status_detail,
+            return match said.result.transpose() {
+                Ok(result) => Outcome::Succeeded {
+                    result,
+                    status_detail,
+                },
+                Err(bytes) => Outcome::Failed {
+                    message: format!(
+                        "the command succeeded, but the line with its result has {bytes} bytes, and at most {MAX_LINE_BYTES} are read"
+                    ),
+                    reason: BAD_RESULT.to_owned(),
+                    permanent: true,
+                    retry_after: None,
+                    status_detail,
+                },
             };
         }
         (Some(TEMPORARY_FAILURE), _) => ("exit status 75".to_owned(), "TEMPORARY_FAILURE", false),

@@ -13,6 +13,9 @@ use crate::proto::{
     v1::{Cancelled, Failure, Release, Success, task_report::Report},
 };
 
+/// The reason of a failure whose task did succeed: what it returned can not be stored.
+pub(super) const BAD_RESULT: &str = "BAD_RESULT";
+
 /// Carries out the tasks of a driver, many at once. An async closure `|task: TaskContext| async { … }` is one, too.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
@@ -36,7 +39,7 @@ where
 pub enum Outcome {
     /// The task is done.
     Succeeded {
-        /// What it returns. At most 1 MiB; the task fails with more.
+        /// What it returns. At most 1 MiB as stored; with more the attempt fails for good, and its error says how much it was.
         result: Option<Struct>,
         /// A line for people.
         status_detail: String,
@@ -115,7 +118,7 @@ impl Outcome {
                 }),
                 Err(problem) => Report::Failure(Failure {
                     message: text(problem),
-                    reason: "BAD_RESULT".to_owned(),
+                    reason: BAD_RESULT.to_owned(),
                     permanent: true,
                     retry_after: None,
                     status_detail: text(status_detail),
@@ -174,7 +177,7 @@ mod tests {
         for bad in [large, Struct::from_encoded(b"\xff\xff".as_slice().into())] {
             let report = Outcome::success_with(bad).into_report();
             assert!(
-                matches!(&report, Report::Failure(failure) if failure.reason == "BAD_RESULT" && failure.permanent),
+                matches!(&report, Report::Failure(failure) if failure.reason == BAD_RESULT && failure.permanent),
                 "{report:?}"
             );
         }

@@ -54,6 +54,13 @@ fn what_a_queued_task_waits_for() {
         let parts = told(&world, &key, workers, paused);
         assert_eq!(reasons(&parts), [reason, "WAITS_FOR_TASK"]);
         assert_eq!(parts[0].until, until);
+        if reason == "QUEUED_BEHIND" {
+            let free = if workers.1 == 1 { "1 slot" } else { "0 slots" };
+            assert_eq!(
+                parts[0].message,
+                format!("waits behind 3 tasks of driver d; 2 workers connected, {free} free")
+            );
+        }
         assert_eq!(
             parts[0].hint.is_empty(),
             workers == (2, 1) && paused.is_none()
@@ -101,6 +108,8 @@ fn a_job_is_explained_through_its_whole_life() {
         why(&world),
         "CANCEL_REQUESTED WAITS_FOR_CHILDREN CANCELLING"
     );
+    let children = &told(&world, &key, (1, 1), None)[1];
+    assert_eq!(children.message, "waits for 1 child job to end");
     world.sweep();
     world.report(&lease, stopped()).expect("held");
     assert_eq!(why(&world), "CANCEL_REQUESTED CANCELLED CANCELLED");
@@ -118,7 +127,7 @@ fn a_finished_job_tells_what_decided_its_end() {
     world.report(&lease, fatal("no such bucket")).expect("held");
     let parts = told(&world, &key, (1, 1), None);
     assert_eq!(reasons(&parts), ["FAILED", "SKIPPED"]);
-    assert_eq!(parts[0].message, "failed after 1 attempts: no such bucket");
+    assert_eq!(parts[0].message, "failed after 1 attempt: no such bucket");
     let good = world.submit(new_job([new_task("a", &[])]));
     let lease = world.lease("d");
     world.report(&lease, success()).expect("held");

@@ -284,3 +284,34 @@ fn the_progress_of_a_job_of_several_tasks_is_finished_tasks() {
     assert_eq!(world.job(&key).progress().done, 1);
     assert_eq!(world.job(&key).status_detail(), "1 of 2 tasks done");
 }
+
+#[test]
+fn a_job_says_how_many_of_its_tasks_and_knows_one_from_many() {
+    let mut world = World::new();
+    let said = |world: &World, key| world.job(key).status_detail();
+    let key = world.submit(new_job([new_task("a", &[])]));
+    let lease = world.lease("d");
+    assert_eq!(said(&world, &key), "0 of 1 task done");
+    let child = world.submit(NewJob {
+        parent: Some(key.job),
+        ..new_job([new_task("b", &[]), new_task("c", &[])])
+    });
+    world.report(&lease, success()).expect("held");
+    assert_eq!(
+        said(&world, &key),
+        "1 of 1 task done; 0 of 1 child job ended, 0 failed"
+    );
+    let lease = world.lease("d");
+    assert_eq!(said(&world, &child), "0 of 2 tasks done");
+    world.cancel(&child, "enough");
+    assert_eq!(said(&world, &child), "waits for 1 task to stop");
+    world.report(&lease, stopped()).expect("held");
+    assert_eq!(
+        said(&world, &child),
+        "0 of 2 tasks succeeded, 0 failed, 2 cancelled, 0 skipped"
+    );
+    let good = world.submit(new_job([new_task("a", &[])]));
+    let lease = world.lease("d");
+    world.report(&lease, success()).expect("held");
+    assert_eq!(said(&world, &good), "1 of 1 task succeeded");
+}

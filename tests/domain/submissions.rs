@@ -51,10 +51,13 @@ fn texts_have_their_limits() {
     let object = |part: SetPart| {
         move |job: &mut NewJob, text| part(job.object.get_or_insert_default(), text)
     };
-    let cases: [(&str, usize, Set); 8] = [
+    let cases: [(&str, usize, Set); 9] = [
         ("job.action", MAX_WORD_BYTES, |j, t| j.action = t),
         ("job.summary", MAX_LINE_BYTES, |j, t| j.summary = t),
         ("job.creator", MAX_NAME_BYTES, |j, t| j.creator = t),
+        ("job.traceparent", MAX_TRACEPARENT_BYTES, |j, t| {
+            j.traceparent = t
+        }),
         ("job.tasks[0].name", MAX_WORD_BYTES, |j, t| {
             j.tasks[0].name = t
         }),

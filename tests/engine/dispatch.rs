@@ -10,7 +10,7 @@ use longhaul::{
     engine::ToWorker,
 };
 
-use crate::rig::{hello, rig};
+use crate::rig::{coming, hello, rig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_was_not_acknowledged_goes_back_when_the_stream_breaks() {
@@ -141,7 +141,8 @@ async fn a_dead_lease_that_a_worker_brings_along_does_not_keep_its_slot() {
     let heartbeat = vec![(dead, Report::Heartbeat)];
     let mut answers = rig.engine.report(heartbeat).await.unwrap();
     assert_eq!(answers.pop().unwrap().unwrap_err(), Refusal::LeaseLost);
-    assert!(matches!(messages.recv().await, Some(ToWorker::Leases(_))));
+    let next = coming("a lease for the slot of the dead one", messages.recv()).await;
+    assert!(matches!(next, Some(ToWorker::Leases(_))), "{next:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use longhaul::{
     domain::{JobId, JobState},
     engine::{FollowItem, JobFollow},
 };
 
-use crate::rig::{Rig, rig, submission, tenant};
+use crate::rig::{Rig, coming, rig, submission, tenant};
 
 async fn follow(rig: &Rig, filter: &str, cursor: &str) -> JobFollow {
     rig.engine
@@ -56,7 +57,8 @@ impl Known {
             .iter()
             .any(|job| self.revisions.get(job).is_none_or(|r| *r < revision))
         {
-            self.take(follow.next().await.unwrap().unwrap());
+            let item = coming(&format!("revision {revision}"), follow.next()).await;
+            self.take(item.unwrap().unwrap());
         }
     }
 }
@@ -163,9 +165,13 @@ async fn commits_without_events_have_no_place_in_the_feed() {
     let mut known = Known::default();
     while !known.take(follower.next().await.unwrap().unwrap()) {}
     let lease = rig.lease("d").await.lease;
+    known.until(&mut follower, &[job.id], 2).await;
     for _ in 0..3 {
         rig.report(&lease, longhaul::domain::command::Report::Heartbeat)
             .await;
+        // It looks after each: had it gone on to a position that is still free, it would miss the change that gets it.
+        let told = follower.next().now_or_never();
+        assert!(told.is_none(), "{told:?}");
     }
     rig.succeed(&lease).await;
     known.until(&mut follower, &[job.id], 3).await;

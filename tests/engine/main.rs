@@ -6,4 +6,6 @@ mod failure;
 mod follow;
 mod group_commit;
 mod rig;
+#[path = "../stores/tampered.rs"]
+mod tampered;
 mod watch;

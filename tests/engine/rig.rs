@@ -11,20 +11,17 @@ use std::{
 use async_trait::async_trait;
 use longhaul::{
     domain::{
-        Job, JobKey, LeaseKey, Tenant, Timestamp,
-        command::{Changes, Grant, ReadyTask, Report, RequestKey, RequestRecord, Submission},
-        counts::Counts,
-        event::Event,
+        Job, LeaseKey, Tenant, Timestamp,
+        command::{Changes, Grant, Report, Submission},
         submission::{NewJob, NewTask, check},
         task::Progress,
     },
     engine::{Clock, Engine, EngineSettings, EngineThread, Hello},
-    store::{
-        Committed, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Writer,
-        memory::MemoryStore,
-    },
+    store::{Committed, Store as _, StoreError, Writer, memory::MemoryStore},
 };
 use tokio::sync::Semaphore;
+
+use crate::tampered::{TamperedStore, Tampering};
 
 /// What a test does to commits.
 #[derive(Default)]
@@ -37,14 +34,25 @@ pub struct Faults {
     pub gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
-struct FaultyStore {
-    store: MemoryStore,
-    faults: Arc<Faults>,
-}
-
-struct FaultyWriter {
-    writer: Box<dyn Writer>,
-    faults: Arc<Faults>,
+#[async_trait]
+impl Tampering for Arc<Faults> {
+    async fn commit(
+        &mut self,
+        changes: &Changes,
+        writer: &mut dyn Writer,
+    ) -> Result<Committed, StoreError> {
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        let fault = self.next.lock().unwrap().take();
+        if let Some(error) = fault {
+            writer.rollback().await;
+            return Err(error);
+        }
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        writer.commit(changes).await
+    }
 }
 
 /// A time that a test moves on.
@@ -73,10 +81,9 @@ pub struct Rig {
 
 pub async fn rig() -> Rig {
     let faults = Arc::new(Faults::default());
-    let store = FaultyStore {
-        store: MemoryStore::new(),
-        faults: faults.clone(),
-    };
+    let store = MemoryStore::new();
+    let (info, writer) = (store.info().clone(), store.writer().unwrap());
+    let store = TamperedStore::new(info, store, writer, faults.clone());
     let start = Timestamp::from_micros(1_800_000_000_000_000);
     let clock = Arc::new(ManualClock(Mutex::new(start)));
     let settings = EngineSettings::default();
@@ -89,6 +96,15 @@ pub async fn rig() -> Rig {
         faults,
         clock,
     }
+}
+
+/// How long a test waits for what should be there at once: it only makes a failure of what would otherwise hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for what has to come, and says what it was if it does not.
+pub async fn coming<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    let came = tokio::time::timeout(PATIENCE, wait).await;
+    came.unwrap_or_else(|_| panic!("{what}: nothing came in {PATIENCE:?}"))
 }
 
 pub fn tenant() -> Tenant {
@@ -185,114 +201,5 @@ pub fn hello(driver: &str, slots: u32) -> Hello {
         drivers: [Arc::from(driver)].into(),
         slots,
         held: Vec::new(),
-    }
-}
-
-#[async_trait]
-impl Store for FaultyStore {
-    fn info(&self) -> &StoreInfo {
-        self.store.info()
-    }
-    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
-        Ok(Box::new(FaultyWriter {
-            writer: self.store.writer()?,
-            faults: self.faults.clone(),
-        }))
-    }
-    async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError> {
-        self.store.job(key).await
-    }
-    async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
-        self.store.list(query).await
-    }
-    async fn events(
-        &self,
-        key: &JobKey,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<Event>, StoreError> {
-        self.store.events(key, after, limit).await
-    }
-    async fn feed(
-        &self,
-        tenant: &Tenant,
-        after: u64,
-        until: u64,
-    ) -> Result<(Vec<FeedItem>, u64), StoreError> {
-        self.store.feed(tenant, after, until).await
-    }
-    async fn position(&self) -> Result<u64, StoreError> {
-        self.store.position().await
-    }
-    async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
-        self.store.counts(tenant).await
-    }
-    async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError> {
-        self.store.queued_before(driver, task).await
-    }
-    async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
-        self.store.paused_drivers().await
-    }
-}
-
-#[async_trait]
-impl Writer for FaultyWriter {
-    async fn begin(&mut self) -> Result<(), StoreError> {
-        self.writer.begin().await
-    }
-    async fn requests(
-        &mut self,
-        keys: &[RequestKey],
-    ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
-        self.writer.requests(keys).await
-    }
-    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError> {
-        self.writer.jobs(keys).await
-    }
-    async fn ready(
-        &mut self,
-        driver: &str,
-        served: Option<&Tenant>,
-        limit: usize,
-    ) -> Result<Vec<ReadyTask>, StoreError> {
-        self.writer.ready(driver, served, limit).await
-    }
-    async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
-        self.writer.due(now, limit).await
-    }
-    async fn next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
-        self.writer.next_due().await
-    }
-    async fn expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
-        self.writer.expired(now, limit).await
-    }
-    async fn open_children(
-        &mut self,
-        parent: &JobKey,
-        limit: usize,
-    ) -> Result<Vec<JobKey>, StoreError> {
-        self.writer.open_children(parent, limit).await
-    }
-    async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
-        let gate = self.faults.gate.lock().unwrap().clone();
-        if let Some(gate) = gate {
-            gate.acquire().await.unwrap().forget();
-        }
-        let fault = self.faults.next.lock().unwrap().take();
-        if let Some(error) = fault {
-            self.writer.rollback().await;
-            return Err(error);
-        }
-        self.faults.commits.fetch_add(1, Ordering::SeqCst);
-        self.writer.commit(changes).await
-    }
-    async fn rollback(&mut self) {
-        self.writer.rollback().await;
-    }
-    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.writer.tidy(now).await
-    }
-    fn is_low_on_space(&self) -> bool {
-        self.writer.is_low_on_space()
     }
 }

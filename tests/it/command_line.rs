@@ -54,6 +54,26 @@ async fn a_watch_exits_by_the_outcome_of_the_job() {
 }
 
 #[tokio::test]
+async fn a_result_that_is_too_large_is_not_lost_in_silence() {
+    let server = Server::start().await;
+    let script =
+        r#"printf '{"result":{"text":"'; head -c 2000000 /dev/zero | tr '\0' x; echo '"}}'"#;
+    let _worker = server.worker("talker", &[], &["sh", "-c", script]);
+    let told = server
+        .cli(&["submit", "--driver", "talker", "--wait", "--output", "json"])
+        .await;
+    assert_eq!(told.code, Some(1), "{told:#?}");
+    let last: serde_json::Value =
+        serde_json::from_str(told.stdout.lines().last().unwrap()).unwrap();
+    let error = last["job"]["lastError"].as_str().unwrap();
+    assert!(
+        error.contains("2000022 bytes") && error.contains("at most 1048576"),
+        "{error}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_watch_as_json_is_an_object_per_line_and_ends_with_the_final_one() {
     let server = Server::start().await;
     let _worker = server.worker("good", &[], &["true"]);
@@ -104,6 +124,41 @@ async fn a_job_that_is_no_job_is_refused_with_its_line() {
     assert_fails(&output, 2, &["job.json", "drivr", "line 3"]);
     let output = harness::cli(&["submit", "--driver", "x", "--payload", "[1]"]).await;
     assert_fails(&output, 2, &["--payload", "object"]);
+}
+
+#[tokio::test]
+async fn a_label_that_is_given_twice_is_refused_by_its_name() {
+    let args = ["submit", "--driver", "d", "--label", "team=storage"];
+    let twice = [&args[..], &["--label", "team=network"]].concat();
+    let output = harness::cli(&twice).await;
+    assert_fails(
+        &output,
+        2,
+        &["--label team ", "team=storage", "team=network"],
+    );
+}
+
+#[tokio::test]
+async fn what_holds_no_data_is_a_sentence_or_an_empty_object() {
+    let server = Server::start().await;
+    for text in [true, false] {
+        let job = server.cli(&["submit", "--driver", "nobody"]).await.ok();
+        let job = job.trim();
+        server.cli(&["cancel", job]).await.ok();
+        for (command, sentence) in [
+            (&["delete", job][..], "deleted"),
+            (&["driver", "pause", "nobody"], "paused"),
+            (&["driver", "resume", "nobody"], "again"),
+        ] {
+            let json: &[&str] = if text { &[] } else { &["--output", "json"] };
+            let output = server.cli(&[command, json].concat()).await;
+            assert_eq!(output.code, Some(0), "{output:#?}");
+            assert_eq!(output.stderr.contains(sentence), text, "{output:#?}");
+            let data = if text { "" } else { "{}\n" };
+            assert_eq!(output.stdout, data);
+        }
+    }
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod checker;
 mod faulty;
 mod history;
 mod load;
+#[path = "../stores/tampered.rs"]
+mod tampered;
 mod victim;
 
 use std::{env, time::Duration};

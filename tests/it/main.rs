@@ -13,6 +13,7 @@ mod many;
 mod quickstart;
 mod slow_watcher;
 mod state_machine;
+mod trace_context;
 mod watch;
 mod wire;
 mod worker_death;

@@ -2,7 +2,10 @@
 
 use anstyle::Style;
 use comfy_table::{Cell, CellAlignment};
-use longhaul::bench::{Goal, Report, Row, Unit};
+use longhaul::{
+    bench::{Goal, Report, Row, Unit},
+    domain::wording::count,
+};
 
 use super::table;
 use crate::cli::text::{GOOD, ODD};
@@ -23,8 +26,11 @@ pub fn lines(report: &Report) -> Vec<String> {
     let mut lines = table::lines(&figures);
     lines.push(String::new());
     lines.push(format!(
-        "longhaul {}; {} processors for server and load together; payloads of {} bytes; medians of {} rounds, each judged by the floors before and after it",
-        report.version, report.processors, report.payload_bytes, report.rounds
+        "longhaul {}; {} for server and load together; payloads of {}; medians of {}, each judged by the floors before and after it",
+        report.version,
+        count(report.processors, "processor"),
+        count(report.payload_bytes, "byte"),
+        count(report.rounds, "round")
     ));
     lines
 }

@@ -1,7 +1,10 @@
 //! Which server this is, and its limits.
 
 use jiff::Timestamp;
-use longhaul::proto::v1::{GetServerInfoResponse, Limits, PausedDriver};
+use longhaul::{
+    domain::wording::count,
+    proto::v1::{GetServerInfoResponse, Limits, PausedDriver},
+};
 
 use crate::cli::{
     text::{FAINT, ODD, one_line, paint},
@@ -44,7 +47,10 @@ pub fn lines(info: &GetServerInfoResponse, now: Timestamp) -> Vec<String> {
     lines.extend(paused_drivers.iter().map(paused));
     lines.push(fact(
         "commits",
-        format_args!("{commits}, with {committed_changes} changes of jobs"),
+        format_args!(
+            "{commits}, with {} of jobs",
+            count(*committed_changes, "change")
+        ),
     ));
     lines.extend(limits.iter().flat_map(limit_lines));
     lines

@@ -1,6 +1,9 @@
 //! What the live view shows of a job: a header, a row per task, and a summary where there are too many. Pure.
 
-use longhaul::proto::v1::{Job, JobTask, job_task::State};
+use longhaul::{
+    domain::wording::count,
+    proto::v1::{Job, JobTask, job_task::State},
+};
 
 use crate::cli::{
     render::job::{headline, task_detail},
@@ -124,7 +127,7 @@ fn summary(job: &Job) -> String {
     .map(|(state, count)| format!("{count} {state}"))
     .collect::<Vec<_>>()
     .join(", ");
-    format!("  {}: {states}", text::count(counts.total, "task"))
+    format!("  {}: {states}", count(counts.total, "task"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use anstyle::Style;
-use longhaul::proto::v1::{Job, JobTask, job, job_task};
+use longhaul::{
+    domain::wording::count,
+    proto::v1::{Job, JobTask, job, job_task},
+};
 
 use crate::cli::{
     render::job::{about, task_detail},
@@ -114,10 +117,7 @@ fn job_line(job: &Job, width: usize, coalesced: u64, first: bool) -> String {
         None => {}
     }
     if coalesced > 0 {
-        let merged = text::count(
-            i64::try_from(coalesced).unwrap_or(i64::MAX),
-            "earlier change",
-        );
+        let merged = count(coalesced, "earlier change");
         said.push(paint(FAINT, format_args!("({merged} merged)")));
     }
     let name = paint(STRONG, format_args!("{:<width$}", "job"));

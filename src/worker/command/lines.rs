@@ -7,16 +7,17 @@ pub(super) const MAX_LINE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct LineSplitter {
     partial: Vec<u8>,
-    overlong: bool,
+    /// Bytes of the line that are not kept.
+    dropped: usize,
 }
 
 /// A line without its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Its text; bytes that are not UTF-8 are replaced.
+    /// Its text, cut at [`MAX_LINE_BYTES`]; bytes that are not UTF-8 are replaced.
     pub(super) text: String,
-    /// Whether it was longer than [`MAX_LINE_BYTES`] and is cut.
-    pub(super) cut: bool,
+    /// Bytes behind the cut, which are lost.
+    pub(super) dropped: usize,
 }
 
 impl LineSplitter {
@@ -26,9 +27,9 @@ impl LineSplitter {
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             let room = MAX_LINE_BYTES - self.partial.len();
-            self.overlong |= piece.len() > room;
-            self.partial
-                .extend_from_slice(&piece[..piece.len().min(room)]);
+            let kept = piece.len().min(room);
+            self.partial.extend_from_slice(&piece[..kept]);
+            self.dropped = self.dropped.saturating_add(piece.len() - kept);
             if pieces.peek().is_some() {
                 lines.push(self.take());
             }
@@ -46,7 +47,7 @@ impl LineSplitter {
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
         Line {
             text: String::from_utf8_lossy(bytes).into_owned(),
-            cut: std::mem::take(&mut self.overlong),
+            dropped: std::mem::take(&mut self.dropped),
         }
     }
 }
@@ -82,13 +83,15 @@ mod tests {
     fn a_long_line_is_cut_and_says_so() {
         let mut bytes = vec![b'x'; MAX_LINE_BYTES + 10];
         bytes.extend_from_slice(b"\nshort\r\n");
-        let lines = split(&[&bytes]);
-        assert_eq!((lines[0].text.len(), lines[0].cut), (MAX_LINE_BYTES, true));
+        let (head, tail) = bytes.split_at(MAX_LINE_BYTES + 3);
+        let lines = split(&[head, tail]);
+        let first = (lines[0].text.len(), lines[0].dropped);
+        assert_eq!(first, (MAX_LINE_BYTES, 10));
         assert_eq!(
             lines[1],
             Line {
                 text: "short".to_owned(),
-                cut: false
+                dropped: 0
             }
         );
         assert_eq!(lines.len(), 2);

@@ -25,8 +25,8 @@ const AFTERWORD: Duration = Duration::from_secs(1);
 /// What a command said on its standard output.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    /// The last result.
-    pub(super) result: Option<Struct>,
+    /// The last result; the bytes of its line if that was too long to be read.
+    pub(super) result: Option<Result<Struct, usize>>,
     /// The last lines that are for people.
     pub(super) last_lines: Tail,
 }
@@ -40,6 +40,13 @@ enum Meaning {
     StatusDetail(String),
     /// A line for people.
     Text(String),
+}
+
+/// Whether a line that was cut began as a result does: what it was can not be read any more, but that it was one must not be lost.
+fn begins_a_result(cut: &str) -> bool {
+    let rest = cut.trim_start().strip_prefix('{').map(str::trim_start);
+    let rest = rest.and_then(|rest| rest.strip_prefix(r#""result""#));
+    rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
 }
 
 impl Meaning {
@@ -80,8 +87,12 @@ pub(super) async fn follow(
     let mut splitter = LineSplitter::default();
     while let Some(lines) = next_lines(&mut stream, &mut splitter, exited).await {
         let mut changed = false;
-        for Line { text, cut } in lines {
-            if cut {
+        for Line { text, dropped } in lines {
+            if dropped > 0 && begins_a_result(&text) {
+                said.result = Some(Err(MAX_LINE_BYTES.saturating_add(dropped)));
+                continue;
+            }
+            if dropped > 0 {
                 task.warning(format!(
                     "a line of output was longer than {MAX_LINE_BYTES} bytes; its end is lost"
                 ))
@@ -90,7 +101,7 @@ pub(super) async fn follow(
             match Meaning::of(text) {
                 Meaning::Progress(progress) => task.progress(progress),
                 Meaning::Warning(message) => task.warning(message).await,
-                Meaning::Result(result) => said.result = Some(result),
+                Meaning::Result(result) => said.result = Some(Ok(result)),
                 Meaning::StatusDetail(line) => {
                     said.last_lines.clear();
                     said.last_lines.push(line);
@@ -199,6 +210,23 @@ mod tests {
             r#"{"result":{"id":7}} trailing"#,
         ] {
             assert_eq!(Meaning::of(line.to_owned()), Meaning::Text(line.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_result_is_known_by_its_beginning() {
+        for cut in [r#"{"result":{"a"#, r#" { "result" : {"#, r#"{"result":3"#] {
+            assert!(begins_a_result(cut), "{cut}");
+        }
+        for cut in [
+            "",
+            "{",
+            r#"{"result""#,
+            r#"{"results":{"#,
+            r#"{"warning":"#,
+            "xxx",
+        ] {
+            assert!(!begins_a_result(cut), "{cut}");
         }
     }
 }

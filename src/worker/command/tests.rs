@@ -9,7 +9,10 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     client::clock,
-    proto::v1::{JobTask, Lease, task_report::Report},
+    proto::{
+        Struct,
+        v1::{JobTask, Lease, task_report::Report},
+    },
     worker::{
         desk::Desk,
         signals::{CancelRequest, Signals},
@@ -240,6 +243,47 @@ async fn much_output_is_bounded() {
     };
     assert_eq!(status_detail.lines().count(), 20);
     assert!(status_detail.ends_with("line 2999") && message.ends_with("line 2999"));
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_long_fails_the_attempt_and_says_how_long() {
+    let bench = Bench::new();
+    let long = r#"printf '{"result":{"text":"'; head -c 1048576 /dev/zero | tr '\0' x; echo '"}}'"#;
+    let (message, reason, permanent) = failed(bench.run(long, &[]).await);
+    assert!(
+        message.contains("1048598 bytes") && message.contains("at most 1048576 "),
+        "{message}"
+    );
+    assert_eq!((reason.as_str(), permanent), ("BAD_RESULT", true));
+    assert_eq!(bench.reports(), [], "nothing more is to be said");
+
+    // As ever, the last one counts, and a command that fails has failed.
+    let mended = format!(r#"{long}; echo '{{"result":{{"stored":"elsewhere"}}}}'"#);
+    let outcome = bench.run(&mended, &[]).await;
+    let stored = Struct::from_json(&json!({"stored": "elsewhere"})).expect("an object");
+    assert_eq!(outcome, Outcome::success_with(stored));
+    let spoiled = format!(r#"echo '{{"result":{{}}}}'; {long}"#);
+    let (_, reason, _) = failed(bench.run(&spoiled, &[]).await);
+    assert_eq!(reason, "BAD_RESULT");
+    let (_, reason, _) = failed(bench.run(&format!("{long}; exit 3"), &[]).await);
+    assert_eq!(reason, "EXIT_STATUS");
+}
+
+#[tokio::test]
+async fn another_line_that_is_too_long_is_cut_and_a_warning_says_so() {
+    let bench = Bench::new();
+    let script = "head -c 2000000 /dev/zero | tr '\\0' x; echo; echo done";
+    let outcome = bench.run(script, &[]).await;
+    assert!(
+        matches!(&outcome, Outcome::Succeeded { status_detail, .. } if status_detail.ends_with("done")),
+        "{outcome:?}"
+    );
+    let reports = bench.reports();
+    assert!(
+        matches!(&reports[..], [Report::Progress(_), Report::Warning(warning)]
+            if warning.message.contains("1048576 bytes")),
+        "{reports:?}"
+    );
 }
 
 #[tokio::test]

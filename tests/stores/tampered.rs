@@ -1,0 +1,158 @@
+//! The memory store with somebody between it and the server: what a test wants to see, hold up, or spoil. Part of more than one test binary, by its path.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use longhaul::{
+    domain::{
+        Job, JobKey, Tenant, Timestamp,
+        command::{Changes, ReadyTask, RequestKey, RequestRecord},
+        counts::Counts,
+        event::Event,
+    },
+    store::{
+        Committed, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Writer,
+        memory::MemoryStore,
+    },
+};
+
+/// What is done to what goes through the writer.
+#[async_trait]
+pub trait Tampering: Send + 'static {
+    /// The jobs that were read.
+    fn jobs(&mut self, _jobs: &mut [Job]) {}
+    /// In the place of the commit; after an error the transaction must be gone.
+    async fn commit(
+        &mut self,
+        changes: &Changes,
+        writer: &mut dyn Writer,
+    ) -> Result<Committed, StoreError>;
+}
+
+/// See the module. Reads past the writer are honest.
+pub struct TamperedStore {
+    info: StoreInfo,
+    store: MemoryStore,
+    writer: Mutex<Option<Box<dyn Writer>>>,
+}
+
+struct TamperedWriter<T> {
+    writer: Box<dyn Writer>,
+    tampering: T,
+}
+
+impl TamperedStore {
+    /// `writer` is that of `store`.
+    pub fn new(
+        info: StoreInfo,
+        store: MemoryStore,
+        writer: Box<dyn Writer>,
+        tampering: impl Tampering,
+    ) -> Self {
+        let writer: Box<dyn Writer> = Box::new(TamperedWriter { writer, tampering });
+        Self {
+            info,
+            store,
+            writer: Mutex::new(Some(writer)),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for TamperedStore {
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
+        let writer = self.writer.lock().unwrap().take();
+        Ok(writer.expect("one engine takes it, once"))
+    }
+    async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError> {
+        self.store.job(key).await
+    }
+    async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        self.store.list(query).await
+    }
+    async fn events(
+        &self,
+        key: &JobKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        self.store.events(key, after, limit).await
+    }
+    async fn feed(
+        &self,
+        tenant: &Tenant,
+        after: u64,
+        until: u64,
+    ) -> Result<(Vec<FeedItem>, u64), StoreError> {
+        self.store.feed(tenant, after, until).await
+    }
+    async fn position(&self) -> Result<u64, StoreError> {
+        self.store.position().await
+    }
+    async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
+        self.store.counts(tenant).await
+    }
+    async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError> {
+        self.store.queued_before(driver, task).await
+    }
+    async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
+        self.store.paused_drivers().await
+    }
+}
+
+#[async_trait]
+impl<T: Tampering> Writer for TamperedWriter<T> {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        self.writer.begin().await
+    }
+    async fn requests(
+        &mut self,
+        keys: &[RequestKey],
+    ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
+        self.writer.requests(keys).await
+    }
+    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError> {
+        let mut jobs = self.writer.jobs(keys).await?;
+        self.tampering.jobs(&mut jobs);
+        Ok(jobs)
+    }
+    async fn ready(
+        &mut self,
+        driver: &str,
+        served: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<ReadyTask>, StoreError> {
+        self.writer.ready(driver, served, limit).await
+    }
+    async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        self.writer.due(now, limit).await
+    }
+    async fn next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        self.writer.next_due().await
+    }
+    async fn expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        self.writer.expired(now, limit).await
+    }
+    async fn open_children(
+        &mut self,
+        parent: &JobKey,
+        limit: usize,
+    ) -> Result<Vec<JobKey>, StoreError> {
+        self.writer.open_children(parent, limit).await
+    }
+    async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
+        self.tampering.commit(changes, &mut *self.writer).await
+    }
+    async fn rollback(&mut self) {
+        self.writer.rollback().await;
+    }
+    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.writer.tidy(now).await
+    }
+    fn is_low_on_space(&self) -> bool {
+        self.writer.is_low_on_space()
+    }
+}
