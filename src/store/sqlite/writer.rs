@@ -14,10 +14,13 @@ use crate::{
     store::{Committed, StoreError, TOMBSTONE_LIFE, Writer},
 };
 
-/// Pages of the write-ahead log, of 8 KiB, from which an idle moment is used to empty it: 8 MiB.
+/// Pages of the write-ahead log, of 4 KiB, from which an idle moment is used to empty it: 4 MiB.
 const CHECKPOINT_PAGES: i64 = 1_024;
-/// Pages from which it is emptied even if no moment is idle: 128 MiB. A longer log means slower reads, a longer restart, and more room on the disk.
-const FORCED_CHECKPOINT_PAGES: i64 = 16_384;
+/// Pages from which it is emptied even if no moment is idle: 16 MiB. Once it has been that long, commits overwrite its file from the beginning, which
+/// a disk does sooner than lengthening it; a longer log would be lengthened more often.
+const FORCED_CHECKPOINT_PAGES: i64 = 4_096;
+/// Jobs that are written between two looks at the log's length. A look is a pragma, which SQLite parses anew each time.
+const JOBS_BETWEEN_LOOKS: usize = 16;
 /// Events of removed jobs that one idle moment removes.
 const TOMBSTONES_AT_ONCE: usize = 2_000;
 
@@ -30,6 +33,8 @@ pub(super) struct SqliteWriter {
     space: Space,
     /// The newest position of the feed.
     position: u64,
+    /// Jobs written since the log's length was looked at.
+    unlooked: usize,
     /// Set once the disk can not be trusted any more; nothing is done after that.
     broken: Option<StoreError>,
 }
@@ -46,6 +51,7 @@ impl SqliteWriter {
             shared,
             space,
             position,
+            unlooked: 0,
             broken: None,
         })
     }
@@ -161,10 +167,14 @@ impl Writer for SqliteWriter {
         if let Some(newest) = changes.events.last() {
             self.space.check_if_stale(newest.time);
         }
-        // What was committed stays so, whatever becomes of the log; the next commit will meet the same trouble, and say so.
-        if let Err(error) = self.checkpoint_from(FORCED_CHECKPOINT_PAGES) {
-            let error = self.failed(error);
-            tracing::error!(%error, "the write-ahead log could not be emptied");
+        self.unlooked += changes.jobs.len();
+        if self.unlooked >= JOBS_BETWEEN_LOOKS {
+            self.unlooked = 0;
+            // What was committed stays so, whatever becomes of the log; the next commit will meet the same trouble, and say so.
+            if let Err(error) = self.checkpoint_from(FORCED_CHECKPOINT_PAGES) {
+                let error = self.failed(error);
+                tracing::error!(%error, "the write-ahead log could not be emptied");
+            }
         }
         Ok(Committed { first_position })
     }
