@@ -1,8 +1,8 @@
 //! Gathers what the calls of a connection have to say, and hands it to the kernel at once.
 //!
 //! h2 flushes after each message of 256 bytes or more, and tokio runs a connection right after each of its calls that said something: a message to
-//! each of a thousand watchers would be a thousand system calls. Here little waits until every task that is ready has had its turn; on a server with
-//! nothing else to do that is now.
+//! each of a thousand watchers would be a thousand system calls. Here a connection that has spoken just now and has little to say waits until every
+//! task that is ready has had its turn.
 
 use std::{
     future::poll_fn,
@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -21,6 +22,10 @@ use tokio::{
     },
 };
 
+use crate::engine::monotonic_now;
+
+/// A connection that has not spoken for so long speaks at once: a lone call does not wait.
+const QUIET: Duration = Duration::from_micros(50);
 /// Bytes that are worth a system call of their own.
 const ENOUGH_BYTES: usize = 16 * 1024;
 /// Bytes that are gathered before the protocol has to wait.
@@ -62,6 +67,7 @@ impl Outgoing {
         mut protocol: Pin<&mut impl Future<Output = Result<T, E>>>,
     ) -> Result<T, E> {
         let mut waited = false;
+        let mut spoke = monotonic_now();
         poll_fn(|cx| {
             let polled = protocol.as_mut().poll(cx);
             let mut pending = self.pending();
@@ -69,13 +75,18 @@ impl Outgoing {
                 // It has closed the stream and written all, or does not care any more.
                 return polled;
             }
-            if !waited && (1..ENOUGH_BYTES).contains(&pending.bytes.len()) {
+            if pending.bytes.is_empty() {
+                return Poll::Pending;
+            }
+            let now = monotonic_now();
+            if !waited && pending.bytes.len() < ENOUGH_BYTES && now < spoke + QUIET {
                 waited = true;
                 // To the end of the queue of tasks that are ready.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             waited = false;
+            spoke = now;
             match pending.poll_write_out(cx) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
