@@ -159,3 +159,74 @@ impl Topic {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Bell {
+        fn rung(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn is_deleted(topic: &Topic, seat: Seat, bell: &Arc<Bell>) -> bool {
+        let waker = Waker::from(Arc::clone(bell));
+        let found = topic.poll_news(seat, &mut Context::from_waker(&waker), |news| {
+            news.deleted.then_some(())
+        });
+        found.is_ready()
+    }
+
+    #[test]
+    fn each_waiting_seat_is_woken_once_by_news() {
+        let topic = Topic::new(false);
+        let bells = [Arc::new(Bell::default()), Arc::new(Bell::default())];
+        let seats = [topic.take_seat(), topic.take_seat()];
+        for (seat, bell) in seats.into_iter().zip(&bells) {
+            assert!(!is_deleted(&topic, seat, bell));
+            assert!(!is_deleted(&topic, seat, bell));
+        }
+        topic.tell(|news| news.deleted = true);
+        topic.tell(|_| {});
+        assert!(is_deleted(&topic, seats[0], &bells[0]));
+        assert_eq!(bells.map(|bell| bell.rung()), [1, 1]);
+    }
+
+    #[test]
+    fn a_seat_wakes_whoever_polled_last() {
+        let topic = Topic::new(false);
+        let (before, after) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let seat = topic.take_seat();
+        is_deleted(&topic, seat, &before);
+        is_deleted(&topic, seat, &after);
+        topic.tell(|news| news.deleted = true);
+        assert_eq!((before.rung(), after.rung()), (0, 1));
+    }
+
+    #[test]
+    fn a_seat_that_was_given_up_is_not_woken() {
+        let topic = Topic::new(false);
+        let bell = Arc::new(Bell::default());
+        let seat = topic.take_seat();
+        is_deleted(&topic, seat, &bell);
+        topic.give_up(seat);
+        assert!(topic.is_empty());
+        topic.tell(|news| news.deleted = true);
+        assert_eq!(bell.rung(), 0);
+    }
+}

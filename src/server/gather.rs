@@ -176,3 +176,89 @@ impl AsyncWrite for Gathered {
         Pin::new(&mut pending.write).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> io::Result<(TcpStream, TcpStream)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let near = TcpStream::connect(listener.local_addr()?).await?;
+        Ok((near, listener.accept().await?.0))
+    }
+
+    /// More than the kernel takes at once, so that writing has to wait for the reader.
+    const ALL: usize = 16 * 1024 * 1024;
+
+    #[tokio::test]
+    async fn all_that_was_written_arrives_in_order() -> io::Result<()> {
+        let (near, mut far) = pair().await?;
+        let (mut stream, outgoing) = gather(near);
+        let said: Vec<u8> = (0..ALL).map(|at| (at % 251) as u8).collect();
+        let protocol = async {
+            for piece in said.chunks(300) {
+                stream.write_all(piece).await?;
+                stream.flush().await?;
+            }
+            stream.shutdown().await
+        };
+        let mut heard = Vec::with_capacity(ALL);
+        let protocol = pin!(protocol);
+        let (driven, read) = tokio::join!(outgoing.drive(protocol), far.read_to_end(&mut heard));
+        driven?;
+        assert_eq!(read?, ALL);
+        assert!(heard == said, "what was heard is not what was said");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_is_little_is_written_though_nothing_follows() -> io::Result<()> {
+        let (near, mut far) = pair().await?;
+        let (mut stream, outgoing) = gather(near);
+        let protocol = async {
+            for word in [b"one", b"two"] {
+                stream.write_all(word).await?;
+                stream.flush().await?;
+                let mut answer = [0; 2];
+                stream.read_exact(&mut answer).await?;
+            }
+            Ok::<_, io::Error>(())
+        };
+        let talk = async {
+            for word in [b"one", b"two"] {
+                let mut heard = [0; 3];
+                far.read_exact(&mut heard).await?;
+                assert_eq!(&heard, word);
+                far.write_all(b"ok").await?;
+            }
+            Ok::<_, io::Error>(())
+        };
+        let protocol = pin!(protocol);
+        let (driven, talked) = tokio::join!(outgoing.drive(protocol), talk);
+        driven.and(talked)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_gone_ends_the_protocol() -> io::Result<()> {
+        let (near, far) = pair().await?;
+        let (mut stream, outgoing) = gather(near);
+        drop(far);
+        let protocol = async {
+            loop {
+                stream.write_all(&[0; 4096]).await?;
+                tokio::task::yield_now().await;
+            }
+            #[expect(unreachable_code, reason = "it names the type of the result")]
+            Ok::<(), io::Error>(())
+        };
+        assert!(outgoing.drive(pin!(protocol)).await.is_err());
+        Ok(())
+    }
+}
