@@ -27,7 +27,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use clock::{Clock, SteadyClock};
 pub use follow::{FollowItem, JobFollow};
-
 pub use query::{EventPage, JobPage, ListRequest};
 pub use token::{fingerprint, fingerprint_of};
 pub use topic::{FORMS, Version};
@@ -186,13 +185,13 @@ impl Engine {
         let (messages, inbox) = mpsc::channel(commit::MAX_WAITING);
         let writer = shared.store.writer()?;
         let commit_loop = CommitLoop::start(shared.clone(), writer, inbox).await?;
-        let no_thread =
-            |error| StoreError::Failed(format!("no thread for the commit loop: {error}"));
+        let failed =
+            |what, error| StoreError::Failed(format!("no {what} for the commit loop: {error}"));
         // With timers of its own: in another runtime each of its waits would wake a thread there first.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
-            .map_err(no_thread)?;
+            .map_err(|error| failed("timers", error))?;
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("commit".into())
@@ -201,7 +200,7 @@ impl Engine {
                 // Nobody listens if the process is on its way out already.
                 let _ = end.send(result);
             })
-            .map_err(no_thread)?;
+            .map_err(|error| failed("thread", error))?;
         let engine = Self {
             shared,
             messages: messages.clone(),

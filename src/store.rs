@@ -162,7 +162,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// The way to change what is kept. Between `begin` and `commit` or `rollback` the rows that were read do not change under its feet. Dropping it in between
-/// is a rollback. Its calls may block: it lives on a thread of its own.
+/// is a rollback. Its calls may block: it lives on a thread of its own, whose runtime has timers but no sockets; a store that needs some drives them elsewhere.
 #[async_trait]
 pub trait Writer: Send {
     /// Starts a transaction.

@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
 use super::{BenchError, load::Sample, now};
 
 /// Bytes that are written before each fdatasync: one page of the store.
-const PAGE_BYTES: usize = 8192;
+const PAGE_BYTES: usize = 4096;
 /// Pages of the file, which are written in turn: as a log that is used again and again, the best case.
 const PAGES: u64 = 1024;
 

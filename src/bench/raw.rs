@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, params_from_iter, types::Value};
 use super::{BenchError, load::Sample, now};
 
 /// Pages of the write-ahead log from which it is emptied, as the server does.
-const CHECKPOINT_PAGES: u32 = 16_384;
+const CHECKPOINT_PAGES: u32 = 4_096;
 
 /// The rows of many jobs, in the order in which they were stored.
 pub(super) struct JobRows {

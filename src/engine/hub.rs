@@ -23,6 +23,7 @@ use crate::{domain::JobKey, store::FeedItem};
 const FEED_ITEMS: usize = 8_192;
 /// Bytes, as estimated, of the jobs in these items.
 const FEED_BYTES: usize = 64 * 1024 * 1024;
+
 /// A stretch of the feed, in memory.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
@@ -176,7 +177,8 @@ impl Hub {
     /// Ends every watch: each says so and stops.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        for topic in &self.topics {
+        let topics: Vec<Arc<Topic>> = self.topics.iter().map(|topic| Arc::clone(&topic)).collect();
+        for topic in topics {
             topic.tell(|news| news.draining = true);
         }
         self.newest.send_modify(|_| {});
@@ -203,13 +205,13 @@ impl Subscription {
         cx: &mut Context<'_>,
         look: impl FnOnce(&News) -> Option<T>,
     ) -> Poll<T> {
-        self.topic.poll_news(self.seat, cx, look)
+        self.topic.poll_news(&self.seat, cx, look)
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.topic.give_up(self.seat);
+        self.topic.give_up(&self.seat);
         self.hub
             .topics
             .remove_if(&self.key, |_, topic| topic.is_empty());

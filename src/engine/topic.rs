@@ -81,7 +81,7 @@ struct State {
 }
 
 /// A watcher's place at a topic.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Seat(usize);
 
 impl Topic {
@@ -95,9 +95,11 @@ impl Topic {
         Seat(self.state().seats.insert(None))
     }
 
-    /// To be called once for each seat.
-    pub(super) fn give_up(&self, seat: Seat) {
-        self.state().seats.try_remove(seat.0);
+    /// To be called once for each seat, when its holder is done.
+    pub(super) fn give_up(&self, seat: &Seat) {
+        let waker = self.state().seats.try_remove(seat.0);
+        // Without the lock: a waker may be the last that holds its task.
+        drop(waker);
     }
 
     /// Nobody watches.
@@ -105,8 +107,11 @@ impl Topic {
         self.state().seats.is_empty()
     }
 
+    /// The newest version that is held; none of a job that is not there any more.
     pub(super) fn newest(&self) -> Option<Arc<Version>> {
-        self.state().news.versions.back().cloned()
+        let news = &self.state().news;
+        let newest = (!news.deleted).then(|| news.versions.back());
+        newest.flatten().cloned()
     }
 
     /// Keeps a version that is not news for watchers that come later. A lone watcher has no use for it, and most jobs have one, so only what the
@@ -137,20 +142,23 @@ impl Topic {
     /// Resolves when `look` finds something; otherwise the seat's task is woken by the next news.
     pub(super) fn poll_news<T>(
         &self,
-        seat: Seat,
+        seat: &Seat,
         cx: &mut Context<'_>,
         look: impl FnOnce(&News) -> Option<T>,
     ) -> Poll<T> {
-        let State { news, seats } = &mut *self.state();
+        let mut state = self.state();
+        let State { news, seats } = &mut *state;
         if let Some(found) = look(news) {
             return Poll::Ready(found);
         }
-        if let Some(waker) = seats.get_mut(seat.0) {
-            match waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *waker = Some(cx.waker().clone()),
-            }
-        }
+        let old = match seats.get_mut(seat.0) {
+            Some(Some(waker)) if waker.will_wake(cx.waker()) => None,
+            Some(waker) => waker.replace(cx.waker().clone()),
+            None => None,
+        };
+        drop(state);
+        // Without the lock, as above.
+        drop(old);
         Poll::Pending
     }
 
@@ -184,7 +192,7 @@ mod tests {
         }
     }
 
-    fn is_deleted(topic: &Topic, seat: Seat, bell: &Arc<Bell>) -> bool {
+    fn is_deleted(topic: &Topic, seat: &Seat, bell: &Arc<Bell>) -> bool {
         let waker = Waker::from(Arc::clone(bell));
         let found = topic.poll_news(seat, &mut Context::from_waker(&waker), |news| {
             news.deleted.then_some(())
@@ -197,13 +205,13 @@ mod tests {
         let topic = Topic::new(false);
         let bells = [Arc::new(Bell::default()), Arc::new(Bell::default())];
         let seats = [topic.take_seat(), topic.take_seat()];
-        for (seat, bell) in seats.into_iter().zip(&bells) {
+        for (seat, bell) in seats.iter().zip(&bells) {
             assert!(!is_deleted(&topic, seat, bell));
             assert!(!is_deleted(&topic, seat, bell));
         }
         topic.tell(|news| news.deleted = true);
         topic.tell(|_| {});
-        assert!(is_deleted(&topic, seats[0], &bells[0]));
+        assert!(is_deleted(&topic, &seats[0], &bells[0]));
         assert_eq!(bells.map(|bell| bell.rung()), [1, 1]);
     }
 
@@ -212,8 +220,8 @@ mod tests {
         let topic = Topic::new(false);
         let (before, after) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
         let seat = topic.take_seat();
-        is_deleted(&topic, seat, &before);
-        is_deleted(&topic, seat, &after);
+        is_deleted(&topic, &seat, &before);
+        is_deleted(&topic, &seat, &after);
         topic.tell(|news| news.deleted = true);
         assert_eq!((before.rung(), after.rung()), (0, 1));
     }
@@ -223,8 +231,8 @@ mod tests {
         let topic = Topic::new(false);
         let bell = Arc::new(Bell::default());
         let seat = topic.take_seat();
-        is_deleted(&topic, seat, &bell);
-        topic.give_up(seat);
+        is_deleted(&topic, &seat, &bell);
+        topic.give_up(&seat);
         assert!(topic.is_empty());
         topic.tell(|news| news.deleted = true);
         assert_eq!(bell.rung(), 0);

@@ -11,7 +11,7 @@ use crate::{domain::Job, engine::Version, proto::v1};
 
 /// The field number of `WatchJobResponse.job`.
 const JOB: u32 = 1;
-/// Bytes of everything but the job, at most: three numbers of ten bytes, three small ones, and a byte for the key of each.
+/// Bytes of everything but the job, at most: four numbers of up to ten bytes, two of one, and a byte for the key of each make 48.
 const MAX_HEAD_BYTES: usize = 64;
 
 /// Stands for a [`v1::WatchJobResponse`] on its way out: the same bytes on the wire.

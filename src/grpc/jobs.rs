@@ -350,8 +350,10 @@ fn bad_result(status: &Status) -> v1::SubmitResult {
     }
 }
 
+/// When to break a silence, so that it is broken in time: a timer is never early.
 fn heartbeat(fields: &mut Fields, given: Option<prost_types::Duration>) -> Duration {
-    fields.span("heartbeat_interval", given, DEFAULT_HEARTBEAT, HEARTBEATS)
+    let longest_silence = fields.span("heartbeat_interval", given, DEFAULT_HEARTBEAT, HEARTBEATS);
+    longest_silence * 15 / 16
 }
 
 /// The caller's W3C trace context, which workers get with the lease. One that can not be right is ignored, as its standard asks: no job fails for it.

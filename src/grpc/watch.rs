@@ -56,8 +56,10 @@ impl Stream for WatchJobStream {
         // The watch is given up as soon as it has said its last word.
         match &item {
             Some(Ok(WatchItem::Draining { .. })) => self.course = Course::Leave,
+            Some(Ok(WatchItem::Snapshot { is_final: true, .. }) | Err(_)) | None => {
+                self.course = Course::End;
+            }
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => self.course = Course::End,
         }
         let view = self.view;
         Poll::Ready(item.map(|item| item.map(|item| frame(item, view)).map_err(status)))

@@ -1,8 +1,8 @@
 //! Gathers what the calls of a connection have to say, and hands it to the kernel at once.
 //!
 //! h2 flushes after each message of 256 bytes or more, and tokio runs a connection right after each of its calls that said something: a message to
-//! each of a thousand watchers would be a thousand system calls. Here a connection that has spoken just now and has little to say waits until every
-//! task that is ready has had its turn.
+//! each of a thousand watchers would be a thousand system calls. Here a connection that has spoken just now and has little to say waits until the tasks
+//! that are ready on its thread have had their turn. A peer that takes nothing is left.
 
 use std::{
     future::poll_fn,
@@ -13,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::Sleep,
 };
 
 use crate::engine::monotonic_now;
@@ -32,6 +32,9 @@ const ENOUGH_BYTES: usize = 16 * 1024;
 const MOST_BYTES: usize = 64 * 1024;
 /// Bytes of room that a connection at rest may keep.
 const KEPT_BYTES: usize = 1024;
+/// How long a peer may take nothing of what is there for it: as long as a ping and its answer may take, after which the protocol gives up as well, but
+/// could not say so.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A connection's stream, for its protocol to read from and write to.
 pub(super) struct Gathered {
@@ -45,14 +48,25 @@ pub(super) struct Outgoing(Arc<Mutex<Pending>>);
 
 struct Pending {
     write: OwnedWriteHalf,
-    bytes: BytesMut,
+    bytes: Vec<u8>,
+    /// How many of them the kernel has.
+    written: usize,
+    /// How many there were the last time, which is a good guess.
+    expected: usize,
+    /// Set while the peer takes nothing.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 /// The two ends: one for the protocol, one for whoever drives it.
 pub(super) fn gather(stream: TcpStream) -> (Gathered, Outgoing) {
     let (read, write) = stream.into_split();
-    let bytes = BytesMut::new();
-    let outgoing = Outgoing(Arc::new(Mutex::new(Pending { write, bytes })));
+    let outgoing = Outgoing(Arc::new(Mutex::new(Pending {
+        write,
+        bytes: Vec::new(),
+        written: 0,
+        expected: 0,
+        patience: None,
+    })));
     let gathered = Gathered {
         read,
         outgoing: outgoing.clone(),
@@ -72,7 +86,7 @@ impl Outgoing {
             let polled = protocol.as_mut().poll(cx);
             let mut pending = self.pending();
             if polled.is_ready() {
-                // It has closed the stream and written all, or does not care any more.
+                pending.part();
                 return polled;
             }
             if pending.bytes.is_empty() {
@@ -81,7 +95,7 @@ impl Outgoing {
             let now = monotonic_now();
             if !waited && pending.bytes.len() < ENOUGH_BYTES && now < spoke + QUIET {
                 waited = true;
-                // To the end of the queue of tasks that are ready.
+                // To the end of the queue.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -102,7 +116,20 @@ impl Outgoing {
 }
 
 impl Pending {
-    /// Resolves when there is room for more, or the stream has failed.
+    /// Takes as much as there is room for, and says how much that was.
+    fn take(&mut self, bufs: &[io::IoSlice<'_>]) -> usize {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(self.expected);
+        }
+        let before = self.bytes.len();
+        for buf in bufs {
+            let room = MOST_BYTES.saturating_sub(self.bytes.len());
+            self.bytes.extend_from_slice(&buf[..buf.len().min(room)]);
+        }
+        self.bytes.len() - before
+    }
+
+    /// Resolves when there is room: at once, or when all that was gathered is with the kernel.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.bytes.len() < MOST_BYTES {
             return Poll::Ready(Ok(()));
@@ -110,18 +137,44 @@ impl Pending {
         self.poll_write_out(cx)
     }
 
-    /// Resolves when all that was gathered is with the kernel.
+    /// Resolves when all that was gathered is with the kernel, or the peer has taken nothing for too long.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.bytes.is_empty() {
-            match ready!(Pin::new(&mut self.write).poll_write(cx, &self.bytes))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.bytes.advance(written),
+        while let Some(left @ [_, ..]) = self.bytes.get(self.written..) {
+            match Pin::new(&mut self.write).poll_write(cx, left) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.written += written;
+                    self.patience = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    ready!(self.poll_impatient(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
             }
         }
+        self.expected = self.bytes.len();
+        self.written = 0;
+        self.bytes.clear();
         if self.bytes.capacity() > KEPT_BYTES {
-            self.bytes = BytesMut::new();
+            self.bytes = Vec::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_impatient(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
+        patience.as_mut().poll(cx)
+    }
+
+    /// The last thing to do for a protocol that has ended: one that failed has not closed the stream, but takes what it flushed for sent.
+    fn part(&mut self) {
+        if let Some(left @ [_, ..]) = self.bytes.get(self.written..) {
+            // What does not go now does not go: nobody is there any more to wait for it.
+            let _ = self.write.try_write(left);
+        }
     }
 }
 
@@ -151,14 +204,7 @@ impl AsyncWrite for Gathered {
     ) -> Poll<io::Result<usize>> {
         let mut pending = self.outgoing.pending();
         ready!(pending.poll_room(cx))?;
-        let mut taken = 0;
-        for buf in bufs {
-            let room = MOST_BYTES.saturating_sub(pending.bytes.len());
-            let some = &buf[..buf.len().min(room)];
-            pending.bytes.extend_from_slice(some);
-            taken += some.len();
-        }
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(pending.take(bufs)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -203,9 +249,15 @@ mod tests {
         let (mut stream, outgoing) = gather(near);
         let said: Vec<u8> = (0..ALL).map(|at| (at % 251) as u8).collect();
         let protocol = async {
-            for piece in said.chunks(300) {
+            let mut left = &said[..];
+            for size in [9, 300, 16_393, 200_000].into_iter().cycle() {
+                let (piece, rest) = left.split_at(left.len().min(size));
                 stream.write_all(piece).await?;
                 stream.flush().await?;
+                left = rest;
+                if left.is_empty() {
+                    break;
+                }
             }
             stream.shutdown().await
         };
@@ -241,7 +293,9 @@ mod tests {
             Ok::<_, io::Error>(())
         };
         let protocol = pin!(protocol);
-        let (driven, talked) = tokio::join!(outgoing.drive(protocol), talk);
+        let both = async { tokio::join!(outgoing.drive(protocol), talk) };
+        // A minute of silence means that something was left behind.
+        let (driven, talked) = tokio::time::timeout(Duration::from_secs(60), both).await?;
         driven.and(talked)
     }
 
@@ -259,6 +313,62 @@ mod tests {
             Ok::<(), io::Error>(())
         };
         assert!(outgoing.drive(pin!(protocol)).await.is_err());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_protocol_that_fails_has_said_what_it_flushed() -> io::Result<()> {
+        let (near, mut far) = pair().await?;
+        let (mut stream, outgoing) = gather(near);
+        let protocol = async {
+            stream.write_all(b"an answer").await?;
+            stream.flush().await?;
+            Err::<(), _>(io::Error::from(io::ErrorKind::InvalidData))
+        };
+        assert!(outgoing.drive(pin!(protocol)).await.is_err());
+        drop((stream, outgoing));
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await?;
+        assert_eq!(heard, b"an answer");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_connection_at_rest_keeps_little_room() -> io::Result<()> {
+        let (near, mut far) = pair().await?;
+        let (mut stream, outgoing) = gather(near);
+        let protocol = async {
+            for size in [9, MOST_BYTES, 9] {
+                stream.write_all(&vec![0; size]).await?;
+            }
+            let mut answer = [0; 2];
+            stream.read_exact(&mut answer).await.map(drop)
+        };
+        let listen = async {
+            far.read_exact(&mut vec![0; MOST_BYTES + 18]).await?;
+            far.write_all(b"ok").await
+        };
+        let protocol = pin!(protocol);
+        let (driven, listened) = tokio::join!(outgoing.drive(protocol), listen);
+        let kept = outgoing.pending().bytes.capacity();
+        assert!(kept <= KEPT_BYTES, "{kept} bytes");
+        driven.and(listened)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_left() -> io::Result<()> {
+        let (near, _far) = pair().await?;
+        let (mut stream, outgoing) = gather(near);
+        let protocol = async {
+            loop {
+                stream.write_all(&[0; 4096]).await?;
+                tokio::task::yield_now().await;
+            }
+            #[expect(unreachable_code, reason = "it names the type of the result")]
+            Ok::<(), io::Error>(())
+        };
+        let ended = outgoing.drive(pin!(protocol)).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         Ok(())
     }
 }

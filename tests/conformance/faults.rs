@@ -265,3 +265,19 @@ async fn on_a_full_disk_running_work_can_end() {
     let counts = stored.store.counts(&Tenant::new("acme")).await;
     counts.unwrap();
 }
+
+#[tokio::test]
+async fn the_log_stays_short_though_no_moment_is_idle() {
+    const MIB: u64 = 1024 * 1024;
+    let dir = directory();
+    let mut stored = Stored::in_sqlite_at(dir.path());
+    let log = dir.path().join("longhaul.db-wal");
+    for n in 0..96 {
+        let mut job = job("acme", n);
+        let body = vec![b'x'; MIB as usize - 1024];
+        job.tasks[0].result = Some(Document(body.into()));
+        stored.submit(&job).await;
+        let length = fs::metadata(&log).unwrap().len();
+        assert!(length < 24 * MIB, "{length} bytes after {n} jobs");
+    }
+}

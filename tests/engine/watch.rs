@@ -206,6 +206,76 @@ async fn a_draining_engine_ends_watches_and_waits() {
     assert!(rig.engine.watch(&key, options(0)).await.is_err());
 }
 
+/// In paused time, which goes on by itself when there is nothing to do but wait.
+#[tokio::test(start_paused = true)]
+async fn silence_is_broken_and_progress_is_told_in_time_whatever_came_before() {
+    let rig = rig().await;
+    let job = rig.submit(&["a"]).await;
+    let (heartbeat, min_interval) = (Duration::from_secs(10), Duration::from_secs(3));
+    let options = WatchOptions {
+        min_interval,
+        heartbeat,
+        ..options(0)
+    };
+    let mut watch = rig.engine.watch(&job.key(), options).await.unwrap();
+    next(&mut watch).await;
+    let lease = rig.lease("a").await.lease;
+    next(&mut watch).await;
+    // The timer counts in milliseconds.
+    let in_time = |took: Duration, bound: Duration| took <= bound + Duration::from_millis(2);
+    for round in 1..=5 {
+        rig.progress(&lease, 2 * round).await;
+        rig.progress(&lease, 2 * round + 1).await;
+        let newest = rig.engine.get(&job.key()).await.unwrap().revision;
+        let ((), took) = timed(async {
+            loop {
+                if let WatchItem::Snapshot { version, .. } = next(&mut watch).await
+                    && version.job.revision == newest
+                {
+                    return;
+                }
+            }
+        })
+        .await;
+        assert!(in_time(took, min_interval), "after {took:?}");
+        for _ in 0..2 {
+            let (item, took) = timed(next(&mut watch)).await;
+            assert!(matches!(item, WatchItem::Heartbeat { .. }), "{item:?}");
+            assert!(in_time(took, heartbeat), "after {took:?}");
+            assert!(took >= heartbeat, "after {took:?}");
+        }
+    }
+}
+
+async fn timed<T>(wait: impl Future<Output = T>) -> (T, Duration) {
+    let start = now();
+    let value = wait.await;
+    (value, now() - start)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time is the test's own")]
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_job_can_not_be_watched_though_somebody_still_does() {
+    let rig = rig().await;
+    let (mut watch, key) = all_states(&rig, &["a"]).await;
+    next(&mut watch).await;
+    let lease = rig.lease("a").await.lease;
+    rig.succeed(&lease).await;
+    rig.engine.delete(key.clone()).await.unwrap();
+    assert!(rig.engine.get(&key).await.is_err());
+    assert!(rig.engine.watch(&key, options(0)).await.is_err());
+    // Who was there before still hears the end.
+    loop {
+        if let WatchItem::Snapshot { is_final: true, .. } = next(&mut watch).await {
+            break;
+        }
+    }
+}
+
 #[test]
 fn the_check_of_tiles_can_fail() {
     let tiles = || Tiles {

@@ -17,10 +17,12 @@ use crate::{
 /// Pages of the write-ahead log, of 4 KiB, from which an idle moment is used to empty it: 4 MiB.
 const CHECKPOINT_PAGES: i64 = 1_024;
 /// Pages from which it is emptied even if no moment is idle: 16 MiB. Once it has been that long, commits overwrite its file from the beginning, which
-/// a disk does sooner than lengthening it; a longer log would be lengthened more often.
+/// a disk does sooner than lengthening it.
 const FORCED_CHECKPOINT_PAGES: i64 = 4_096;
-/// Jobs that are written between two looks at the log's length. A look is a pragma, which SQLite parses anew each time.
-const JOBS_BETWEEN_LOOKS: usize = 16;
+/// Bytes, as estimated, that are written between two looks at the log's length. A look is a pragma, which SQLite parses anew each time.
+const BYTES_BETWEEN_LOOKS: usize = 1024 * 1024;
+/// What a commit writes besides its jobs, at least: a page of each table and index.
+const COMMIT_BYTES: usize = 32 * 1024;
 /// Events of removed jobs that one idle moment removes.
 const TOMBSTONES_AT_ONCE: usize = 2_000;
 
@@ -33,7 +35,7 @@ pub(super) struct SqliteWriter {
     space: Space,
     /// The newest position of the feed.
     position: u64,
-    /// Jobs written since the log's length was looked at.
+    /// Bytes, as estimated, since the log's length was looked at.
     unlooked: usize,
     /// Set once the disk can not be trusted any more; nothing is done after that.
     broken: Option<StoreError>,
@@ -167,8 +169,9 @@ impl Writer for SqliteWriter {
         if let Some(newest) = changes.events.last() {
             self.space.check_if_stale(newest.time);
         }
-        self.unlooked += changes.jobs.len();
-        if self.unlooked >= JOBS_BETWEEN_LOOKS {
+        let jobs = changes.jobs.iter().map(|write| write.job.memory_bytes());
+        self.unlooked += COMMIT_BYTES + jobs.sum::<usize>();
+        if self.unlooked >= BYTES_BETWEEN_LOOKS {
             self.unlooked = 0;
             // What was committed stays so, whatever becomes of the log; the next commit will meet the same trouble, and say so.
             if let Err(error) = self.checkpoint_from(FORCED_CHECKPOINT_PAGES) {

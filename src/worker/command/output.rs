@@ -46,7 +46,8 @@ enum Meaning {
 fn begins_a_result(cut: &str) -> bool {
     let rest = cut.trim_start().strip_prefix('{').map(str::trim_start);
     let rest = rest.and_then(|rest| rest.strip_prefix(r#""result""#));
-    rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
+    let rest = rest.and_then(|rest| rest.trim_start().strip_prefix(':'));
+    rest.is_some_and(|rest| rest.trim_start().starts_with('{'))
 }
 
 impl Meaning {
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_result_is_known_by_its_beginning() {
-        for cut in [r#"{"result":{"a"#, r#" { "result" : {"#, r#"{"result":3"#] {
+        for cut in [r#"{"result":{"a"#, r#" { "result" : {"#] {
             assert!(begins_a_result(cut), "{cut}");
         }
         for cut in [
@@ -224,6 +225,8 @@ mod tests {
             r#"{"result""#,
             r#"{"results":{"#,
             r#"{"warning":"#,
+            r#"{"result":"text"#,
+            r#"{"result":3"#,
             "xxx",
         ] {
             assert!(!begins_a_result(cut), "{cut}");

@@ -43,6 +43,21 @@ async fn connections_that_say_nothing_are_closed() {
     server.stop().await;
 }
 
+/// The client has asked, and breaks off in the middle of the next request: what was answered by then is its own.
+#[tokio::test]
+async fn what_was_answered_is_sent_though_the_connection_fails() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let get = "GET /x HTTP/1.1\r\nhost: x\r\n\r\n";
+    let text = format!("{}GET /y HT", get.repeat(5));
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer.matches("HTTP/1.1 404").count(), 5, "{answer}");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_browser_is_told_what_this_is() {
     let server = Server::start().await;
