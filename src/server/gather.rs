@@ -367,7 +367,8 @@ mod tests {
             #[expect(unreachable_code, reason = "it names the type of the result")]
             Ok::<(), io::Error>(())
         };
-        let ended = outgoing.drive(pin!(protocol)).await;
+        let protocol = pin!(protocol);
+        let ended = tokio::time::timeout(2 * PATIENCE, outgoing.drive(protocol)).await?;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         Ok(())
     }
