@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tokio::{sync::Semaphore, task};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Shared, open};
 use crate::store::StoreError;
@@ -35,20 +36,20 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let turn = Arc::clone(&self.turns)
-            .acquire_owned()
-            .await
-            .map_err(|closed| StoreError::Failed(closed.to_string()))?;
         let readers = Arc::clone(self);
-        // The turn is over when the read is, even if nobody waits for it any more.
-        let read = move || {
-            let seen = readers.read_now(look);
-            drop(turn);
-            seen
-        };
-        task::spawn_blocking(read)
-            .await
-            .map_err(|gone| StoreError::Failed(format!("a read was given up: {gone}")))?
+        // In a task of its own: a call that waits to be read from is not polled, and would keep a turn that came to it from all others.
+        let read = task::spawn(async move {
+            let turn = Arc::clone(&readers.turns).acquire_owned().await;
+            let turn = turn.map_err(|closed| StoreError::Failed(closed.to_string()))?;
+            // The turn is over when the read is, even if nobody waits for it any more.
+            let read = move || {
+                let seen = readers.read_now(look);
+                drop(turn);
+                seen
+            };
+            task::spawn_blocking(read).await.map_err(gone)?
+        });
+        AbortOnDropHandle::new(read).await.map_err(gone)?
     }
 
     fn read_now<T>(
@@ -71,4 +72,8 @@ impl Readers {
         // The list is in order whatever happened to whoever held it.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn gone(error: task::JoinError) -> StoreError {
+    StoreError::Failed(format!("a read was given up: {error}"))
 }
