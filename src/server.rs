@@ -11,7 +11,7 @@ mod stream_end;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -25,6 +25,9 @@ use crate::{
 };
 use listener::Listener;
 use routes::Health;
+
+/// Connections that may wait to be accepted, if the system allows as many: after a restart all clients come back at once.
+const BACKLOG: u32 = 4_096;
 
 /// What the operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub struct ServeSettings {
     pub max_lost_leases: u32,
     /// How long a finished job is kept.
     pub retention: Duration,
-    /// Connections at once; others wait to be accepted.
+    /// Connections at once; more are refused.
     pub max_connections: usize,
     /// Calls at once on one connection.
     pub max_streams_per_connection: u32,
@@ -125,7 +128,7 @@ pub struct RunningServer {
 /// # Errors
 /// The address is taken, or the store can not be opened.
 pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError> {
-    let socket = bind(settings.listen).await?;
+    let socket = bind(settings.listen)?;
     let data_dir = settings.data_dir.clone();
     let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir))
         .await
@@ -141,13 +144,22 @@ pub async fn start_on(
     settings: ServeSettings,
     store: Arc<dyn Store>,
 ) -> Result<RunningServer, StartError> {
-    let socket = bind(settings.listen).await?;
+    let socket = bind(settings.listen)?;
     serve(socket, settings, store).await
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let socket = TcpListener::bind(address).await;
-    socket.map_err(|source| StartError::Bind { address, source })
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // As every server: the port of one that has just ended is free.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|source| StartError::Bind { address, source })
 }
 
 async fn serve(

@@ -63,15 +63,11 @@ async fn accept(
     let builder = connection::builder(limits);
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
+    let mut is_full = false;
     loop {
-        // A connection beyond the limit waits in the kernel until another one ends.
-        let accepted = async {
-            let permit = permits.clone().acquire_owned().await;
-            (socket.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             () = draining.cancelled() => return connections,
-            accepted = accepted => accepted,
+            accepted = socket.accept() => accepted,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 if let Err(error) = ended {
                     tracing::error!(%error, "the task of a connection panicked");
@@ -80,7 +76,18 @@ async fn accept(
             }
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
+                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                    // Left in the kernel it would look accepted, and its client would wait for nothing.
+                    if !is_full {
+                        let max_connections = limits.max_connections;
+                        tracing::warn!(%peer, max_connections, "connections are refused: there are as many as max_connections allows");
+                    }
+                    is_full = true;
+                    drop(stream);
+                    continue;
+                };
+                is_full = false;
                 let serve =
                     connection::serve(stream, builder.clone(), router.clone(), draining.clone());
                 connections.spawn(async move {

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    time::Duration,
 };
 
 use longhaul::{
@@ -94,6 +95,21 @@ async fn a_database_that_was_cut_off_is_damaged() {
         file.set_len(cut).unwrap();
         let error = refused(dir.path(), "restore it from a backup");
         assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_without_its_database_is_not_thrown_away() {
+    let dir = closed().await;
+    let log = dir.path().join("longhaul.db-wal");
+    fs::write(&log, [1; 5000]).unwrap();
+    let missing = || fs::remove_file(database(dir.path())).unwrap();
+    let empty = || drop(fs::File::create(database(dir.path())).unwrap());
+    for lose in [&missing as &dyn Fn(), &empty] {
+        lose();
+        let error = refused(dir.path(), "restore it from a backup");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+        assert_eq!(fs::read(&log).unwrap().len(), 5000);
     }
 }
 
@@ -279,5 +295,25 @@ async fn the_log_stays_short_though_no_moment_is_idle() {
         stored.submit(&job).await;
         let length = fs::metadata(&log).unwrap().len();
         assert!(length < 24 * MIB, "{length} bytes after {n} jobs");
+    }
+}
+
+/// As calls whose client takes nothing any more: they are begun, and then not polled.
+#[tokio::test]
+async fn reads_that_nobody_waits_for_hold_up_no_others() {
+    let mut stored = Stored::in_sqlite();
+    let job = job("acme", 1);
+    stored.submit(&job).await;
+    let key = job.key();
+    let mut begun = Vec::new();
+    for _ in 0..32 {
+        let mut read = stored.store.job(&key);
+        assert!(futures_util::poll!(&mut read).is_pending());
+        begun.push(read);
+    }
+    let read = tokio::time::timeout(Duration::from_secs(60), stored.store.job(&key)).await;
+    assert!(read.expect("a turn comes").unwrap().is_some());
+    for read in begun {
+        assert!(read.await.unwrap().is_some());
     }
 }

@@ -225,7 +225,7 @@ fn check_header(file: &Path) -> Result<(), OpenError> {
         })
     };
     let read = match File::open(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
         Ok(opened) => {
             let mut start = Vec::with_capacity(header.len());
@@ -240,7 +240,15 @@ fn check_header(file: &Path) -> Result<(), OpenError> {
         error: error.into(),
     })?;
     if start.is_empty() {
-        return Ok(());
+        // SQLite would begin anew, and throw the log away.
+        let log = fs::metadata(file.with_extension("db-wal")).map_or(0, |log| log.len());
+        return match log {
+            0 => Ok(()),
+            bytes => Err(OpenError::Damaged {
+                file: file.to_owned(),
+                what: format!("it is missing or empty, but its write-ahead log has {bytes} bytes"),
+            }),
+        };
     }
     let signature = b"SQLite format 3\0";
     if !start.starts_with(&signature[..start.len().min(signature.len())]) {

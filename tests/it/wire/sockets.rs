@@ -69,3 +69,19 @@ async fn a_browser_is_told_what_this_is() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_too_many_is_refused_and_not_left_waiting() {
+    let server = Server::start_with(&["--max-connections", "1"]).await;
+    let mut first = TcpStream::connect(server.address()).await.unwrap();
+    let get = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    first.write_all(get).await.unwrap();
+    // The first one is served by now, or has the only place.
+    first.read_exact(&mut [0; 12]).await.unwrap();
+    assert_eq!(closed_after(&server, b"").await, b"");
+    assert!(server.log().contains("max_connections"), "{}", server.log());
+    let output = server.cli(&["info"]).await;
+    assert_eq!(output.code, Some(4), "{output:?}");
+    drop(first);
+    server.stop().await;
+}
