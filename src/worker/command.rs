@@ -8,7 +8,7 @@
 //! - `{"result": {…}}`: what the task returns; the last one counts. Its line may have 1 MiB; with more the attempt fails for good;
 //! - `{"status_detail": "…"}`: a line for people, in the place of what was said before.
 //!
-//! The last other lines become the status detail. Exit status 0 is success. 75 asks for another attempt, and so does death by a signal, which says more
+//! The last other lines become the status detail; one that looks like these but is none gets a warning as well, up to three times. Exit status 0 is success. 75 asks for another attempt, and so does death by a signal, which says more
 //! about the machine than about the task. Any other status is a failure for good. The last lines of standard error say why.
 //!
 //! The command leads a process group of its own. To stop it, the group gets SIGTERM and, after the grace, SIGKILL. Nothing of the group outlives the

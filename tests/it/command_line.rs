@@ -74,6 +74,19 @@ async fn a_result_that_is_too_large_is_not_lost_in_silence() {
 }
 
 #[tokio::test]
+async fn a_result_that_is_none_is_warned_of() {
+    let server = Server::start().await;
+    let _worker = server.worker("talker", &[], &["echo", r#"{"result": 5}"#]);
+    let told = server
+        .cli(&["submit", "--driver", "talker", "--wait", "--output", "json"])
+        .await
+        .ok();
+    let expected = "a line on stdout looks like a report but is none: {\\\"result\\\": 5}";
+    assert!(told.contains(expected), "{told}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_watch_as_json_is_an_object_per_line_and_ends_with_the_final_one() {
     let server = Server::start().await;
     let _worker = server.worker("good", &[], &["true"]);

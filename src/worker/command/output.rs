@@ -22,6 +22,13 @@ use crate::{
 /// How long to read on after the command's end, in case something that left its process group keeps the stream open.
 const AFTERWORD: Duration = Duration::from_secs(1);
 
+/// Members of the objects that are for us.
+const REPORTS: [&str; 4] = ["progress", "warning", "result", "status_detail"];
+/// How many lines that only look like a report are warned of: a program whose own output looks so shall not drown its task in warnings.
+const MAX_DOUBTS: usize = 3;
+/// Bytes of such a line that the warning repeats.
+const MAX_DOUBT_BYTES: usize = 200;
+
 /// What a command said on its standard output.
 #[derive(Debug, Default)]
 pub(super) struct Said {
@@ -40,20 +47,49 @@ enum Meaning {
     StatusDetail(String),
     /// A line for people.
     Text(String),
+    /// A line for people that was meant for us, by the look of it.
+    Doubtful(String),
 }
 
 /// Whether a line that was cut began as a result does: what it was can not be read any more, but that it was one must not be lost.
 fn begins_a_result(cut: &str) -> bool {
-    let rest = cut.trim_start().strip_prefix('{').map(str::trim_start);
-    let rest = rest.and_then(|rest| rest.strip_prefix(r#""result""#));
-    let rest = rest.and_then(|rest| rest.trim_start().strip_prefix(':'));
-    rest.is_some_and(|rest| rest.trim_start().starts_with('{'))
+    first_value(cut, "result").is_some_and(|value| value.starts_with('{'))
+}
+
+/// What follows the name of an object's first member, if it is this one.
+fn first_value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let rest = line.trim_start().strip_prefix('{')?.trim_start();
+    let rest = rest.strip_prefix('"')?.strip_prefix(name)?;
+    let rest = rest.strip_prefix('"')?.trim_start().strip_prefix(':')?;
+    Some(rest.trim_start())
+}
+
+/// Whether a line that is no report was meant as one: all its members are ours, or it is no JSON and begins with one of ours.
+/// Objects with members of others are other programs' lines.
+fn looks_like_a_report(line: &str) -> bool {
+    match serde_json::from_str::<serde_json::Map<String, Value>>(line) {
+        Ok(object) => {
+            !object.is_empty() && object.keys().all(|name| REPORTS.contains(&name.as_str()))
+        }
+        Err(_) => REPORTS.iter().any(|name| first_value(line, name).is_some()),
+    }
+}
+
+fn doubt(line: &str) -> String {
+    let line = line.trim();
+    let shown = &line[..line.floor_char_boundary(MAX_DOUBT_BYTES)];
+    let more = if shown.len() < line.len() { "…" } else { "" };
+    format!("a line on stdout looks like a report but is none: {shown}{more}")
 }
 
 impl Meaning {
     /// An object with one member that we know, of the right form, is for us; everything else is for people.
     fn of(line: String) -> Self {
-        Self::of_object(&line).unwrap_or(Self::Text(line))
+        match Self::of_object(&line) {
+            Some(meaning) => meaning,
+            None if looks_like_a_report(&line) => Self::Doubtful(line),
+            None => Self::Text(line),
+        }
     }
 
     fn of_object(line: &str) -> Option<Self> {
@@ -86,6 +122,7 @@ pub(super) async fn follow(
     let mut said = Said::default();
     let mut stream = BufReader::new(stream);
     let mut splitter = LineSplitter::default();
+    let mut doubts = 0;
     while let Some(lines) = next_lines(&mut stream, &mut splitter, exited).await {
         let mut changed = false;
         for Line { text, dropped } in lines {
@@ -109,6 +146,15 @@ pub(super) async fn follow(
                     changed = true;
                 }
                 Meaning::Text(line) => {
+                    said.last_lines.push(line);
+                    changed = true;
+                }
+                Meaning::Doubtful(line) => {
+                    // A line that was cut has its warning.
+                    if doubts < MAX_DOUBTS && dropped == 0 {
+                        doubts += 1;
+                        task.warning(doubt(&line)).await;
+                    }
                     said.last_lines.push(line);
                     changed = true;
                 }
@@ -201,17 +247,40 @@ mod tests {
             "{}",
             "[1]",
             "3",
+            r#"{"other":{"done":1}}"#,
+            r#"{"level":"info","result":"of another program"}"#,
+            r#"{"results":3}"#,
+            r#"a line with {"result":3}"#,
+        ] {
+            assert_eq!(Meaning::of(line.to_owned()), Meaning::Text(line.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_was_meant_for_us_is_told_from_what_was_not() {
+        for line in [
             r#"{"progress":3}"#,
             r#"{"progress":{"done":-3}}"#,
             r#"{"warning":3}"#,
             r#"{"result":[1]}"#,
             r#"{"result":null}"#,
             r#"{"progress":{"done":1},"warning":"two members"}"#,
-            r#"{"other":{"done":1}}"#,
             r#"{"result":{"id":7}} trailing"#,
+            r#" { "result" : {id: 7}}"#,
         ] {
-            assert_eq!(Meaning::of(line.to_owned()), Meaning::Text(line.to_owned()));
+            assert_eq!(
+                Meaning::of(line.to_owned()),
+                Meaning::Doubtful(line.to_owned())
+            );
         }
+    }
+
+    #[test]
+    fn a_doubtful_line_is_repeated_in_part() {
+        let long = format!(r#"{{"result":"{}"}}"#, "ä".repeat(500));
+        let said = doubt(&long);
+        assert!(said.len() < 300 && said.ends_with("ä…"), "{said}");
+        assert!(doubt(r#"{"result":5}"#).ends_with(r#": {"result":5}"#));
     }
 
     #[test]

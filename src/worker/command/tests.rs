@@ -71,6 +71,14 @@ impl Bench {
             .filter_map(|report| report.report)
             .collect()
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let warning = |report| match report {
+            Report::Warning(warning) => Some(warning.message),
+            _ => None,
+        };
+        self.reports().into_iter().filter_map(warning).collect()
+    }
 }
 
 fn handler(script: &str, arguments: &[&str]) -> CommandHandler {
@@ -284,6 +292,36 @@ async fn another_line_that_is_too_long_is_cut_and_a_warning_says_so() {
             if warning.message.contains("1048576 bytes")),
         "{reports:?}"
     );
+}
+
+#[tokio::test]
+async fn a_line_that_only_looks_like_a_report_counts_as_text_and_a_warning_says_so() {
+    for line in [
+        r#"{"result": 5}"#,
+        r#"{"progress":"x"}"#,
+        r#"{"result":{"id":7},"progress":{"done":1}}"#,
+    ] {
+        let bench = Bench::new();
+        let outcome = bench.run(r#"printf '%s\n' "$1""#, &[line]).await;
+        let as_text = Outcome::Succeeded {
+            result: None,
+            status_detail: line.to_owned(),
+        };
+        assert_eq!(outcome, as_text);
+        let expected = format!("a line on stdout looks like a report but is none: {line}");
+        assert_eq!(bench.warnings(), [expected]);
+    }
+
+    let bench = Bench::new();
+    let script = r#"for i in 1 2 3 4 5; do echo '{"result":'$i'}'; done; echo '{"other":5}'"#;
+    bench.run(script, &[]).await;
+    assert_eq!(bench.warnings().len(), 3, "a few warnings are enough");
+
+    let bench = Bench::new();
+    bench
+        .run(r#"echo '{"other":5}'; echo '{"result":{}}'"#, &[])
+        .await;
+    assert_eq!(bench.warnings(), [""; 0]);
 }
 
 #[tokio::test]
