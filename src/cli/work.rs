@@ -25,7 +25,7 @@ LONGHAUL_DRIVER, LONGHAUL_ATTEMPT and LONGHAUL_FENCING_TOKEN in its environment.
   {\"progress\": {\"done\": 3, \"total\": 9, \"unit\": \"files\"}}   {\"warning\": \"…\"}   {\"result\": {…}}
 are understood; the last other lines become the status detail. Exit 0 succeeds, 75 asks for another attempt,
 any other code fails with the last lines of stderr. To cancel, its process group gets SIGTERM, and SIGKILL
-after the grace.
+after the grace; if it still exits with 0, it has succeeded.
 
 SIGINT or SIGTERM ends the worker once its running tasks are done; a second one ends it at once.")]
 pub struct WorkArgs {

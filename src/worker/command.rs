@@ -11,8 +11,8 @@
 //! The last other lines become the status detail; one that looks like these but is none gets a warning as well, up to three times. Exit status 0 is success. 75 asks for another attempt, and so does death by a signal, which says more
 //! about the machine than about the task. Any other status is a failure for good. The last lines of standard error say why.
 //!
-//! The command leads a process group of its own. To stop it, the group gets SIGTERM and, after the grace, SIGKILL. Nothing of the group outlives the
-//! command, nor the handler, however that ends; only a worker that is itself killed with SIGKILL leaves it running, which is what fencing tokens are for.
+//! The command leads a process group of its own. To stop it, the group gets SIGTERM and, after the grace, SIGKILL. A command that is cancelled and still
+//! exits with 0 has done its work: the task succeeded. Any other end confirms the cancel. Nothing of the group outlives the command, nor the handler, however that ends; only a worker that is itself killed with SIGKILL leaves it running, which is what fencing tokens are for.
 
 mod document;
 mod group;
@@ -152,11 +152,17 @@ impl Handler for CommandHandler {
         );
         match ended {
             Ok(Ended::ByItself(status)) => outcome(status, said, &complaints.to_string()),
-            Ok(Ended::Stopped(Stop::Cancelled(_))) => Outcome::Cancelled {
+            // It was done before it could stop, and the server lets success count.
+            Ok(Ended::Stopped(Stop::Cancelled(_), status)) if status.success() => {
+                outcome(status, said, &complaints.to_string())
+            }
+            Ok(Ended::Stopped(Stop::Cancelled(_), _)) => Outcome::Cancelled {
                 status_detail: said.last_lines.to_string(),
             },
-            Ok(Ended::Stopped(Stop::LeaseLost)) => Outcome::released("the lease was lost"),
-            Ok(Ended::Stopped(Stop::Shutdown)) => Outcome::released("the worker is shutting down"),
+            Ok(Ended::Stopped(Stop::LeaseLost, _)) => Outcome::released("the lease was lost"),
+            Ok(Ended::Stopped(Stop::Shutdown, _)) => {
+                Outcome::released("the worker is shutting down")
+            }
             Err(error) => Outcome::failure(format!("lost sight of the command: {error}")),
         }
     }

@@ -30,7 +30,8 @@ pub(super) struct Pipes {
 #[derive(Debug)]
 pub(super) enum Ended {
     ByItself(ExitStatus),
-    Stopped(Stop),
+    /// After it was asked to; how it ended is its answer.
+    Stopped(Stop, ExitStatus),
 }
 
 impl Group {
@@ -86,10 +87,11 @@ impl Group {
                 // The command is over when its leader is, as when it ends by itself; what it left behind is not waited for.
                 let in_time = timeout_at(kill_at, self.leader.wait()).await;
                 self.kill();
-                if in_time.is_err() {
-                    self.leader.wait().await?;
-                }
-                Ok(Ended::Stopped(stop))
+                let status = match in_time {
+                    Ok(status) => status?,
+                    Err(_) => self.leader.wait().await?,
+                };
+                Ok(Ended::Stopped(stop, status))
             }
         }
     }

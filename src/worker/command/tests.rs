@@ -324,12 +324,11 @@ async fn a_line_that_only_looks_like_a_report_counts_as_text_and_a_warning_says_
     assert_eq!(bench.warnings(), [""; 0]);
 }
 
-#[tokio::test]
-async fn cancel_lets_the_command_clean_up() {
+/// How a script ends that is cancelled once it has made the file that is its first argument.
+async fn cancelled(script: &str) -> Outcome {
     let directory = tempfile::tempdir().expect("a directory");
     let ready = directory.path().join("ready");
     let bench = Bench::new();
-    let script = r#"trap 'echo cleaned up; exit 0' TERM; touch "$1"; while :; do sleep 0.05; done"#;
     let path = ready.to_string_lossy().into_owned();
     let cancel = async {
         until_exists(&ready).await;
@@ -337,12 +336,31 @@ async fn cancel_lets_the_command_clean_up() {
     };
     let arguments = [path.as_str()];
     let (outcome, ()) = tokio::join!(bench.run(script, &arguments), cancel);
-    assert_eq!(
-        outcome,
-        Outcome::Cancelled {
-            status_detail: "cleaned up".to_owned()
-        }
-    );
+    outcome
+}
+
+#[tokio::test]
+async fn cancel_lets_the_command_clean_up() {
+    for (trap, status_detail) in [
+        ("trap 'echo cleaned up; exit 143' TERM", "cleaned up"),
+        ("trap 'echo gave up; exit 75' TERM", "gave up"),
+        (":", ""),
+    ] {
+        let script = format!(r#"{trap}; touch "$1"; while :; do sleep 0.05; done"#);
+        assert_eq!(
+            cancelled(&script).await,
+            Outcome::Cancelled {
+                status_detail: status_detail.to_owned()
+            }
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_in_spite_of_a_cancel_counts() {
+    let script = r#"trap 'echo "{\"result\":{\"id\":7}}"; exit 0' TERM; touch "$1"; while :; do sleep 0.05; done"#;
+    let result = Struct::from_json(&json!({"id": 7})).expect("an object");
+    assert_eq!(cancelled(script).await, Outcome::success_with(result));
 }
 
 #[tokio::test]
