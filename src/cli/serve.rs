@@ -32,13 +32,18 @@ pub struct ServeArgs {
 /// Serves until SIGINT or SIGTERM.
 pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Result<Exit, Failure> {
     let settings = Settings::resolve(args.layer, matches, args.config.as_deref())?;
+    // Before they are printed: what is printed can be served with.
+    refuse_exposure(&settings.serve, settings.insecure)?;
+    refuse_nothing(&settings.serve)?;
     if args.print_config {
         out.lines(settings.lines())?;
         return Ok(Exit::Success);
     }
     logging::start(&settings.log_level, settings.log_format);
-    refuse_exposure(&settings.serve, settings.insecure)?;
-    refuse_nothing(&settings.serve)?;
+    let listen = settings.serve.listen;
+    if !listen.ip().is_loopback() {
+        warn!(%listen, "serving other machines without TLS and authentication: whoever reaches the port owns the jobs");
+    }
 
     let mut signals = Signals::new()?;
     let mut server = server::start(settings.serve)
@@ -69,20 +74,16 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Res
 /// There is no TLS and no authentication yet, so whoever reaches the port owns the jobs.
 fn refuse_exposure(settings: &ServeSettings, insecure: bool) -> Result<(), Failure> {
     let listen = settings.listen;
-    if listen.ip().is_loopback() {
+    if listen.ip().is_loopback() || insecure {
         return Ok(());
     }
-    if !insecure {
-        return Err(Failure::usage(format!(
-            "refused to listen on {listen}: other machines could reach it, and there is neither TLS nor authentication"
-        ))
-        .hint(format!(
-            "listen on 127.0.0.1:{}, or, where every machine that can reach it may submit, read and cancel all jobs, add --insecure",
-            listen.port()
-        )));
-    }
-    warn!(%listen, "serving other machines without TLS and authentication: whoever reaches the port owns the jobs");
-    Ok(())
+    Err(Failure::usage(format!(
+        "refused to listen on {listen}: other machines could reach it, and there is neither TLS nor authentication"
+    ))
+    .hint(format!(
+        "listen on 127.0.0.1:{}, or, where every machine that can reach it may submit, read and cancel all jobs, add --insecure",
+        listen.port()
+    )))
 }
 
 /// Settings under which no task could end, or no call be made.

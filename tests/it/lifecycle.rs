@@ -119,6 +119,21 @@ async fn a_setting_that_leaves_nothing_is_refused() {
 }
 
 #[tokio::test]
+async fn settings_that_are_not_served_with_are_not_printed() {
+    for (flag, value, word) in [
+        ("--max-connections", "0", "max_connections"),
+        ("--lease-duration", "0s", "lease_duration"),
+        ("--listen", "0.0.0.0:0", "--insecure"),
+    ] {
+        let refused = harness::cli(&["serve", "--print-config", flag, value]).await;
+        assert_refused(&refused, &[word]);
+        assert_eq!(refused.stdout, "", "{flag}");
+    }
+    let printed = harness::cli(&["serve", "--print-config", "--max-connections", "1"]).await;
+    assert!(printed.ok().contains("max_connections"));
+}
+
+#[tokio::test]
 async fn other_machines_are_not_served_without_being_asked_for() {
     let refused = harness::cli(&["serve", "--listen", "0.0.0.0:0"]).await;
     assert_refused(&refused, &["0.0.0.0:0", "--insecure"]);
