@@ -1,6 +1,6 @@
 //! `serve`: runs a server until a signal, and then lets it drain.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgMatches, Args};
 use longhaul::server::{self, ServeSettings};
@@ -12,6 +12,7 @@ use super::{
     output::Output,
     settings::{ServeLayer, Settings},
     signals::Signals,
+    time::HumanDuration,
 };
 
 /// `longhaul serve`
@@ -86,25 +87,45 @@ fn refuse_exposure(settings: &ServeSettings, insecure: bool) -> Result<(), Failu
     )))
 }
 
+/// Below this a worker that is well loses its leases, and so every task fails.
+const MIN_LEASE: Duration = Duration::from_secs(1);
+/// A worker counts as gone after three of these.
+const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+/// Below this a task is cancelled before its worker can have heard of it.
+const MIN_CANCEL_GRACE: Duration = Duration::from_secs(1);
+
 /// Settings under which no task could end, or no call be made.
 fn refuse_nothing(settings: &ServeSettings) -> Result<(), Failure> {
     let ServeSettings {
         lease_duration,
         heartbeat_interval,
+        cancel_grace,
         max_connections,
         max_streams_per_connection,
         ..
     } = settings;
-    let nothing = [
-        ("lease_duration", lease_duration.is_zero()),
-        ("heartbeat_interval", heartbeat_interval.is_zero()),
+    let spans = [
+        ("lease_duration", lease_duration, MIN_LEASE),
+        ("heartbeat_interval", heartbeat_interval, MIN_HEARTBEAT),
+        ("cancel_grace", cancel_grace, MIN_CANCEL_GRACE),
+    ];
+    for (key, span, least) in spans {
+        if *span < least {
+            return Err(Failure::usage(format!(
+                "{key} must be at least {}, and is {}",
+                HumanDuration(least),
+                HumanDuration(*span)
+            )));
+        }
+    }
+    let counts = [
         ("max_connections", *max_connections == 0),
         (
             "max_streams_per_connection",
             *max_streams_per_connection == 0,
         ),
     ];
-    match nothing.into_iter().find(|(_, is_nothing)| *is_nothing) {
+    match counts.into_iter().find(|(_, is_nothing)| *is_nothing) {
         Some((key, _)) => Err(Failure::usage(format!("{key} must be more than 0"))),
         None => Ok(()),
     }

@@ -113,9 +113,44 @@ async fn an_unknown_key_in_the_settings_is_refused() {
 
 #[tokio::test]
 async fn a_setting_that_leaves_nothing_is_refused() {
-    let refused =
-        harness::cli(&["serve", "--listen", "127.0.0.1:0", "--lease-duration", "0s"]).await;
-    assert_refused(&refused, &["lease_duration", "more than 0"]);
+    for (flag, value, words) in [
+        ("--lease-duration", "1ms", ["lease_duration", "at least 1s"]),
+        (
+            "--lease-duration",
+            "999ms",
+            ["lease_duration", "at least 1s"],
+        ),
+        (
+            "--heartbeat-interval",
+            "99ms",
+            ["heartbeat_interval", "at least 100ms"],
+        ),
+        ("--cancel-grace", "0s", ["cancel_grace", "at least 1s"]),
+        ("--max-connections", "0", ["max_connections", "more than 0"]),
+    ] {
+        let refused = harness::cli(&["serve", "--listen", "127.0.0.1:0", flag, value]).await;
+        assert_refused(&refused, &words);
+    }
+}
+
+#[tokio::test]
+async fn a_task_ends_under_the_shortest_settings() {
+    let shortest = [
+        "--lease-duration",
+        "1s",
+        "--heartbeat-interval",
+        "100ms",
+        "--cancel-grace",
+        "1s",
+        // A slow machine may lose some.
+        "--max-lost-leases",
+        "1000",
+    ];
+    let server = Server::start_with(&shortest).await;
+    let _worker = server.worker("slow", &[], &["sleep", "2"]);
+    let told = server.cli(&["submit", "--driver", "slow", "--wait"]).await;
+    assert!(told.ok().contains("SUCCEEDED"));
+    server.stop().await;
 }
 
 #[tokio::test]
