@@ -116,9 +116,9 @@ pub fn check(
     violations: &mut Vec<Violation>,
 ) -> Option<Checked> {
     let mut check = Check { path, violations };
-    check.bytes("action", &job.action, MAX_WORD_BYTES);
-    check.bytes("summary", &job.summary, MAX_LINE_BYTES);
-    check.bytes("creator", &job.creator, MAX_NAME_BYTES);
+    check.line("action", &job.action, MAX_WORD_BYTES);
+    check.line("summary", &job.summary, MAX_LINE_BYTES);
+    check.line("creator", &job.creator, MAX_NAME_BYTES);
     check.bytes("traceparent", &job.traceparent, MAX_TRACEPARENT_BYTES);
     check.object("object", job.object.as_ref());
     check.labels(&job.labels);
@@ -220,6 +220,17 @@ impl Check<'_> {
         }
     }
 
+    /// A name or one line: it goes into environments and onto terminals as it is.
+    fn line(&mut self, field: &str, value: &str, most: usize) {
+        self.bytes(field, value, most);
+        if let Some((at, control)) = value.char_indices().find(|(_, c)| c.is_control()) {
+            self.bad(
+                field,
+                format!("has the control character {control:?} at byte {at}; none is allowed"),
+            );
+        }
+    }
+
     fn object(&mut self, field: &str, object: Option<&Object>) {
         let Some(object) = object else { return };
         for (part, value) in [
@@ -227,7 +238,7 @@ impl Check<'_> {
             ("id", &object.id),
             ("name", &object.name),
         ] {
-            self.bytes(&format!("{field}.{part}"), value, MAX_NAME_BYTES);
+            self.line(&format!("{field}.{part}"), value, MAX_NAME_BYTES);
         }
     }
 
@@ -248,7 +259,7 @@ impl Check<'_> {
                     format!("a key is 1 to {MAX_LABEL_KEY_BYTES} characters of [a-z0-9_.-]"),
                 );
             }
-            self.bytes(&field, value, MAX_NAME_BYTES);
+            self.line(&field, value, MAX_NAME_BYTES);
         }
     }
 
@@ -356,9 +367,9 @@ impl Check<'_> {
         job_action: &str,
     ) -> TaskSpec {
         let at = |field: &str| format!("tasks[{i}].{field}");
-        self.bytes(&at("name"), &name, MAX_WORD_BYTES);
-        self.bytes(&at("action"), &task.action, MAX_WORD_BYTES);
-        self.bytes(&at("resource_type"), &task.resource_type, MAX_WORD_BYTES);
+        self.line(&at("name"), &name, MAX_WORD_BYTES);
+        self.line(&at("action"), &task.action, MAX_WORD_BYTES);
+        self.line(&at("resource_type"), &task.resource_type, MAX_WORD_BYTES);
         self.object(&at("object"), task.object.as_ref());
         if !is_driver(&task.driver) {
             self.bad(

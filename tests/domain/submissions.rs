@@ -44,37 +44,45 @@ fn text(bytes: usize) -> String {
     "x".repeat(bytes)
 }
 
+type Set = fn(&mut NewJob, String);
+type SetPart = fn(&mut Object, String);
+
+/// Names and texts of one line, with the most bytes of each.
+const LINES: [(&str, usize, Set); 8] = [
+    ("job.action", MAX_WORD_BYTES, |j, t| j.action = t),
+    ("job.summary", MAX_LINE_BYTES, |j, t| j.summary = t),
+    ("job.creator", MAX_NAME_BYTES, |j, t| j.creator = t),
+    ("job.tasks[0].name", MAX_WORD_BYTES, |j, t| {
+        j.tasks[0].name = t
+    }),
+    ("job.tasks[0].action", MAX_WORD_BYTES, |j, t| {
+        j.tasks[0].action = t
+    }),
+    ("job.tasks[0].driver", MAX_WORD_BYTES, |j, t| {
+        j.tasks[0].driver = t
+    }),
+    ("job.tasks[0].resource_type", MAX_WORD_BYTES, |j, t| {
+        j.tasks[0].resource_type = t
+    }),
+    ("job.labels[\"k\"]", MAX_NAME_BYTES, |j, t| {
+        j.labels.insert("k".into(), t);
+    }),
+];
+const OBJECT_PARTS: [(&str, SetPart); 3] = [
+    ("type", |o, t| o.kind = t),
+    ("id", |o, t| o.id = t),
+    ("name", |o, t| o.name = t),
+];
+
 #[test]
 fn texts_have_their_limits() {
-    type Set = fn(&mut NewJob, String);
-    type SetPart = fn(&mut Object, String);
     let object = |part: SetPart| {
         move |job: &mut NewJob, text| part(job.object.get_or_insert_default(), text)
     };
-    let cases: [(&str, usize, Set); 9] = [
-        ("job.action", MAX_WORD_BYTES, |j, t| j.action = t),
-        ("job.summary", MAX_LINE_BYTES, |j, t| j.summary = t),
-        ("job.creator", MAX_NAME_BYTES, |j, t| j.creator = t),
-        ("job.traceparent", MAX_TRACEPARENT_BYTES, |j, t| {
-            j.traceparent = t
-        }),
-        ("job.tasks[0].name", MAX_WORD_BYTES, |j, t| {
-            j.tasks[0].name = t
-        }),
-        ("job.tasks[0].action", MAX_WORD_BYTES, |j, t| {
-            j.tasks[0].action = t
-        }),
-        ("job.tasks[0].driver", MAX_WORD_BYTES, |j, t| {
-            j.tasks[0].driver = t
-        }),
-        ("job.tasks[0].resource_type", MAX_WORD_BYTES, |j, t| {
-            j.tasks[0].resource_type = t
-        }),
-        ("job.labels[\"k\"]", MAX_NAME_BYTES, |j, t| {
-            j.labels.insert("k".into(), t);
-        }),
-    ];
-    for (field, most, set) in cases {
+    let traceparent: (_, _, Set) = ("job.traceparent", MAX_TRACEPARENT_BYTES, |j, t| {
+        j.traceparent = t
+    });
+    for (field, most, set) in LINES.into_iter().chain([traceparent]) {
         let mut at_most = job();
         set(&mut at_most, text(most));
         assert_eq!(wrong(at_most), [""; 0], "{field}");
@@ -82,12 +90,7 @@ fn texts_have_their_limits() {
         set(&mut beyond, text(most + 1));
         assert_eq!(wrong(beyond), [field]);
     }
-    let parts: [(&str, SetPart); 3] = [
-        ("type", |o, t| o.kind = t),
-        ("id", |o, t| o.id = t),
-        ("name", |o, t| o.name = t),
-    ];
-    for (part, set) in parts {
+    for (part, set) in OBJECT_PARTS {
         let mut of_job = job();
         object(set)(&mut of_job, text(MAX_NAME_BYTES));
         assert_eq!(wrong(of_job.clone()), [""; 0]);
@@ -96,6 +99,43 @@ fn texts_have_their_limits() {
         let of_task =
             with_task(|t| set(t.object.get_or_insert_default(), text(MAX_NAME_BYTES + 1)));
         assert_eq!(wrong(of_task), [format!("job.tasks[0].object.{part}")]);
+    }
+}
+
+#[test]
+fn names_and_lines_have_no_control_characters() {
+    let of_control = |job: NewJob, field: &str| {
+        let violations = check(job).expect_err("refused");
+        // A driver has its own rule.
+        let told = violations[0].description.contains("the control character");
+        assert!(told || field == "job.tasks[0].driver", "{violations:?}");
+        let fields: Vec<_> = violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, [field]);
+    };
+    for control in ["\0", "\n", "\r", "\t", "\u{1b}", "\u{7f}", "\u{85}"] {
+        for (field, _, set) in LINES {
+            let mut bad = job();
+            set(&mut bad, format!("a{control}b"));
+            of_control(bad, field);
+        }
+        for (part, set) in OBJECT_PARTS {
+            let mut object = Object::default();
+            set(&mut object, control.to_owned());
+            let of_task = with_task(|t| t.object = Some(object.clone()));
+            of_control(of_task, &format!("job.tasks[0].object.{part}"));
+            let of_job = NewJob {
+                object: Some(object),
+                ..job()
+            };
+            of_control(of_job, &format!("job.object.{part}"));
+        }
+    }
+    for (field, _, set) in LINES {
+        if field != "job.tasks[0].driver" {
+            let mut good = job();
+            set(&mut good, "naïve 名 \u{1f680}".to_owned());
+            assert_eq!(wrong(good), [""; 0], "{field}");
+        }
     }
 }
 

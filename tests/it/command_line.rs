@@ -115,6 +115,22 @@ async fn every_bad_field_is_named_and_the_input_is_at_fault() {
         2,
         &["job.priority", "job.tasks[0].driver", "INVALID_"],
     );
+    let controls = server
+        .cli(&[
+            "submit",
+            "--driver",
+            "d",
+            "--task",
+            "a\nb",
+            "--summary",
+            "c\u{1b}d",
+        ])
+        .await;
+    assert_fails(
+        &controls,
+        2,
+        &["job.summary", "job.tasks[0].name", r"character '\n'"],
+    );
     let filter = server.cli(&["list", "--filter", "colour = RED"]).await;
     assert_fails(&filter, 2, &["colour"]);
     let unknown = server
