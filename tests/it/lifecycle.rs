@@ -1,6 +1,6 @@
 //! How a server starts, ends, and refuses to start: each time with a sentence and an exit code.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use tempfile::TempDir;
 
@@ -109,6 +109,18 @@ async fn an_unknown_key_in_the_settings_is_refused() {
     fs::write(&file, "listen = \"127.0.0.1:0\"\nretentoin = \"1d\"\n").unwrap();
     let refused = harness::cli(&["serve", "--config", file.to_str().unwrap()]).await;
     assert_refused(&refused, &["retentoin", file.to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn the_jobs_are_for_the_user_of_the_server_alone() {
+    let server = Server::start().await;
+    server.cli(&["submit", "--driver", "nobody"]).await.ok();
+    // Also where the directory was there before and is open to others.
+    for name in ["longhaul.db", "longhaul.db-wal", "longhaul.db-shm", "lock"] {
+        let file = fs::metadata(server.data_dir().join(name)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -157,6 +157,10 @@ pub(super) fn database(dir: &Path) -> Result<Connection, OpenError> {
     }
     let file = dir.join(DATABASE_FILE);
     check_header(&file)?;
+    make_private(&file).map_err(|error| OpenError::Directory {
+        dir: dir.to_owned(),
+        error,
+    })?;
     let explain = |error: rusqlite::Error| explain(dir, &file, error);
     let mut connection = connect(&file).map_err(explain)?;
     // What the last process left in the log goes to the file, so that the file can be judged.
@@ -172,6 +176,19 @@ pub(super) fn database(dir: &Path) -> Result<Connection, OpenError> {
             error: error.into(),
         })?;
     Ok(connection)
+}
+
+/// Makes the file if there is none, for this user alone. SQLite gives its log and the log's index the same mode.
+fn make_private(file: &Path) -> io::Result<()> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A connection that only reads.
