@@ -3,10 +3,10 @@
 //! Invariant: a setting is declared once, in [`ServeLayer`], and its flag, variable and key bear the same name.
 
 mod file;
+mod listen;
 
 use std::{
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use clap::{ArgMatches, Args, parser::ValueSource};
 use longhaul::server::ServeSettings;
 use serde::{Deserialize, Serialize};
 
+use self::listen::ListenAddress;
 use super::{
     exit::Failure,
     logging::{LogFormat, LogLevel},
@@ -25,9 +26,9 @@ use super::{
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeLayer {
-    /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:7070]
+    /// IP address, or localhost, and port to listen on; port 0 takes a free one [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR", env = "LONGHAUL_LISTEN")]
-    listen: Option<SocketAddr>,
+    listen: Option<ListenAddress>,
     /// Directory that keeps the jobs; made if it is missing [default: ./longhaul-data]
     #[arg(long, value_name = "DIR", env = "LONGHAUL_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -141,7 +142,9 @@ impl Settings {
         } = top;
         let default = ServeSettings::default();
         let serve = ServeSettings {
-            listen: layers.pick("listen", listen, file.listen, default.listen),
+            listen: layers
+                .pick("listen", listen, file.listen, ListenAddress(default.listen))
+                .0,
             data_dir: layers.pick("data_dir", data_dir, file.data_dir, default.data_dir),
             drain_timeout: layers.pick_time(
                 "drain_timeout",

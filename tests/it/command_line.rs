@@ -233,6 +233,29 @@ async fn a_setting_is_a_flag_a_variable_a_key_or_its_default() {
 }
 
 #[tokio::test]
+async fn an_address_to_listen_on_is_read_or_explained() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("longhaul.toml");
+    for bad in ["7301", "localhost", "example.com:7301", ""] {
+        let by_flag = harness::cli(&["serve", "--print-config", "--listen", bad]).await;
+        let mut command = longhaul();
+        command
+            .args(["serve", "--print-config"])
+            .env("LONGHAUL_LISTEN", bad);
+        let by_variable = harness::output(command).await;
+        fs::write(&file, format!("listen = \"{bad}\"\n")).unwrap();
+        let config = file.to_str().unwrap();
+        let by_file = harness::cli(&["serve", "--print-config", "--config", config]).await;
+        for told in [by_flag, by_variable, by_file] {
+            assert_fails(&told, 2, &["127.0.0.1:7070"]);
+        }
+    }
+    let local = ["serve", "--print-config", "--listen", "localhost:7301"];
+    let printed = harness::cli(&local).await.ok();
+    assert!(printed.contains("\"127.0.0.1:7301\""), "{printed}");
+}
+
+#[tokio::test]
 async fn a_list_goes_on_page_by_page_until_it_is_enough() {
     let server = Server::start().await;
     for _ in 0..5 {
