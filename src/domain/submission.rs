@@ -305,7 +305,7 @@ impl Check<'_> {
             .enumerate()
             .map(|(i, task)| self.dependencies(i, task, &positions))
             .collect();
-        if let Some(cycle) = find_cycle(&dependencies) {
+        for cycle in find_cycles(&dependencies) {
             let name = |i: &usize| shown(&names[*i]);
             let mut path: Vec<String> = cycle.iter().take(SHOWN_TASKS).map(name).collect();
             if cycle.len() > SHOWN_TASKS {
@@ -445,8 +445,9 @@ impl Check<'_> {
     }
 }
 
-/// Some cycle among the dependencies, by position: each task depends on the next one, and the last one on the first.
-fn find_cycle(dependencies: &[Vec<u32>]) -> Option<Vec<usize>> {
+/// Cycles among the dependencies, by position: each task depends on the next one, and the last one on the first. Of each knot of
+/// tasks, all of which depend on each other in the end, there is at least one; never more than there are tasks.
+fn find_cycles(dependencies: &[Vec<u32>]) -> Vec<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
         No,
@@ -454,6 +455,8 @@ fn find_cycle(dependencies: &[Vec<u32>]) -> Option<Vec<usize>> {
         Done,
     }
     let mut seen = vec![Seen::No; dependencies.len()];
+    let mut told = vec![false; dependencies.len()];
+    let mut cycles = Vec::new();
     for start in 0..dependencies.len() {
         if seen[start] != Seen::No {
             continue;
@@ -468,19 +471,23 @@ fn find_cycle(dependencies: &[Vec<u32>]) -> Option<Vec<usize>> {
                 continue;
             };
             *followed += 1;
-            let next = *next as usize;
+            let (task, next) = (*task, *next as usize);
             match seen[next] {
                 Seen::Done => {}
                 Seen::No => {
                     seen[next] = Seen::OnPath;
                     path.push((next, 0));
                 }
+                // Both ends of this step are in the cycle that it closes.
+                Seen::OnPath if told[task] || told[next] => {}
                 Seen::OnPath => {
-                    let from = path.iter().position(|(t, _)| *t == next)?;
-                    return Some(path[from..].iter().map(|(t, _)| *t).collect());
+                    let cycle = path.iter().map(|(t, _)| *t).skip_while(|t| *t != next);
+                    let cycle: Vec<usize> = cycle.collect();
+                    cycle.iter().for_each(|t| told[*t] = true);
+                    cycles.push(cycle);
                 }
             }
         }
     }
-    None
+    cycles
 }

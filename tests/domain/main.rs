@@ -8,6 +8,7 @@ mod cancelling;
 mod children;
 mod claiming;
 mod controls;
+mod dependencies;
 mod explaining;
 mod filtering;
 mod histories;

@@ -15,7 +15,7 @@ use crate::world::{new_job, new_task, seconds};
 
 const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 
-fn check(job: NewJob) -> Result<Checked, Vec<Violation>> {
+pub fn check(job: NewJob) -> Result<Checked, Vec<Violation>> {
     let mut violations = Vec::new();
     let checked = submission::check(job, "job", NOW, &mut violations);
     assert_eq!(checked.is_some(), violations.is_empty());
@@ -23,14 +23,14 @@ fn check(job: NewJob) -> Result<Checked, Vec<Violation>> {
 }
 
 /// The fields that are wrong.
-fn wrong(job: NewJob) -> Vec<String> {
+pub fn wrong(job: NewJob) -> Vec<String> {
     match check(job) {
         Ok(_) => Vec::new(),
         Err(violations) => violations.into_iter().map(|v| v.field).collect(),
     }
 }
 
-fn job() -> NewJob {
+pub fn job() -> NewJob {
     new_job([new_task("a", &[])])
 }
 
@@ -379,85 +379,6 @@ fn one_mebibyte_of_payloads_and_texts_is_enough() {
         }),
         ["job.tasks"]
     );
-}
-
-#[test]
-fn names_and_dependencies() {
-    let wrong_of = |tasks: Vec<NewTask>| {
-        let violations = check(NewJob { tasks, ..job() }).expect_err("refused");
-        assert_eq!(violations.len(), 1, "{violations:?}");
-        (
-            violations[0].field.clone(),
-            violations[0].description.clone(),
-        )
-    };
-    let (field, why) = wrong_of(vec![new_task("a", &[]), new_task("a", &[])]);
-    assert_eq!(
-        (field.as_str(), why.as_str()),
-        ("job.tasks[1].name", "\"a\" is the name of tasks[0] already")
-    );
-    let (field, _) = wrong_of(vec![new_task("task-2", &[]), new_task("", &[])]);
-    assert_eq!(
-        field, "job.tasks[1].name",
-        "a name that is made up counts as well"
-    );
-    let (field, why) = wrong_of(vec![new_task("a", &[]), new_task("b", &["a", "ghost"])]);
-    assert_eq!(
-        (field.as_str(), why.as_str()),
-        (
-            "job.tasks[1].depends_on[1]",
-            "no task of this job is named \"ghost\""
-        )
-    );
-    let (field, why) = wrong_of(vec![new_task("a", &["a"])]);
-    assert_eq!(
-        (field.as_str(), why.as_str()),
-        ("job.tasks[0].depends_on", "a cycle: a -> a")
-    );
-    let (field, why) = wrong_of(vec![
-        new_task("x", &["a"]),
-        new_task("a", &["b"]),
-        new_task("b", &["c"]),
-        new_task("c", &["a"]),
-    ]);
-    assert_eq!(
-        (field.as_str(), why.as_str()),
-        ("job.tasks[1].depends_on", "a cycle: a -> b -> c -> a")
-    );
-
-    let checked = check(new_job([
-        new_task("", &[]),
-        new_task("", &["task-1", "task-1"]),
-    ]))
-    .expect("fine");
-    assert_eq!(checked.tasks[1].name, "task-2");
-    assert_eq!(checked.tasks[1].depends_on, [0], "twice is once");
-}
-
-#[test]
-fn a_long_cycle_is_told_in_part() {
-    let names: Vec<String> = (0..MAX_TASKS)
-        .map(|i| format!("{i}{}", "é".repeat(60)))
-        .collect();
-    let tasks = names.iter().enumerate().map(|(i, name)| NewTask {
-        depends_on: vec![names[(i + 1) % MAX_TASKS].clone()],
-        ..new_task(name, &[])
-    });
-    let violations = check(new_job(tasks)).expect_err("refused");
-    let cycle = &violations.last().expect("one").description;
-    assert!(
-        cycle.starts_with("a cycle: 0é") && cycle.contains("-> (980 more) -> 0é"),
-        "{cycle}"
-    );
-    assert!(cycle.len() < 4_096);
-}
-
-#[test]
-fn no_dependency_is_left_out_in_silence() {
-    let mut names = vec!["a"; MAX_TASKS];
-    names.push("ghost");
-    let job = new_job([new_task("a", &[]), new_task("b", &names)]);
-    assert_eq!(wrong(job), ["job.tasks[1].depends_on"]);
 }
 
 #[test]
