@@ -38,12 +38,12 @@ impl ConnectArgs {
         Ok(Server::new(client, &self.endpoint))
     }
 
-    /// A client that connects when it is used and keeps trying, and a log that tells what goes on.
+    /// A client that connects when it is used and keeps trying, and a log of this level.
     ///
     /// # Errors
     /// The address is none.
-    pub fn connect_lazily(&self) -> Result<Server, Failure> {
-        self.log.start(LogLevel::default());
+    pub fn connect_lazily(&self, level: LogLevel) -> Result<Server, Failure> {
+        self.log.start(level);
         let client = Client::connect_lazy(&self.endpoint)
             .map_err(|error| Failure::from_client(&error, &self.endpoint))?;
         Ok(Server::new(client, &self.endpoint))

@@ -15,6 +15,7 @@ use super::{
     connect::{ConnectArgs, Server},
     exit::{Exit, Failure},
     json,
+    logging::LogLevel,
     output::{Format, Output},
     text::{BAD, FAINT, ODD, one_line, paint},
     time::HumanDuration,
@@ -34,7 +35,7 @@ pub struct WatchArgs {
     /// The least time between two changes of progress [default: 250ms]
     #[arg(long, value_name = "TIME", env = "LONGHAUL_MIN_INTERVAL")]
     min_interval: Option<HumanDuration>,
-    /// End when the server could not be reached for so long [default: keep trying]
+    /// End when the server could not be reached for so long, from the start on [default: it must be there at the start; later keep trying]
     #[arg(long, value_name = "TIME", env = "LONGHAUL_GIVE_UP_AFTER")]
     give_up_after: Option<HumanDuration>,
     /// How to print it; json is one object per line
@@ -51,7 +52,11 @@ pub struct WatchArgs {
 
 /// Watches a job and exits by its outcome.
 pub async fn run(args: WatchArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let server = args.connect.connect().await?;
+    let server = match args.give_up_after {
+        Some(_) => args.connect.connect_lazily(LogLevel::quiet())?,
+        // Whoever mistyped the address should hear of it at once.
+        None => args.connect.connect().await?,
+    };
     let options = WatchOptions {
         after_revision: args.after,
         min_interval: args.min_interval.map(|interval| interval.0),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connect::ConnectArgs,
     exit::{Exit, Failure},
+    logging::LogLevel,
     output::Output,
     signals::Signals,
     time::HumanDuration,
@@ -69,7 +70,7 @@ pub struct WorkArgs {
 
 /// Works until SIGINT or SIGTERM, through disconnects and restarts of the server.
 pub async fn run(args: WorkArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let server = args.connect.connect_lazily()?;
+    let server = args.connect.connect_lazily(LogLevel::default())?;
     let grace = args.grace.0;
     let handler = CommandHandler::new(args.command)
         .map_err(|error| Failure::usage(error.to_string()))?

@@ -233,6 +233,35 @@ async fn a_setting_is_a_flag_a_variable_a_key_or_its_default() {
 }
 
 #[tokio::test]
+async fn a_watch_that_may_wait_for_its_server_does() {
+    let mut server = Server::start().await;
+    let job = server.cli(&["submit", "--driver", "nobody"]).await.ok();
+    server.kill9().await;
+
+    let impatient = server.cli(&["watch", job.trim()]).await;
+    assert_fails(&impatient, 4, &["can't connect"]);
+    let soon = ["watch", job.trim(), "--give-up-after", "100ms"];
+    assert_fails(&server.cli(&soon).await, 4, &["trying", "can't connect"]);
+
+    let mut command = longhaul();
+    command
+        .args(["watch", job.trim(), "--give-up-after", "1h"])
+        .args(["--endpoint", &server.endpoint()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut watch = command.spawn().unwrap();
+    let mut talk = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let told = talk.next_line().await.unwrap().unwrap();
+    assert!(told.contains("trying until it is back"), "{told}");
+    server.restart().await;
+    server.cli(&["cancel", job.trim()]).await.ok();
+    let ended = timeout(NOTICE_WITHIN, watch.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(3), "the job's end");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_address_to_listen_on_is_read_or_explained() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("longhaul.toml");
