@@ -60,6 +60,8 @@ pub struct Change {
     pub from_revision: u64,
     /// The newest one.
     pub revision: u64,
+    /// The feed's position of the first change.
+    first_position: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -302,13 +304,25 @@ impl JobFollow {
             matches,
             from_revision: item.from_revision,
             revision: item.revision,
+            first_position: item.first_position,
         })
     }
 
+    /// Where to go on from if these changes, the last ones of an item, were not told: before the first of all their changes. What was told and is newer
+    /// is told again.
+    pub fn cursor_before(&self, untold: &[Change]) -> String {
+        let first = untold.iter().map(|change| change.first_position).min();
+        self.cursor_at(first.map_or(self.position, |first| first.saturating_sub(1)))
+    }
+
     fn cursor(&self) -> String {
+        self.cursor_at(self.position)
+    }
+
+    fn cursor_at(&self, position: u64) -> String {
         let cursor = Cursor {
             bound_to: self.bound_to,
-            position: self.position,
+            position,
         };
         self.engine.shared.sealer.seal_text(b"follow", &cursor)
     }

@@ -40,10 +40,11 @@ pub struct ListRequest {
 pub struct JobPage {
     /// The jobs.
     pub jobs: Vec<Arc<Job>>,
-    /// For the next page; empty if there is none.
-    pub next_page_token: String,
     /// How many match in all, if that is known.
     pub total: Option<i64>,
+    at: Vec<ListPosition>,
+    next: Option<ListPosition>,
+    bound_to: Fingerprint,
 }
 
 /// A page of a job's events.
@@ -53,8 +54,8 @@ pub struct EventPage {
     pub events: Vec<Event>,
     /// The job as it is now, for the names of its tasks.
     pub job: Arc<Job>,
-    /// For the next page; empty if there is none.
-    pub next_page_token: String,
+    more: bool,
+    bound_to: Fingerprint,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,13 +124,25 @@ impl Engine {
             limit,
         };
         let page = self.shared.store.list(query).await?;
-        let next_page_token = page.next.map_or_else(String::new, |position| {
-            sealer.seal_text(b"page", &PageToken { bound_to, position })
-        });
         Ok(JobPage {
             jobs: page.jobs,
-            next_page_token,
             total,
+            at: page.at,
+            next: page.next,
+            bound_to,
+        })
+    }
+
+    /// For the page after the first so many jobs of one: fewer than all of them may fit an answer. Empty if nothing follows.
+    pub fn page_token(&self, page: &JobPage, told: usize) -> String {
+        let next = match told.checked_sub(1) {
+            Some(last) if told < page.jobs.len() => page.at.get(last).copied(),
+            Some(_) | None => page.next,
+        };
+        let bound_to = page.bound_to;
+        let sealer = &self.shared.sealer;
+        next.map_or_else(String::new, |position| {
+            sealer.seal_text(b"page", &PageToken { bound_to, position })
         })
     }
 
@@ -178,18 +191,26 @@ impl Engine {
         let mut events = self.shared.store.events(key, after, limit + 1).await?;
         let more = events.len() > limit;
         events.truncate(limit);
-        let next_page_token = match events.last() {
-            Some(last) if more => {
-                let after = last.revision;
-                sealer.seal_text(b"events", &EventToken { bound_to, after })
-            }
-            _ => String::new(),
-        };
         Ok(EventPage {
             events,
             job,
-            next_page_token,
+            more,
+            bound_to,
         })
+    }
+
+    /// For the page after the first so many events of one; empty if nothing follows.
+    pub fn event_page_token(&self, page: &EventPage, told: usize) -> String {
+        let last = told.checked_sub(1).and_then(|last| page.events.get(last));
+        match last {
+            Some(last) if page.more || told < page.events.len() => {
+                let bound_to = page.bound_to;
+                let after = last.revision;
+                let sealer = &self.shared.sealer;
+                sealer.seal_text(b"events", &EventToken { bound_to, after })
+            }
+            Some(_) | None => String::new(),
+        }
     }
 
     /// The tenant's counters.

@@ -9,6 +9,7 @@ use super::{
     admit::{self, Fields},
     error::{self, status},
     render::{self, View},
+    room::Room,
     service::job_service_server::JobService,
     submission, watch,
 };
@@ -161,9 +162,12 @@ impl JobService for Jobs {
             order_by,
         };
         let page = self.engine.list(tenant, &list).await.map_err(status)?;
+        let mut room = Room::new();
+        let jobs = page.jobs.iter().map(|job| render::job(job, view));
+        let jobs: Vec<_> = jobs.take_while(|job| room.takes(job)).collect();
         Ok(Response::new(v1::ListResponse {
-            jobs: page.jobs.iter().map(|job| render::job(job, view)).collect(),
-            next_page_token: page.next_page_token,
+            next_page_token: self.engine.page_token(&page, jobs.len()),
+            jobs,
             total_size: page.total,
         }))
     }
@@ -312,11 +316,13 @@ impl JobService for Jobs {
             .events(&key, after_revision, page_size, &page_token)
             .await
             .map_err(status)?;
-        let job = page.job;
-        let events = page.events.into_iter();
+        let mut room = Room::new();
+        let events = page.events.iter();
+        let events = events.map(|event| render::event(event.clone(), &page.job));
+        let events: Vec<_> = events.take_while(|event| room.takes(event)).collect();
         Ok(Response::new(v1::ListEventsResponse {
-            events: events.map(|event| render::event(event, &job)).collect(),
-            next_page_token: page.next_page_token,
+            next_page_token: self.engine.event_page_token(&page, events.len()),
+            events,
         }))
     }
 
