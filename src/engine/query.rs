@@ -58,6 +58,15 @@ pub struct EventPage {
     bound_to: Fingerprint,
 }
 
+/// A list as it was understood.
+struct ListAsked {
+    limit: usize,
+    filter: Filter,
+    order: ListOrder,
+    after: Option<ListPosition>,
+    bound_to: Fingerprint,
+}
+
 #[derive(Serialize, Deserialize)]
 struct PageToken {
     bound_to: Fingerprint,
@@ -92,29 +101,16 @@ impl Engine {
         tenant: Tenant,
         request: &ListRequest,
     ) -> Result<JobPage, EngineError> {
-        let order = list_order(&request.order_by);
-        let bound_to = fingerprint(&[
-            tenant.0.as_bytes(),
-            request.filter.as_bytes(),
-            request.order_by.trim().as_bytes(),
-        ]);
-        let sealer = &self.shared.sealer;
-        let after = match request.page_token.as_str() {
-            "" => Ok(None),
-            token => match sealer.open_text::<PageToken>(b"page", token) {
-                Ok(token) if token.bound_to == bound_to => Ok(Some(token.position)),
-                Ok(_) | Err(_) => Err(bad_token("page_token")),
-            },
-        };
-        let limit = page_size(request.page_size);
-        let filter = parse_filter(&request.filter);
-        let (limit, filter, order, after) = match (limit, filter, order, after) {
-            (Ok(limit), Ok(filter), Ok(order), Ok(after)) => (limit, filter, order, after),
-            (limit, filter, order, after) => {
-                let bad = [limit.err(), filter.err(), order.err(), after.err()];
-                return Err(EngineError::Invalid(bad.into_iter().flatten().collect()));
-            }
-        };
+        let asked = self
+            .read_list(&tenant, request)
+            .map_err(EngineError::Invalid)?;
+        let ListAsked {
+            limit,
+            filter,
+            order,
+            after,
+            bound_to,
+        } = asked;
         let total = self.total(&tenant, &filter).await?;
         let query = ListQuery {
             tenant,
@@ -146,6 +142,47 @@ impl Engine {
         })
     }
 
+    /// What is wrong with such a request.
+    pub fn check_list(&self, tenant: &Tenant, request: &ListRequest) -> Vec<Violation> {
+        self.read_list(tenant, request).err().unwrap_or_default()
+    }
+
+    fn read_list(
+        &self,
+        tenant: &Tenant,
+        request: &ListRequest,
+    ) -> Result<ListAsked, Vec<Violation>> {
+        let order = list_order(&request.order_by);
+        let bound_to = fingerprint(&[
+            tenant.0.as_bytes(),
+            request.filter.as_bytes(),
+            request.order_by.trim().as_bytes(),
+        ]);
+        let sealer = &self.shared.sealer;
+        let after = match request.page_token.as_str() {
+            "" => Ok(None),
+            token => match sealer.open_text::<PageToken>(b"page", token) {
+                Ok(token) if token.bound_to == bound_to => Ok(Some(token.position)),
+                Ok(_) | Err(_) => Err(bad_token("page_token")),
+            },
+        };
+        let limit = page_size(request.page_size);
+        let filter = parse_filter(&request.filter);
+        match (limit, filter, order, after) {
+            (Ok(limit), Ok(filter), Ok(order), Ok(after)) => Ok(ListAsked {
+                limit,
+                filter,
+                order,
+                after,
+                bound_to,
+            }),
+            (limit, filter, order, after) => {
+                let bad = [limit.err(), filter.err(), order.err(), after.err()];
+                Err(bad.into_iter().flatten().collect())
+            }
+        }
+    }
+
     /// From the counters, where they know.
     async fn total(&self, tenant: &Tenant, filter: &Filter) -> Result<Option<i64>, EngineError> {
         let state = filter.as_state();
@@ -171,22 +208,10 @@ impl Engine {
         size: i32,
         token: &str,
     ) -> Result<EventPage, EngineError> {
-        let sealer = &self.shared.sealer;
-        let bound_to = fingerprint(&[key.tenant.0.as_bytes(), key.job.0.as_bytes()]);
-        let after = match token {
-            "" => Ok(after_revision),
-            token => match sealer.open_text::<EventToken>(b"events", token) {
-                Ok(token) if token.bound_to == bound_to => Ok(token.after),
-                Ok(_) | Err(_) => Err(bad_token("page_token")),
-            },
-        };
-        let (limit, after) = match (page_size(size), after) {
-            (Ok(limit), Ok(after)) => (limit, after),
-            (limit, after) => {
-                let bad = [limit.err(), after.err()];
-                return Err(EngineError::Invalid(bad.into_iter().flatten().collect()));
-            }
-        };
+        let (limit, token, bound_to) = self
+            .read_events(key, size, token)
+            .map_err(EngineError::Invalid)?;
+        let after = token.unwrap_or(after_revision);
         let job = self.get(key).await?;
         let mut events = self.shared.store.events(key, after, limit + 1).await?;
         let more = events.len() > limit;
@@ -197,6 +222,35 @@ impl Engine {
             more,
             bound_to,
         })
+    }
+
+    /// What is wrong with such a request.
+    pub fn check_events(&self, key: &JobKey, size: i32, token: &str) -> Vec<Violation> {
+        self.read_events(key, size, token).err().unwrap_or_default()
+    }
+
+    /// How many, after which revision if the token says, and what the next token is bound to.
+    fn read_events(
+        &self,
+        key: &JobKey,
+        size: i32,
+        token: &str,
+    ) -> Result<(usize, Option<u64>, Fingerprint), Vec<Violation>> {
+        let bound_to = fingerprint(&[key.tenant.0.as_bytes(), key.job.0.as_bytes()]);
+        let after = match token {
+            "" => Ok(None),
+            token => match self.shared.sealer.open_text::<EventToken>(b"events", token) {
+                Ok(token) if token.bound_to == bound_to => Ok(Some(token.after)),
+                Ok(_) | Err(_) => Err(bad_token("page_token")),
+            },
+        };
+        match (page_size(size), after) {
+            (Ok(limit), Ok(after)) => Ok((limit, after, bound_to)),
+            (limit, after) => {
+                let bad = [limit.err(), after.err()];
+                Err(bad.into_iter().flatten().collect())
+            }
+        }
     }
 
     /// For the page after the first so many events of one; empty if nothing follows.

@@ -154,13 +154,14 @@ impl JobService for Jobs {
         } = request.into_inner();
         let mut fields = Fields::default();
         let view = fields.view(view, View::Basic);
-        fields.check()?;
         let list = ListRequest {
             page_size,
             page_token,
             filter,
             order_by,
         };
+        fields.besides(|| self.engine.check_list(&tenant, &list));
+        fields.check()?;
         let page = self.engine.list(tenant, &list).await.map_err(status)?;
         let mut room = Room::new();
         let jobs = page.jobs.iter().map(|job| render::job(job, view));
@@ -220,6 +221,7 @@ impl JobService for Jobs {
         let mut fields = Fields::default();
         let view = fields.view(view, View::Basic);
         let heartbeat = heartbeat(&mut fields, heartbeat_interval);
+        fields.besides(|| self.engine.check_follow(&tenant, &filter, &cursor));
         fields.check()?;
         let follow = self
             .engine
@@ -310,7 +312,10 @@ impl JobService for Jobs {
             page_size,
             page_token,
         } = request.into_inner();
-        let key = admit::job_key(tenant, &job_id)?;
+        let mut fields = Fields::default();
+        let key = fields.job(tenant, &job_id);
+        fields.besides(|| self.engine.check_events(&key, page_size, &page_token));
+        fields.check()?;
         let page = self
             .engine
             .events(&key, after_revision, page_size, &page_token)

@@ -83,7 +83,6 @@ async fn pages_end_before_they_are_too_large_and_go_on_where_they_ended() {
         let mut seen = Vec::new();
         let mut pages = 0;
         loop {
-            // A page that is larger than 4 MiB is an error here.
             let page = client.jobs().list(request).await.unwrap().into_inner();
             assert!(page.encoded_len() <= MOST, "{}", page.encoded_len());
             assert_eq!(page.total_size, Some(20));
@@ -118,7 +117,6 @@ async fn watch(client: &Client, cursor: &str) -> Streaming<WatchJobsResponse> {
 }
 
 async fn next(watch: &mut Streaming<WatchJobsResponse>) -> WatchJobsResponse {
-    // A message that is larger than 4 MiB is an error here.
     let message = watch.message().await.unwrap().expect("it goes on");
     assert!(message.encoded_len() <= MOST, "{}", message.encoded_len());
     message

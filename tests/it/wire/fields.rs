@@ -311,6 +311,35 @@ async fn enums_spans_and_ids_are_checked() {
         ..WaitRequest::default()
     };
     assert_names(&jobs.wait(wait).await.unwrap_err(), &["timeout", "view"]);
+    // What the front end finds and what the engine finds is told together.
+    let list = ListRequest {
+        page_token: "zz".to_owned(),
+        filter: "x =".to_owned(),
+        order_by: "foo".to_owned(),
+        page_size: -1,
+        view,
+    };
+    let status = jobs.list(list).await.unwrap_err();
+    assert_names(
+        &status,
+        &["view", "page_size", "filter", "order_by", "page_token"],
+    );
+    let follow = WatchJobsRequest {
+        filter: "foo".to_owned(),
+        cursor: "!!".to_owned(),
+        heartbeat_interval: negative(),
+        view,
+    };
+    let status = jobs.watch_jobs(follow).await.unwrap_err();
+    assert_names(&status, &["view", "heartbeat_interval", "filter", "cursor"]);
+    let events = ListEventsRequest {
+        job_id: "x".to_owned(),
+        page_size: -1,
+        page_token: "q".to_owned(),
+        ..ListEventsRequest::default()
+    };
+    let status = jobs.list_events(events).await.unwrap_err();
+    assert_names(&status, &["job_id", "page_size", "page_token"]);
     let acquire = AcquireRequest {
         drivers: vec!["not good".to_owned()],
         max_leases: 1_001,
