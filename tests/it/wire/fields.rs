@@ -125,6 +125,12 @@ async fn all_bad_fields_of_a_submission_are_named_at_once() {
     };
     let status = client.jobs().submit(request).await.unwrap_err();
     let named = status.get_details_bad_request().unwrap().field_violations;
+    let message = status.message();
+    assert!(message.len() < 500, "{message}");
+    assert!(
+        message.contains(&format!("bad: {}: ", named[0].field)) && message.ends_with(" more"),
+        "{message}"
+    );
     for field in [
         "request_id",
         "job.action",
@@ -324,6 +330,13 @@ async fn enums_spans_and_ids_are_checked() {
         &status,
         &["view", "page_size", "filter", "order_by", "page_token"],
     );
+    // The message alone says it, too.
+    let message = status.message();
+    assert!(
+        message.starts_with("5 fields of the request are bad: view: is not a View; page_size: "),
+        "{message}"
+    );
+    assert!(message.len() < 500, "{message}");
     let follow = WatchJobsRequest {
         filter: "foo".to_owned(),
         cursor: "!!".to_owned(),
