@@ -250,6 +250,42 @@ async fn batches_have_bounds_and_a_bad_job_does_not_harm_the_others() {
 }
 
 #[tokio::test]
+async fn a_result_that_is_too_large_is_refused_for_its_size() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    submit(&client, "d").await;
+    let mut workers = client.workers();
+    let acquire = AcquireRequest {
+        worker: "w".to_owned(),
+        drivers: vec!["d".to_owned()],
+        ..AcquireRequest::default()
+    };
+    let leases = workers.acquire(acquire).await.unwrap().into_inner().leases;
+    let text = Value {
+        kind: Some(value::Kind::StringValue("x".repeat(1024 * 1024))),
+    };
+    let report = |result| {
+        let report = TaskReport {
+            lease_token: leases[0].lease_token.clone(),
+            report: Some(Report::Success(Success {
+                result,
+                ..Success::default()
+            })),
+        };
+        let reports = vec![report];
+        let mut workers = workers.clone();
+        async move { workers.report(ReportRequest { reports }).await.unwrap() }
+    };
+    let answer = report(Some(payload(text))).await.into_inner();
+    let error = answer.results[0].error.as_ref().unwrap();
+    assert_eq!(error.code, Code::ResourceExhausted as i32, "{error:?}");
+    // The lease is still held.
+    let answer = report(None).await.into_inner();
+    assert_eq!(answer.results[0].error, None);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn enums_spans_and_ids_are_checked() {
     let server = Server::start().await;
     let client = server.client().await;
