@@ -12,6 +12,7 @@ mod admit;
 mod jobs;
 mod lease;
 mod render;
+mod room;
 mod submission;
 mod watch;
 mod workers;

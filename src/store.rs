@@ -92,6 +92,8 @@ pub enum ListPosition {
 pub struct Page {
     /// The jobs.
     pub jobs: Vec<Arc<Job>>,
+    /// Where each of them stands: a page that begins there holds what follows it.
+    pub at: Vec<ListPosition>,
     /// Where the next page begins; `None` if there is none.
     pub next: Option<ListPosition>,
     /// The newest position of the feed that the page has seen.
@@ -101,7 +103,9 @@ pub struct Page {
 /// What became of one job in a stretch of the feed.
 #[derive(Clone, Debug)]
 pub struct FeedItem {
-    /// The position of the job's newest change in this stretch.
+    /// The position of the job's oldest change in this stretch.
+    pub first_position: u64,
+    /// The position of the newest one.
     pub position: u64,
     /// The job.
     pub key: JobKey,

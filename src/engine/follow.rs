@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::{Engine, EngineError, fingerprint, hub::Follower, query::parse_filter};
 use crate::{
-    domain::{Job, JobId, JobKey, Tenant, command::Fingerprint, filter::Filter},
+    domain::{
+        Job, JobId, JobKey, Tenant, command::Fingerprint, filter::Filter, submission::Violation,
+    },
     store::{FeedItem, ListOrder, ListPosition, ListQuery},
 };
 
@@ -60,12 +62,53 @@ pub struct Change {
     pub from_revision: u64,
     /// The newest one.
     pub revision: u64,
+    /// The feed's position of the first change.
+    first_position: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Cursor {
     bound_to: Fingerprint,
     position: u64,
+}
+
+fn bound_to(tenant: &Tenant, filter: &str) -> Fingerprint {
+    fingerprint(&[tenant.0.as_bytes(), filter.as_bytes()])
+}
+
+/// The filter, and the position that the cursor stands for.
+fn read(
+    engine: &Engine,
+    bound_to: Fingerprint,
+    filter: &str,
+    cursor: &str,
+) -> Result<(Filter, Option<u64>), Vec<Violation>> {
+    let sealer = &engine.shared.sealer;
+    let resumed = match cursor {
+        "" => Ok(None),
+        text => match sealer.open_text::<Cursor>(b"follow", text) {
+            Ok(cursor) if cursor.bound_to == bound_to => Ok(Some(cursor.position)),
+            Ok(_) | Err(_) => Err(Violation::new(
+                "cursor",
+                "is not from a watch with the same filter; begin again without it",
+            )),
+        },
+    };
+    match (parse_filter(filter), resumed) {
+        (Ok(filter), Ok(resumed)) => Ok((filter, resumed)),
+        (filter, resumed) => Err([filter.err(), resumed.err()]
+            .into_iter()
+            .flatten()
+            .collect()),
+    }
+}
+
+impl Engine {
+    /// What is wrong with a request to follow.
+    pub fn check_follow(&self, tenant: &Tenant, filter: &str, cursor: &str) -> Vec<Violation> {
+        let read = read(self, bound_to(tenant, filter), filter, cursor);
+        read.err().unwrap_or_default()
+    }
 }
 
 /// Where in its course a follower is.
@@ -110,20 +153,9 @@ impl JobFollow {
         if shared.hub.is_draining() {
             return Err(EngineError::Draining);
         }
-        let bound_to = fingerprint(&[tenant.0.as_bytes(), filter.as_bytes()]);
-        let filter = parse_filter(filter).map_err(|bad| EngineError::Invalid(vec![bad]))?;
-        let resumed = match cursor {
-            "" => None,
-            text => match shared.sealer.open_text::<Cursor>(b"follow", text) {
-                Ok(cursor) if cursor.bound_to == bound_to => Some(cursor.position),
-                Ok(_) | Err(_) => {
-                    return Err(EngineError::invalid(
-                        "cursor",
-                        "is not from a watch with the same filter; begin again without it",
-                    ));
-                }
-            },
-        };
+        let bound_to = bound_to(&tenant, filter);
+        let (filter, resumed) =
+            read(engine, bound_to, filter, cursor).map_err(EngineError::Invalid)?;
         // Register first, then read, so that nothing falls in between.
         let follower = shared.hub.follow();
         let newest = shared.store.position().await?;
@@ -302,13 +334,25 @@ impl JobFollow {
             matches,
             from_revision: item.from_revision,
             revision: item.revision,
+            first_position: item.first_position,
         })
     }
 
+    /// Where to go on from if these changes, the last ones of an item, were not told: before the first of all their changes. What was told and is newer
+    /// is told again.
+    pub fn cursor_before(&self, untold: &[Change]) -> String {
+        let first = untold.iter().map(|change| change.first_position).min();
+        self.cursor_at(first.map_or(self.position, |first| first.saturating_sub(1)))
+    }
+
     fn cursor(&self) -> String {
+        self.cursor_at(self.position)
+    }
+
+    fn cursor_at(&self, position: u64) -> String {
         let cursor = Cursor {
             bound_to: self.bound_to,
-            position: self.position,
+            position,
         };
         self.engine.shared.sealer.seal_text(b"follow", &cursor)
     }

@@ -52,6 +52,7 @@ fn feed_items(decision: &Decision, first_position: u64) -> Vec<FeedItem> {
             job: event.job,
         };
         let item = items.entry(key.clone()).or_insert_with(|| FeedItem {
+            first_position: position,
             position,
             key,
             job: None,

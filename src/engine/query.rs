@@ -40,10 +40,11 @@ pub struct ListRequest {
 pub struct JobPage {
     /// The jobs.
     pub jobs: Vec<Arc<Job>>,
-    /// For the next page; empty if there is none.
-    pub next_page_token: String,
     /// How many match in all, if that is known.
     pub total: Option<i64>,
+    at: Vec<ListPosition>,
+    next: Option<ListPosition>,
+    bound_to: Fingerprint,
 }
 
 /// A page of a job's events.
@@ -53,8 +54,17 @@ pub struct EventPage {
     pub events: Vec<Event>,
     /// The job as it is now, for the names of its tasks.
     pub job: Arc<Job>,
-    /// For the next page; empty if there is none.
-    pub next_page_token: String,
+    more: bool,
+    bound_to: Fingerprint,
+}
+
+/// A list as it was understood.
+struct ListAsked {
+    limit: usize,
+    filter: Filter,
+    order: ListOrder,
+    after: Option<ListPosition>,
+    bound_to: Fingerprint,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +101,57 @@ impl Engine {
         tenant: Tenant,
         request: &ListRequest,
     ) -> Result<JobPage, EngineError> {
+        let asked = self
+            .read_list(&tenant, request)
+            .map_err(EngineError::Invalid)?;
+        let ListAsked {
+            limit,
+            filter,
+            order,
+            after,
+            bound_to,
+        } = asked;
+        let total = self.total(&tenant, &filter).await?;
+        let query = ListQuery {
+            tenant,
+            filter,
+            order,
+            after,
+            limit,
+        };
+        let page = self.shared.store.list(query).await?;
+        Ok(JobPage {
+            jobs: page.jobs,
+            total,
+            at: page.at,
+            next: page.next,
+            bound_to,
+        })
+    }
+
+    /// For the page after the first so many jobs of one: fewer than all of them may fit an answer. Empty if nothing follows.
+    pub fn page_token(&self, page: &JobPage, told: usize) -> String {
+        let next = match told.checked_sub(1) {
+            Some(last) if told < page.jobs.len() => page.at.get(last).copied(),
+            Some(_) | None => page.next,
+        };
+        let bound_to = page.bound_to;
+        let sealer = &self.shared.sealer;
+        next.map_or_else(String::new, |position| {
+            sealer.seal_text(b"page", &PageToken { bound_to, position })
+        })
+    }
+
+    /// What is wrong with such a request.
+    pub fn check_list(&self, tenant: &Tenant, request: &ListRequest) -> Vec<Violation> {
+        self.read_list(tenant, request).err().unwrap_or_default()
+    }
+
+    fn read_list(
+        &self,
+        tenant: &Tenant,
+        request: &ListRequest,
+    ) -> Result<ListAsked, Vec<Violation>> {
         let order = list_order(&request.order_by);
         let bound_to = fingerprint(&[
             tenant.0.as_bytes(),
@@ -107,30 +168,19 @@ impl Engine {
         };
         let limit = page_size(request.page_size);
         let filter = parse_filter(&request.filter);
-        let (limit, filter, order, after) = match (limit, filter, order, after) {
-            (Ok(limit), Ok(filter), Ok(order), Ok(after)) => (limit, filter, order, after),
+        match (limit, filter, order, after) {
+            (Ok(limit), Ok(filter), Ok(order), Ok(after)) => Ok(ListAsked {
+                limit,
+                filter,
+                order,
+                after,
+                bound_to,
+            }),
             (limit, filter, order, after) => {
                 let bad = [limit.err(), filter.err(), order.err(), after.err()];
-                return Err(EngineError::Invalid(bad.into_iter().flatten().collect()));
+                Err(bad.into_iter().flatten().collect())
             }
-        };
-        let total = self.total(&tenant, &filter).await?;
-        let query = ListQuery {
-            tenant,
-            filter,
-            order,
-            after,
-            limit,
-        };
-        let page = self.shared.store.list(query).await?;
-        let next_page_token = page.next.map_or_else(String::new, |position| {
-            sealer.seal_text(b"page", &PageToken { bound_to, position })
-        });
-        Ok(JobPage {
-            jobs: page.jobs,
-            next_page_token,
-            total,
-        })
+        }
     }
 
     /// From the counters, where they know.
@@ -158,38 +208,63 @@ impl Engine {
         size: i32,
         token: &str,
     ) -> Result<EventPage, EngineError> {
-        let sealer = &self.shared.sealer;
-        let bound_to = fingerprint(&[key.tenant.0.as_bytes(), key.job.0.as_bytes()]);
-        let after = match token {
-            "" => Ok(after_revision),
-            token => match sealer.open_text::<EventToken>(b"events", token) {
-                Ok(token) if token.bound_to == bound_to => Ok(token.after),
-                Ok(_) | Err(_) => Err(bad_token("page_token")),
-            },
-        };
-        let (limit, after) = match (page_size(size), after) {
-            (Ok(limit), Ok(after)) => (limit, after),
-            (limit, after) => {
-                let bad = [limit.err(), after.err()];
-                return Err(EngineError::Invalid(bad.into_iter().flatten().collect()));
-            }
-        };
+        let (limit, token, bound_to) = self
+            .read_events(key, size, token)
+            .map_err(EngineError::Invalid)?;
+        let after = token.unwrap_or(after_revision);
         let job = self.get(key).await?;
         let mut events = self.shared.store.events(key, after, limit + 1).await?;
         let more = events.len() > limit;
         events.truncate(limit);
-        let next_page_token = match events.last() {
-            Some(last) if more => {
-                let after = last.revision;
-                sealer.seal_text(b"events", &EventToken { bound_to, after })
-            }
-            _ => String::new(),
-        };
         Ok(EventPage {
             events,
             job,
-            next_page_token,
+            more,
+            bound_to,
         })
+    }
+
+    /// What is wrong with such a request.
+    pub fn check_events(&self, key: &JobKey, size: i32, token: &str) -> Vec<Violation> {
+        self.read_events(key, size, token).err().unwrap_or_default()
+    }
+
+    /// How many, after which revision if the token says, and what the next token is bound to.
+    fn read_events(
+        &self,
+        key: &JobKey,
+        size: i32,
+        token: &str,
+    ) -> Result<(usize, Option<u64>, Fingerprint), Vec<Violation>> {
+        let bound_to = fingerprint(&[key.tenant.0.as_bytes(), key.job.0.as_bytes()]);
+        let after = match token {
+            "" => Ok(None),
+            token => match self.shared.sealer.open_text::<EventToken>(b"events", token) {
+                Ok(token) if token.bound_to == bound_to => Ok(Some(token.after)),
+                Ok(_) | Err(_) => Err(bad_token("page_token")),
+            },
+        };
+        match (page_size(size), after) {
+            (Ok(limit), Ok(after)) => Ok((limit, after, bound_to)),
+            (limit, after) => {
+                let bad = [limit.err(), after.err()];
+                Err(bad.into_iter().flatten().collect())
+            }
+        }
+    }
+
+    /// For the page after the first so many events of one; empty if nothing follows.
+    pub fn event_page_token(&self, page: &EventPage, told: usize) -> String {
+        let last = told.checked_sub(1).and_then(|last| page.events.get(last));
+        match last {
+            Some(last) if page.more || told < page.events.len() => {
+                let bound_to = page.bound_to;
+                let after = last.revision;
+                let sealer = &self.shared.sealer;
+                sealer.seal_text(b"events", &EventToken { bound_to, after })
+            }
+            Some(_) | None => String::new(),
+        }
     }
 
     /// The tenant's counters.

@@ -88,6 +88,13 @@ impl Fields {
         }
     }
 
+    /// Adds what the engine finds wrong with a request that is refused in any case; one that is not, it checks by itself.
+    pub(super) fn besides(&mut self, check: impl FnOnce() -> Vec<Violation>) {
+        if !self.violations.is_empty() {
+            self.violations.extend(check());
+        }
+    }
+
     /// Refuses the request if anything was wrong.
     pub(super) fn check(self) -> Result<(), Status> {
         match self.violations.is_empty() {

@@ -17,6 +17,8 @@ use crate::{
 pub(crate) const DOMAIN: &str = "longhaul";
 /// Bytes of violations in one error: clients take 8 KiB of trailers by default, and these travel encoded in base64.
 const MAX_VIOLATION_BYTES: usize = 4_096;
+/// Bytes of the bad fields that a message names, when there are several.
+const MAX_SUMMARY_BYTES: usize = 460;
 /// When to call again if the server is going or overloaded.
 const RETRY_SOON: Duration = Duration::from_millis(250);
 /// When to call again if the store is full.
@@ -46,17 +48,36 @@ pub(crate) fn invalid(violations: Vec<Violation>) -> Status {
         })
         .map(|v| FieldViolation::new(v.field, v.description))
         .collect();
-    let message = match named.as_slice() {
-        [only] if count == 1 => format!("{}: {}", only.field, only.description),
-        all if all.len() == count => format!("{count} fields of the request are bad"),
-        some => format!(
-            "{count} fields of the request are bad; these are the first {}",
-            some.len()
-        ),
-    };
+    let message = summary(&named, count);
     let mut details = info("INVALID_REQUEST");
     details.set_bad_request(named);
     Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// The bad fields in a line, the first ones by name: not every tool shows the details.
+fn summary(named: &[FieldViolation], count: usize) -> String {
+    if let [only] = named
+        && count == 1
+    {
+        return format!("{}: {}", only.field, only.description);
+    }
+    let mut message = format!("{count} fields of the request are bad");
+    let mut told = 0;
+    for v in named {
+        let more = v.field.len() + v.description.len() + 4;
+        if message.len() + more > MAX_SUMMARY_BYTES {
+            break;
+        }
+        message.push_str(if told == 0 { ": " } else { "; " });
+        message.push_str(&v.field);
+        message.push_str(": ");
+        message.push_str(&v.description);
+        told += 1;
+    }
+    if told > 0 && told < count {
+        message.push_str(&format!("; and {} more", count - told));
+    }
+    message
 }
 
 /// A request with one bad field.

@@ -9,6 +9,7 @@ use super::{
     admit::{self, Fields},
     error::{self, status},
     render::{self, View},
+    room::Room,
     service::job_service_server::JobService,
     submission, watch,
 };
@@ -153,17 +154,21 @@ impl JobService for Jobs {
         } = request.into_inner();
         let mut fields = Fields::default();
         let view = fields.view(view, View::Basic);
-        fields.check()?;
         let list = ListRequest {
             page_size,
             page_token,
             filter,
             order_by,
         };
+        fields.besides(|| self.engine.check_list(&tenant, &list));
+        fields.check()?;
         let page = self.engine.list(tenant, &list).await.map_err(status)?;
+        let mut room = Room::new();
+        let jobs = page.jobs.iter().map(|job| render::job(job, view));
+        let jobs: Vec<_> = jobs.take_while(|job| room.takes(job)).collect();
         Ok(Response::new(v1::ListResponse {
-            jobs: page.jobs.iter().map(|job| render::job(job, view)).collect(),
-            next_page_token: page.next_page_token,
+            next_page_token: self.engine.page_token(&page, jobs.len()),
+            jobs,
             total_size: page.total,
         }))
     }
@@ -216,6 +221,7 @@ impl JobService for Jobs {
         let mut fields = Fields::default();
         let view = fields.view(view, View::Basic);
         let heartbeat = heartbeat(&mut fields, heartbeat_interval);
+        fields.besides(|| self.engine.check_follow(&tenant, &filter, &cursor));
         fields.check()?;
         let follow = self
             .engine
@@ -306,17 +312,22 @@ impl JobService for Jobs {
             page_size,
             page_token,
         } = request.into_inner();
-        let key = admit::job_key(tenant, &job_id)?;
+        let mut fields = Fields::default();
+        let key = fields.job(tenant, &job_id);
+        fields.besides(|| self.engine.check_events(&key, page_size, &page_token));
+        fields.check()?;
         let page = self
             .engine
             .events(&key, after_revision, page_size, &page_token)
             .await
             .map_err(status)?;
-        let job = page.job;
-        let events = page.events.into_iter();
+        let mut room = Room::new();
+        let events = page.events.iter();
+        let events = events.map(|event| render::event(event.clone(), &page.job));
+        let events: Vec<_> = events.take_while(|event| room.takes(event)).collect();
         Ok(Response::new(v1::ListEventsResponse {
-            events: events.map(|event| render::event(event, &job)).collect(),
-            next_page_token: page.next_page_token,
+            next_page_token: self.engine.event_page_token(&page, events.len()),
+            events,
         }))
     }
 

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         LeaseKey,
         command::{CancelOrder, Grant, Refusal, Report, Reported},
-        limits::{MAX_BACKOFF, MAX_DETAIL_BYTES, MAX_LINE_BYTES, MAX_RESULT_BYTES, MAX_WORD_BYTES},
+        limits::{MAX_BACKOFF, MAX_DETAIL_BYTES, MAX_LINE_BYTES, MAX_WORD_BYTES},
         submission::Violation,
         task::Progress,
     },
@@ -112,15 +112,6 @@ pub(super) fn report(
                 check.bad("success.result", error);
                 None
             });
-            if result
-                .as_ref()
-                .is_some_and(|r| r.0.len() > MAX_RESULT_BYTES)
-            {
-                check.bad(
-                    "success.result",
-                    format!("must be at most {MAX_RESULT_BYTES} bytes"),
-                );
-            }
             Report::Success {
                 result,
                 status_detail,

@@ -12,6 +12,7 @@ use super::{
     error::{self, status},
     frame::WatchFrame,
     render::{self, View},
+    room::Room,
 };
 use crate::{
     engine::{FollowItem, JobFollow, JobWatch, WatchItem},
@@ -108,25 +109,28 @@ pub(super) fn jobs(
     stream::unfold(Course::GoOn(follow), move |course| async move {
         let mut follow = match course {
             Course::GoOn(follow) => follow,
-            Course::Leave => return Some((Err(error::draining()), Course::End)),
+            Course::Leave => return Some((vec![Err(error::draining())], Course::End)),
             Course::End => return None,
         };
         let item = match follow.next().await? {
             Ok(item) => item,
-            Err(error) => return Some((Err(status(error)), Course::End)),
+            Err(error) => return Some((vec![Err(status(error))], Course::End)),
         };
         let last = matches!(item, FollowItem::Draining { .. });
+        let messages = follow_messages(item, &follow, view);
         let course = if last {
             Course::Leave
         } else {
             Course::GoOn(follow)
         };
-        Some((Ok(follow_message(item, view)), course))
+        Some((messages.into_iter().map(Ok).collect(), course))
     })
+    .flat_map(|messages: Vec<_>| stream::iter(messages))
     .boxed()
 }
 
-fn follow_message(item: FollowItem, view: View) -> v1::WatchJobsResponse {
+/// An item as one message, or as several if it is too large for one.
+fn follow_messages(item: FollowItem, follow: &JobFollow, view: View) -> Vec<v1::WatchJobsResponse> {
     let message = |kind: FollowKind, changes, cursor| v1::WatchJobsResponse {
         kind: kind.into(),
         changes,
@@ -141,11 +145,14 @@ fn follow_message(item: FollowItem, view: View) -> v1::WatchJobsResponse {
                 from_revision: 0,
                 revision: job.revision,
             });
-            message(FollowKind::Listed, listed.collect(), String::new())
+            parts(listed)
+                .into_iter()
+                .map(|part| message(FollowKind::Listed, part, String::new()))
+                .collect()
         }
-        FollowItem::Synced { cursor } => message(FollowKind::Synced, Vec::new(), cursor),
+        FollowItem::Synced { cursor } => vec![message(FollowKind::Synced, Vec::new(), cursor)],
         FollowItem::Changes { changes, cursor } => {
-            let changes = changes.into_iter().map(|change| v1::JobChange {
+            let told = changes.iter().map(|change| v1::JobChange {
                 r#type: match (&change.job, change.matches) {
                     (None, _) => job_change::Type::Deleted,
                     (Some(_), true) => job_change::Type::Upsert,
@@ -153,13 +160,43 @@ fn follow_message(item: FollowItem, view: View) -> v1::WatchJobsResponse {
                 }
                 .into(),
                 job_id: change.key.job.to_string(),
-                job: change.job.map(|job| render::job(&job, view)),
+                job: change.job.as_ref().map(|job| render::job(job, view)),
                 from_revision: change.from_revision,
                 revision: change.revision,
             });
-            message(FollowKind::Changes, changes.collect(), cursor)
+            let mut untold = changes.as_slice();
+            parts(told)
+                .into_iter()
+                .map(|part| {
+                    untold = untold.get(part.len()..).unwrap_or_default();
+                    let cursor = match untold {
+                        [] => cursor.clone(),
+                        untold => follow.cursor_before(untold),
+                    };
+                    message(FollowKind::Changes, part, cursor)
+                })
+                .collect()
         }
-        FollowItem::Heartbeat { cursor } => message(FollowKind::Heartbeat, Vec::new(), cursor),
-        FollowItem::Draining { cursor } => message(FollowKind::Draining, Vec::new(), cursor),
+        FollowItem::Heartbeat { cursor } => {
+            vec![message(FollowKind::Heartbeat, Vec::new(), cursor)]
+        }
+        FollowItem::Draining { cursor } => vec![message(FollowKind::Draining, Vec::new(), cursor)],
     }
+}
+
+/// As many as fit a message, and so on; at least one part, which may be empty.
+fn parts(changes: impl Iterator<Item = v1::JobChange>) -> Vec<Vec<v1::JobChange>> {
+    let mut room = Room::new();
+    let mut parts = Vec::new();
+    let mut part = Vec::new();
+    for change in changes {
+        if !room.takes(&change) {
+            parts.push(std::mem::take(&mut part));
+            room = Room::new();
+            room.takes(&change);
+        }
+        part.push(change);
+    }
+    parts.push(part);
+    parts
 }

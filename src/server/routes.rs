@@ -81,7 +81,7 @@ pub(super) async fn build(
         .reset_fallback()
         .merge(foreign)
         .fallback(unknown)
-        .layer(axum::middleware::map_response(name_foreign_errors));
+        .layer(axum::middleware::from_fn(name_foreign_errors));
     let health = Health { reporter };
     health.set(ServingStatus::Serving).await;
     Ok((router, health))
@@ -103,15 +103,28 @@ async fn end_when_draining(
 }
 
 /// Errors that tonic finds by itself, before any method of ours sees the call, as we say them.
-async fn name_foreign_errors(mut response: Response) -> Response {
+async fn name_foreign_errors(request: Request<axum::body::Body>, next: Next) -> Response {
+    let uri = request.uri().clone();
+    let mut response = next.run(request).await;
     let Some(status) = tonic::Status::from_header_map(response.headers()) else {
         return response;
+    };
+    // tonic has no words for a method that a service does not have.
+    let status = match status.code() {
+        tonic::Code::Unimplemented if status.message().is_empty() => no_method(uri.path()),
+        _ => status,
     };
     if status.code() != tonic::Code::Ok {
         // A status that has no form in headers stays as it was.
         let _ = error::foreign(status).add_header(response.headers_mut());
     }
     response
+}
+
+fn no_method(path: &str) -> tonic::Status {
+    tonic::Status::unimplemented(format!(
+        "there is no method {path}; list what there is with server reflection"
+    ))
 }
 
 /// A path that is not served: who speaks gRPC is told so in gRPC.
@@ -122,10 +135,7 @@ async fn unknown(request: Request<axum::body::Body>) -> Response {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     let path = request.uri().path();
     if is_grpc {
-        let status = tonic::Status::unimplemented(format!(
-            "there is no method {path}; list what there is with server reflection"
-        ));
-        let response: http::Response<Body> = status.into_http();
+        let response: http::Response<Body> = no_method(path).into_http();
         return response.map(axum::body::Body::new);
     }
     let text = format!(

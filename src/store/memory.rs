@@ -195,6 +195,7 @@ impl Contents {
         let more = matching.next().is_some();
         Page {
             next: page.last().filter(|_| more).map(|(at, _)| *at),
+            at: page.iter().map(|(at, _)| *at).collect(),
             jobs: page.into_iter().map(|(_, job)| Arc::clone(job)).collect(),
             seen: self.position,
         }
@@ -211,6 +212,7 @@ impl Contents {
             }
             let key = key_of(event);
             let item = items.entry(event.job).or_insert_with(|| FeedItem {
+                first_position: *position,
                 position: 0,
                 job: self.jobs.get(&key).cloned(),
                 key,

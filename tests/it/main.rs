@@ -8,6 +8,7 @@ mod drain;
 mod examples;
 mod harness;
 mod jobs;
+mod large_answers;
 mod lifecycle;
 mod many;
 mod quickstart;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{filter, read};
 use crate::{
-    domain::{Document, Job, JobId, JobKey, Tenant},
+    domain::{Job, JobId, JobKey, Tenant},
     store::{
         FeedItem, ListOrder, ListPosition, ListQuery, Page, StoreError,
         rows::{Coded, assemble, number, unsigned},
@@ -22,8 +22,8 @@ use crate::{
 
 /// Rows that a page looks at: some ten milliseconds' work when nothing matches.
 const MAX_EXAMINED: usize = 20_000;
-/// Bytes of documents after which a page or stretch ends: what can be held in memory for a caller, and more than a message takes.
-const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of jobs after which a page or stretch ends: what can be held in memory for a caller, and more than a message takes.
+const MAX_JOBS_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -40,26 +40,32 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, S
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut jobs = Vec::new();
-    let mut documents = 0;
-    let mut last = None;
+    let mut at: Vec<ListPosition> = Vec::new();
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        if jobs.len() == query.limit || documents > MAX_DOCUMENT_BYTES {
+        if jobs.len() == query.limit || bytes > MAX_JOBS_BYTES {
             return Ok(Page {
+                next: at.last().copied(),
                 jobs,
-                next: last,
+                at,
                 seen,
             });
         }
-        last = Some(position(row)?);
+        at.push(position(row)?);
         let key = read::job_key(query.tenant.clone(), row, 1)?;
         let (fixed, now) = read::job_columns(row, 2)?;
         let tasks = read::tasks(connection, &key)?;
         let job = assemble(key, fixed, now, tasks)?;
-        documents += document_bytes(&job);
+        bytes += job.memory_bytes();
         jobs.push(Arc::new(job));
     }
     let next = source.last_candidate(connection)?;
-    Ok(Page { jobs, next, seen })
+    Ok(Page {
+        jobs,
+        at,
+        next,
+        seen,
+    })
 }
 
 /// The statement that reads a page, and the values of its parameters.
@@ -178,14 +184,6 @@ fn position(row: &Row<'_>) -> Result<ListPosition, StoreError> {
     })
 }
 
-fn document_bytes(job: &Job) -> usize {
-    let bytes = |document: &Option<Document>| document.as_ref().map_or(0, |d| d.0.len());
-    job.tasks
-        .iter()
-        .map(|task| bytes(&task.spec.request_payload) + bytes(&task.result))
-        .sum()
-}
-
 /// A stretch of the feed: see [`crate::store::Store::feed`].
 pub(super) fn feed(
     connection: &Connection,
@@ -197,7 +195,7 @@ pub(super) fn feed(
     let mut rows = statement.query(params![number(after), number(until)])?;
     let mut items: HashMap<JobId, FeedItem> = HashMap::new();
     let mut upto = after;
-    let mut documents = 0;
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let position = unsigned("position", row.get(0)?)?;
         let event = read::event_columns(row, 1)?.event()?;
@@ -211,7 +209,7 @@ pub(super) fn feed(
             upto = position;
             continue;
         }
-        if documents > MAX_DOCUMENT_BYTES {
+        if bytes > MAX_JOBS_BYTES {
             return Ok((in_order(items), upto));
         }
         let key = JobKey {
@@ -219,11 +217,12 @@ pub(super) fn feed(
             job: event.job,
         };
         let job = read::job(connection, &key)?.map(Arc::new);
-        documents += job.as_deref().map_or(0, document_bytes);
+        bytes += job.as_deref().map_or(0, Job::memory_bytes);
         upto = position;
         items.insert(
             event.job,
             FeedItem {
+                first_position: position,
                 position,
                 key,
                 job,

@@ -25,6 +25,7 @@ pub async fn the_feed_tells_each_job_once(mut stored: Stored) {
     assert_eq!(feed[1].job.as_deref(), Some(&one));
     let range = |item: &longhaul::store::FeedItem| (item.from_revision, item.revision);
     assert_eq!((feed[1].position, range(&feed[1])), (4, (0, 3)));
+    assert_eq!((feed[0].first_position, feed[1].first_position), (2, 1));
 
     // From the middle, what was before is told, and the stretch ends where its limit says.
     let (feed, upto) = stored.store.feed(&acme, 2, 3).await.unwrap();

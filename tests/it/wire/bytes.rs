@@ -153,6 +153,8 @@ async fn unknown_methods_are_unimplemented() {
     ] {
         let status = refused(&channel, path, Bytes::new()).await;
         assert_refused(&status, Code::Unimplemented, "NOT_SUPPORTED");
+        let expected = format!("there is no method {path};");
+        assert!(status.message().starts_with(&expected), "{status:?}");
     }
     server.stop().await;
 }

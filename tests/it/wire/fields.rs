@@ -125,6 +125,12 @@ async fn all_bad_fields_of_a_submission_are_named_at_once() {
     };
     let status = client.jobs().submit(request).await.unwrap_err();
     let named = status.get_details_bad_request().unwrap().field_violations;
+    let message = status.message();
+    assert!(message.len() < 500, "{message}");
+    assert!(
+        message.contains(&format!("bad: {}: ", named[0].field)) && message.ends_with(" more"),
+        "{message}"
+    );
     for field in [
         "request_id",
         "job.action",
@@ -244,6 +250,42 @@ async fn batches_have_bounds_and_a_bad_job_does_not_harm_the_others() {
 }
 
 #[tokio::test]
+async fn a_result_that_is_too_large_is_refused_for_its_size() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    submit(&client, "d").await;
+    let mut workers = client.workers();
+    let acquire = AcquireRequest {
+        worker: "w".to_owned(),
+        drivers: vec!["d".to_owned()],
+        ..AcquireRequest::default()
+    };
+    let leases = workers.acquire(acquire).await.unwrap().into_inner().leases;
+    let text = Value {
+        kind: Some(value::Kind::StringValue("x".repeat(1024 * 1024))),
+    };
+    let report = |result| {
+        let report = TaskReport {
+            lease_token: leases[0].lease_token.clone(),
+            report: Some(Report::Success(Success {
+                result,
+                ..Success::default()
+            })),
+        };
+        let reports = vec![report];
+        let mut workers = workers.clone();
+        async move { workers.report(ReportRequest { reports }).await.unwrap() }
+    };
+    let answer = report(Some(payload(text))).await.into_inner();
+    let error = answer.results[0].error.as_ref().unwrap();
+    assert_eq!(error.code, Code::ResourceExhausted as i32, "{error:?}");
+    // The lease is still held.
+    let answer = report(None).await.into_inner();
+    assert_eq!(answer.results[0].error, None);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn enums_spans_and_ids_are_checked() {
     let server = Server::start().await;
     let client = server.client().await;
@@ -311,6 +353,42 @@ async fn enums_spans_and_ids_are_checked() {
         ..WaitRequest::default()
     };
     assert_names(&jobs.wait(wait).await.unwrap_err(), &["timeout", "view"]);
+    // What the front end finds and what the engine finds is told together.
+    let list = ListRequest {
+        page_token: "zz".to_owned(),
+        filter: "x =".to_owned(),
+        order_by: "foo".to_owned(),
+        page_size: -1,
+        view,
+    };
+    let status = jobs.list(list).await.unwrap_err();
+    assert_names(
+        &status,
+        &["view", "page_size", "filter", "order_by", "page_token"],
+    );
+    // The message alone says it, too.
+    let message = status.message();
+    assert!(
+        message.starts_with("5 fields of the request are bad: view: is not a View; page_size: "),
+        "{message}"
+    );
+    assert!(message.len() < 500, "{message}");
+    let follow = WatchJobsRequest {
+        filter: "foo".to_owned(),
+        cursor: "!!".to_owned(),
+        heartbeat_interval: negative(),
+        view,
+    };
+    let status = jobs.watch_jobs(follow).await.unwrap_err();
+    assert_names(&status, &["view", "heartbeat_interval", "filter", "cursor"]);
+    let events = ListEventsRequest {
+        job_id: "x".to_owned(),
+        page_size: -1,
+        page_token: "q".to_owned(),
+        ..ListEventsRequest::default()
+    };
+    let status = jobs.list_events(events).await.unwrap_err();
+    assert_names(&status, &["job_id", "page_size", "page_token"]);
     let acquire = AcquireRequest {
         drivers: vec!["not good".to_owned()],
         max_leases: 1_001,
