@@ -3,12 +3,17 @@
 //! Payloads pass through the server untouched, so taking them apart into maps and putting them together again would be work for nothing. Equality is
 //! that of the bytes; [`Struct::canonical`] gives equal objects equal bytes.
 
+use std::fmt::Display;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{
     DecodeError, Message,
     encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint, skip_field},
 };
 use prost_reflect::{DynamicMessage, MessageDescriptor};
+
+/// How deep objects and lists may be in one another. Decoders of protobuf give up at 100 messages; an object takes three of them.
+pub const MAX_LEVELS: usize = 30;
 
 /// A JSON object as an encoded `google.protobuf.Struct`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,12 +46,11 @@ impl Struct {
     /// Checks the bytes and puts the fields in order, so that equal objects have equal bytes whichever client encoded them.
     ///
     /// # Errors
-    /// The bytes are not a `Struct`: bad UTF-8, truncated, nested more than 100 deep, or with a number that JSON has no form for.
+    /// The bytes are not a `Struct`: bad UTF-8, truncated, nested deeper than [`MAX_LEVELS`], or with a number that JSON has no form for.
     pub fn canonical(&self) -> Result<Self, InvalidStruct> {
-        let decoded = prost_types::Struct::decode(self.0.clone())
-            .map_err(|error| InvalidStruct(error.to_string()))?;
+        let decoded = prost_types::Struct::decode(self.0.clone()).map_err(undecodable)?;
         for value in decoded.fields.values() {
-            check_value(value)?;
+            check_value(value, 1)?;
         }
         Ok(Self(decoded.encode_to_vec().into()))
     }
@@ -56,8 +60,8 @@ impl Struct {
     /// # Errors
     /// The value is not an object.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidStruct> {
-        let message = DynamicMessage::deserialize(Self::descriptor(), value)
-            .map_err(|error| InvalidStruct(error.to_string()))?;
+        let message =
+            DynamicMessage::deserialize(Self::descriptor(), value).map_err(undecodable)?;
         Ok(Self(message.encode_to_vec().into()))
     }
 
@@ -78,16 +82,31 @@ impl Struct {
     }
 }
 
-/// Refuses values that have no JSON form: none at all, NaN and the infinities.
-fn check_value(value: &prost_types::Value) -> Result<(), InvalidStruct> {
+fn too_deep() -> InvalidStruct {
+    InvalidStruct(format!("it is nested deeper than {MAX_LEVELS} levels"))
+}
+
+/// The decoder gives up somewhat below [`MAX_LEVELS`], and then names each level.
+fn undecodable(error: impl Display) -> InvalidStruct {
+    let text = error.to_string();
+    match text.contains("recursion limit") {
+        true => too_deep(),
+        false => InvalidStruct(text),
+    }
+}
+
+/// Refuses values that have no JSON form, none at all, NaN and the infinities, and what is nested too deep.
+fn check_value(value: &prost_types::Value, level: usize) -> Result<(), InvalidStruct> {
     use prost_types::value::Kind;
+    let check = |inner| check_value(inner, level + 1);
     match &value.kind {
         None => Err(InvalidStruct("a value without a kind".into())),
         Some(Kind::NumberValue(number)) if !number.is_finite() => {
             Err(InvalidStruct(format!("{number} is not a JSON number")))
         }
-        Some(Kind::StructValue(inner)) => inner.fields.values().try_for_each(check_value),
-        Some(Kind::ListValue(list)) => list.values.iter().try_for_each(check_value),
+        Some(Kind::StructValue(_) | Kind::ListValue(_)) if level >= MAX_LEVELS => Err(too_deep()),
+        Some(Kind::StructValue(inner)) => inner.fields.values().try_for_each(check),
+        Some(Kind::ListValue(list)) => list.values.iter().try_for_each(check),
         Some(
             Kind::NullValue(_) | Kind::NumberValue(_) | Kind::StringValue(_) | Kind::BoolValue(_),
         ) => Ok(()),
@@ -134,4 +153,32 @@ impl Message for Struct {
 /// `prost` has no public constructor for its errors, so its own decoder is made to meet the same one.
 fn truncated() -> DecodeError {
     prost_types::Struct::decode(&b"\x0a\x7f"[..]).expect_err("a length beyond the end is refused")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many objects in one another.
+    fn nested(levels: usize) -> Struct {
+        let object = (1..levels).fold(prost_types::Struct::default(), |inner, _| {
+            let kind = Some(prost_types::value::Kind::StructValue(inner));
+            let value = prost_types::Value { kind };
+            let fields = [("in".to_owned(), value)].into();
+            prost_types::Struct { fields }
+        });
+        Struct::from_encoded(object.encode_to_vec().into())
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_called_so() {
+        assert!(nested(MAX_LEVELS).canonical().is_ok());
+        for levels in [MAX_LEVELS + 1, 40, 60] {
+            let error = nested(levels).canonical().unwrap_err().to_string();
+            assert!(
+                error.ends_with("it is nested deeper than 30 levels"),
+                "{levels}: {error}"
+            );
+        }
+    }
 }
