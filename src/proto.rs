@@ -4,7 +4,7 @@
 
 mod structure;
 
-pub use structure::{InvalidStruct, Struct};
+pub use structure::{InvalidStruct, MAX_LEVELS, Struct};
 
 /// Package `longhaul.v1`.
 #[allow(missing_docs, clippy::allow_attributes, clippy::all, rust_2018_idioms)]
