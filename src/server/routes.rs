@@ -1,7 +1,7 @@
 //! What is served: the gRPC services, health, reflection, and a diagnosis for everything else.
 
 use axum::{Router, extract::State, middleware::Next, response::IntoResponse};
-use http::{Request, StatusCode, header};
+use http::{Request, StatusCode, Uri, header};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -81,7 +81,7 @@ pub(super) async fn build(
         .reset_fallback()
         .merge(foreign)
         .fallback(unknown)
-        .layer(axum::middleware::from_fn(name_foreign_errors));
+        .layer(axum::middleware::map_response(name_foreign_errors));
     let health = Health { reporter };
     health.set(ServingStatus::Serving).await;
     Ok((router, health))
@@ -103,9 +103,7 @@ async fn end_when_draining(
 }
 
 /// Errors that tonic finds by itself, before any method of ours sees the call, as we say them.
-async fn name_foreign_errors(request: Request<axum::body::Body>, next: Next) -> Response {
-    let uri = request.uri().clone();
-    let mut response = next.run(request).await;
+async fn name_foreign_errors(uri: Uri, mut response: Response) -> Response {
     let Some(status) = tonic::Status::from_header_map(response.headers()) else {
         return response;
     };
