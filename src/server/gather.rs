@@ -211,7 +211,7 @@ impl AsyncWrite for Gathered {
         true
     }
 
-    /// What was gathered is written when the task is done for now: see [`Outgoing::drive`].
+    /// What was gathered is written when the task has had its turn: see [`Outgoing::drive`].
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -238,6 +238,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let near = TcpStream::connect(listener.local_addr()?).await?;
         Ok((near, listener.accept().await?.0))
+    }
+
+    async fn talk_for_ever(mut stream: Gathered) -> io::Result<()> {
+        loop {
+            stream.write_all(&[0; 4096]).await?;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// More than the kernel takes at once, so that writing has to wait for the reader.
@@ -302,16 +309,9 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_has_gone_ends_the_protocol() -> io::Result<()> {
         let (near, far) = pair().await?;
-        let (mut stream, outgoing) = gather(near);
+        let (stream, outgoing) = gather(near);
         drop(far);
-        let protocol = async {
-            loop {
-                stream.write_all(&[0; 4096]).await?;
-                tokio::task::yield_now().await;
-            }
-            #[expect(unreachable_code, reason = "it names the type of the result")]
-            Ok::<(), io::Error>(())
-        };
+        let protocol = talk_for_ever(stream);
         assert!(outgoing.drive(pin!(protocol)).await.is_err());
         Ok(())
     }
@@ -358,15 +358,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_left() -> io::Result<()> {
         let (near, _far) = pair().await?;
-        let (mut stream, outgoing) = gather(near);
-        let protocol = async {
-            loop {
-                stream.write_all(&[0; 4096]).await?;
-                tokio::task::yield_now().await;
-            }
-            #[expect(unreachable_code, reason = "it names the type of the result")]
-            Ok::<(), io::Error>(())
-        };
+        let (stream, outgoing) = gather(near);
+        let protocol = talk_for_ever(stream);
         let protocol = pin!(protocol);
         let ended = tokio::time::timeout(2 * PATIENCE, outgoing.drive(protocol)).await?;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -178,7 +178,8 @@ async fn a_cursor_before_untold_changes_skips_none_of_them() {
 
     let cursor = second.cursor_before(&changes[1..]);
     let mut third = follow(&rig, "state = QUEUED", &cursor).await;
-    let FollowItem::Changes { changes, .. } = third.next().await.unwrap().unwrap() else {
+    let told = coming("the change that was not told", third.next()).await;
+    let FollowItem::Changes { changes, .. } = told.unwrap().unwrap() else {
         panic!("one was not told");
     };
     let left = changes.iter().find(|change| change.key.job == one.id);

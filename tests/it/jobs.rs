@@ -29,7 +29,12 @@ pub async fn submit(client: &Client, driver: &str) -> Job {
 
 /// Submits that many jobs of one task each, at most 1,000; answers their ids.
 pub async fn submit_many(client: &Client, driver: &str, count: usize) -> Vec<String> {
-    let requests = vec![submission(driver); count];
+    submit_copies(client, submission(driver), count).await
+}
+
+/// Submits a job that many times, in one commit; answers the ids.
+pub async fn submit_copies(client: &Client, request: SubmitRequest, count: usize) -> Vec<String> {
+    let requests = vec![request; count];
     let request = SubmitBatchRequest { requests };
     let answer = client.jobs().submit_batch(request).await.unwrap();
     let results = answer.into_inner().results.into_iter();

@@ -7,15 +7,15 @@ use longhaul::{
     proto::{
         Struct,
         v1::{
-            JobSpec, JobTaskSpec, ListRequest, SubmitBatchRequest, SubmitRequest, View,
-            WatchJobsRequest, WatchJobsResponse, watch_jobs_response::Kind,
+            JobSpec, JobTaskSpec, ListRequest, SubmitRequest, View, WatchJobsRequest,
+            WatchJobsResponse, watch_jobs_response::Kind,
         },
     },
 };
 use prost::Message as _;
 use tonic::Streaming;
 
-use crate::harness::Server;
+use crate::{harness::Server, jobs::submit_copies};
 
 /// Bytes of an answer, with what comes on top of its jobs.
 const MOST: usize = 3_600 * 1024;
@@ -49,22 +49,13 @@ fn of_large_payload() -> JobSpec {
     }
 }
 
-/// In one commit.
 async fn submit(client: &Client, job: &JobSpec, count: usize) -> BTreeSet<String> {
     let request = SubmitRequest {
         job: Some(job.clone()),
         ..SubmitRequest::default()
     };
-    let requests = vec![request; count];
-    let request = SubmitBatchRequest { requests };
-    let answer = client.jobs().submit_batch(request).await.unwrap();
-    let results = answer.into_inner().results.into_iter();
-    results
-        .map(|result| {
-            assert_eq!(result.error, None);
-            result.job_id
-        })
-        .collect()
+    let ids = submit_copies(client, request, count).await;
+    ids.into_iter().collect()
 }
 
 #[tokio::test]

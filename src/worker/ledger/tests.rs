@@ -243,7 +243,7 @@ fn a_refused_outcome_becomes_a_failure_that_says_so() {
     let (mut ledger, now) = with_lease();
     ledger.end(&token(1), success());
     assert_eq!(sent(&mut ledger, now), [success()]);
-    let too_large = || refused(token(1), Code::InvalidArgument, "RESULT_TOO_LARGE");
+    let too_large = || refused(token(1), Code::ResourceExhausted, "RESULT_TOO_LARGE");
     assert!(matches!(ledger.answer(too_large()), Ok(Answer::Refused(_))));
     let reports = sent(&mut ledger, now);
     assert!(
