@@ -8,11 +8,14 @@
 //! - `{"result": {…}}`: what the task returns; the last one counts. Its line may have 1 MiB; with more the attempt fails for good;
 //! - `{"status_detail": "…"}`: a line for people, in the place of what was said before.
 //!
-//! The last other lines become the status detail; one that looks like these but is none gets a warning as well, up to three times. Exit status 0 is success. 75 asks for another attempt, and so does death by a signal, which says more
-//! about the machine than about the task. Any other status is a failure for good. The last lines of standard error say why.
+//! The last other lines become the status detail; one that looks like these but is none gets a warning as well, up to three times.
+//!
+//! Exit status 0 is success. 75 asks for another attempt, and so does death by a signal, which says more about the machine than about the task. Any other
+//! status is a failure for good. The last lines of standard error say why.
 //!
 //! The command leads a process group of its own. To stop it, the group gets SIGTERM and, after the grace, SIGKILL. A command that is cancelled and still
-//! exits with 0 has done its work: the task succeeded. Any other end confirms the cancel. Nothing of the group outlives the command, nor the handler, however that ends; only a worker that is itself killed with SIGKILL leaves it running, which is what fencing tokens are for.
+//! exits with 0 has done its work: the task succeeded. Any other end confirms the cancel. Nothing of the group outlives the command, nor the handler,
+//! however that ends; only a worker that is itself killed with SIGKILL leaves it running, which is what fencing tokens are for.
 
 mod document;
 mod group;
