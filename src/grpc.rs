@@ -1,23 +1,15 @@
-//! The gRPC front end: authorise, convert, call the engine, convert. No rules.
-//!
-//! Conversions are free functions per type that take messages apart field by field, so that a new field breaks the build and not the API. Errors are
-//! mapped in `error` and nowhere else.
+//! The gRPC front end: the API's methods on the wire. No rules and no conversions.
 
 pub(crate) mod codec;
 pub(crate) mod error;
 pub(crate) mod frame;
 
 mod admin;
-mod admit;
 mod jobs;
-mod lease;
-mod render;
-mod room;
-mod submission;
 mod watch;
 mod workers;
 
-pub use admin::{Admin, ServerFacts};
+pub use admin::Admin;
 pub use jobs::Jobs;
 pub use workers::Workers;
 
@@ -26,6 +18,3 @@ pub use workers::Workers;
 pub(crate) mod service {
     include!(concat!(env!("OUT_DIR"), "/server/longhaul.v1.rs"));
 }
-
-/// The largest message that is accepted, in bytes: a full batch of small jobs, or the largest job with room to spare.
-pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

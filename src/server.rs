@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    api::{Api, ServerFacts},
     domain::limits::Policy,
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
-    grpc::ServerFacts,
     store::{
         Store, StoreError,
         sqlite::{OpenError, SqliteStore},
@@ -183,7 +183,8 @@ async fn serve(
     let facts = ServerFacts {
         drain_timeout: settings.drain_timeout,
     };
-    let (router, health) = routes::build(&engine, facts, &draining, &streams)
+    let api = Api::new(engine.clone(), facts);
+    let (router, health) = routes::build(&api, &draining, &streams)
         .await
         .map_err(|error| StartError::Reflection(error.to_string()))?;
     let limits = connection::Limits {

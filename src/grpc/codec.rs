@@ -11,6 +11,7 @@ use tonic::{
 };
 
 use super::error;
+use crate::api::Fault;
 
 /// Bytes that a call's buffer starts with: enough for a heartbeat, a lease or a small job.
 const BUFFER_BYTES: usize = 256;
@@ -71,7 +72,8 @@ impl<D: Message + Default> Decoder for MessageDecoder<D> {
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
-        D::decode(buf).map(Some).map_err(|e| error::malformed(&e))
+        let message = D::decode(buf).map(Some);
+        message.map_err(|error| error::status(&Fault::malformed(&error)))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -6,8 +6,12 @@ use prost::{
     encoding::{DecodeContext, WireType, encode_key, encode_varint, skip_field},
 };
 
-use super::render::{self, View};
-use crate::{domain::Job, engine::Version, proto::v1};
+use crate::{
+    api::{View, render},
+    domain::Job,
+    engine::Version,
+    proto::v1,
+};
 
 /// The field number of `WatchJobResponse.job`.
 const JOB: u32 = 1;

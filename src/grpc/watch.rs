@@ -1,69 +1,43 @@
-//! Watches of the engine as streams of messages. No task and no queue for each: the stream is polled, and asks the engine.
+//! The messages of `WatchJob`.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use futures_util::{Stream, StreamExt, stream, stream::BoxStream};
+use futures_util::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::{
-    error::{self, status},
-    frame::WatchFrame,
-    render::{self, View},
-    room::Room,
-};
+use super::{error::status, frame::WatchFrame};
 use crate::{
-    engine::{FollowItem, JobFollow, JobWatch, WatchItem},
-    proto::v1::{
-        self, job_change, watch_job_response::Kind, watch_jobs_response::Kind as FollowKind,
-    },
+    api::{JobWatchStream, View},
+    engine::WatchItem,
+    proto::v1::{self, watch_job_response::Kind},
 };
-
-/// What a stream does next.
-enum Course<W> {
-    GoOn(W),
-    /// Say that the server goes, and end.
-    Leave,
-    End,
-}
 
 /// The stream of `WatchJob`.
-pub struct WatchJobStream {
-    course: Course<JobWatch>,
-    view: View,
+pub struct WatchJobFrames {
+    watch: JobWatchStream,
 }
 
-impl WatchJobStream {
-    pub(super) fn new(watch: JobWatch, view: View) -> Self {
-        let course = Course::GoOn(watch);
-        Self { course, view }
+impl WatchJobFrames {
+    pub(super) fn new(watch: JobWatchStream) -> Self {
+        Self { watch }
     }
 }
 
-impl Stream for WatchJobStream {
+impl Stream for WatchJobFrames {
     type Item = Result<WatchFrame, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let item = match &mut self.course {
-            Course::GoOn(watch) => ready!(watch.poll_next(cx)),
-            Course::Leave => {
-                self.course = Course::End;
-                return Poll::Ready(Some(Err(error::draining())));
-            }
-            Course::End => None,
-        };
-        // The watch is given up as soon as it has said its last word.
-        match &item {
-            Some(Ok(WatchItem::Draining { .. })) => self.course = Course::Leave,
-            Some(Ok(WatchItem::Snapshot { is_final: true, .. }) | Err(_)) | None => {
-                self.course = Course::End;
-            }
-            Some(Ok(_)) => {}
-        }
-        let view = self.view;
-        Poll::Ready(item.map(|item| item.map(|item| frame(item, view)).map_err(status)))
+        let view = self.watch.view;
+        let item = self.watch.poll_next_unpin(cx);
+        item.map(|item| {
+            item.map(|item| match item {
+                Ok(item) => Ok(frame(item, view)),
+                Err(fault) => Err(status(&fault)),
+            })
+        })
     }
 }
 
@@ -99,104 +73,4 @@ fn frame(item: WatchItem, view: View) -> WatchFrame {
         WatchItem::Heartbeat { revision } => bare(Kind::Heartbeat, revision),
         WatchItem::Draining { revision } => bare(Kind::Draining, revision),
     }
-}
-
-/// The stream of `WatchJobs`.
-pub(super) fn jobs(
-    follow: JobFollow,
-    view: View,
-) -> BoxStream<'static, Result<v1::WatchJobsResponse, Status>> {
-    stream::unfold(Course::GoOn(follow), move |course| async move {
-        let mut follow = match course {
-            Course::GoOn(follow) => follow,
-            Course::Leave => return Some((vec![Err(error::draining())], Course::End)),
-            Course::End => return None,
-        };
-        let item = match follow.next().await? {
-            Ok(item) => item,
-            Err(error) => return Some((vec![Err(status(error))], Course::End)),
-        };
-        let last = matches!(item, FollowItem::Draining { .. });
-        let messages = follow_messages(item, &follow, view);
-        let course = if last {
-            Course::Leave
-        } else {
-            Course::GoOn(follow)
-        };
-        Some((messages.into_iter().map(Ok).collect(), course))
-    })
-    .flat_map(|messages: Vec<_>| stream::iter(messages))
-    .boxed()
-}
-
-/// An item as one message, or as several if it is too large for one.
-fn follow_messages(item: FollowItem, follow: &JobFollow, view: View) -> Vec<v1::WatchJobsResponse> {
-    let message = |kind: FollowKind, changes, cursor| v1::WatchJobsResponse {
-        kind: kind.into(),
-        changes,
-        cursor,
-    };
-    match item {
-        FollowItem::Listed(jobs) => {
-            let listed = jobs.iter().map(|job| v1::JobChange {
-                r#type: job_change::Type::Upsert.into(),
-                job_id: job.id.to_string(),
-                job: Some(render::job(job, view)),
-                from_revision: 0,
-                revision: job.revision,
-            });
-            parts(listed)
-                .into_iter()
-                .map(|part| message(FollowKind::Listed, part, String::new()))
-                .collect()
-        }
-        FollowItem::Synced { cursor } => vec![message(FollowKind::Synced, Vec::new(), cursor)],
-        FollowItem::Changes { changes, cursor } => {
-            let told = changes.iter().map(|change| v1::JobChange {
-                r#type: match (&change.job, change.matches) {
-                    (None, _) => job_change::Type::Deleted,
-                    (Some(_), true) => job_change::Type::Upsert,
-                    (Some(_), false) => job_change::Type::Left,
-                }
-                .into(),
-                job_id: change.key.job.to_string(),
-                job: change.job.as_ref().map(|job| render::job(job, view)),
-                from_revision: change.from_revision,
-                revision: change.revision,
-            });
-            let mut untold = changes.as_slice();
-            parts(told)
-                .into_iter()
-                .map(|part| {
-                    untold = untold.get(part.len()..).unwrap_or_default();
-                    let cursor = match untold {
-                        [] => cursor.clone(),
-                        untold => follow.cursor_before(untold),
-                    };
-                    message(FollowKind::Changes, part, cursor)
-                })
-                .collect()
-        }
-        FollowItem::Heartbeat { cursor } => {
-            vec![message(FollowKind::Heartbeat, Vec::new(), cursor)]
-        }
-        FollowItem::Draining { cursor } => vec![message(FollowKind::Draining, Vec::new(), cursor)],
-    }
-}
-
-/// As many as fit a message, and so on; at least one part, which may be empty.
-fn parts(changes: impl Iterator<Item = v1::JobChange>) -> Vec<Vec<v1::JobChange>> {
-    let mut room = Room::new();
-    let mut parts = Vec::new();
-    let mut part = Vec::new();
-    for change in changes {
-        if !room.takes(&change) {
-            parts.push(std::mem::take(&mut part));
-            room = Room::new();
-            room.takes(&change);
-        }
-        part.push(change);
-    }
-    parts.push(part);
-    parts
 }

@@ -8,9 +8,9 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::stream_end::EndWith;
 use crate::{
-    engine::Engine,
+    api::{Api, MAX_MESSAGE_BYTES},
     grpc::{
-        Admin, Jobs, MAX_MESSAGE_BYTES, ServerFacts, Workers, error,
+        Admin, Jobs, Workers, error,
         service::{
             admin_service_server::AdminServiceServer, job_service_server::JobServiceServer,
             worker_service_server::WorkerServiceServer,
@@ -47,8 +47,7 @@ impl Health {
 
 /// Everything on one router.
 pub(super) async fn build(
-    engine: &Engine,
-    facts: ServerFacts,
+    api: &Api,
     draining: &CancellationToken,
     streams: &TaskTracker,
 ) -> Result<(Router, Health), tonic_reflection::server::Error> {
@@ -68,11 +67,11 @@ pub(super) async fn build(
             draining.clone(),
             end_when_draining,
         ));
-    let jobs = JobServiceServer::new(Jobs::new(engine.clone()))
+    let jobs =
+        JobServiceServer::new(Jobs::new(api.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let workers = WorkerServiceServer::new(Workers::new(api.clone(), streams.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let workers = WorkerServiceServer::new(Workers::new(engine.clone(), streams.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let admin = AdminServiceServer::new(Admin::new(engine.clone(), facts))
+    let admin = AdminServiceServer::new(Admin::new(api.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let router = Routes::new(jobs)
         .add_service(workers)

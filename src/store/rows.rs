@@ -1,8 +1,8 @@
 //! How jobs, tasks and events are laid out in columns: the same for every SQL store, so that their contents can be compared and copied.
 //!
 //! Times are integer microseconds since 1970, ids are 16 bytes, enums are the numbers of the proto enums. What is searched or sorted has a column; the
-//! rest is packed into one, because the time of a write goes by the number of columns. This module must not know any database. Whoever adds a field to a domain type is stopped here by the compiler, because rows are made by
-//! taking the types apart.
+//! rest is packed into one, because the time of a write goes by the number of columns. This module must not know any database. Whoever adds a field to a
+//! domain type is stopped here by the compiler, because rows are made by taking the types apart.
 
 mod event;
 mod job;

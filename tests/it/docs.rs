@@ -150,7 +150,7 @@ fn rust_in_the_documents_is_part_of_an_example() {
 
 #[test]
 fn every_reason_of_an_error_is_in_the_readme() {
-    let errors = fs::read_to_string(root().join("src/grpc/error.rs")).unwrap();
+    let errors = fs::read_to_string(root().join("src/api/fault.rs")).unwrap();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let is_reason =
         |text: &&str| text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');

@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use tonic::Status;
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::pb;
 
-use super::error;
+use super::fault::{Code, DOMAIN, any};
 use crate::{
     domain::{
         Document, Job, JobState, Task, TaskState, Timestamp,
@@ -20,7 +19,7 @@ use crate::{
 
 /// How much of a job is shown. The order is that of the forms in which versions are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum View {
+pub(crate) enum View {
     Basic,
     Result,
     Full,
@@ -28,7 +27,7 @@ pub(super) enum View {
 
 impl View {
     /// The index of the form in which versions of a job are encoded.
-    pub(super) fn form(self) -> usize {
+    pub(crate) fn form(self) -> usize {
         self as usize
     }
 }
@@ -51,7 +50,7 @@ pub(super) fn span(span: std::time::Duration) -> prost_types::Duration {
 }
 
 /// A job.
-pub(super) fn job(job: &Job, view: View) -> v1::Job {
+pub(crate) fn job(job: &Job, view: View) -> v1::Job {
     let Job {
         id,
         tenant,
@@ -251,29 +250,34 @@ fn failure(job: &Job) -> Option<tonic_types::Status> {
                 "" => "the job was cancelled".to_owned(),
                 reason => format!("the job was cancelled: {reason}"),
             };
-            (tonic::Code::Cancelled, "JOB_CANCELLED", message)
+            (Code::Cancelled, "JOB_CANCELLED", message)
         }
         JobState::Failed => {
             let failed = job.tasks.iter().find(|t| t.state == TaskState::Failed);
             match failed {
                 Some(task) => (
-                    tonic::Code::Aborted,
+                    Code::Aborted,
                     task.error_reason.as_str(),
                     format!("task {:?} failed: {}", task.spec.name, task.last_error),
                 ),
                 None => (
-                    tonic::Code::Aborted,
+                    Code::Aborted,
                     "TASKS_NOT_RUN",
                     "not all of the tasks were run".to_owned(),
                 ),
             }
         }
     };
-    let details =
-        ErrorDetails::with_error_info(reason, error::DOMAIN, std::collections::HashMap::new());
-    Some(error::embedded(&Status::with_error_details(
-        code, message, details,
-    )))
+    let info = pb::ErrorInfo {
+        reason: reason.to_owned(),
+        domain: DOMAIN.to_owned(),
+        ..Default::default()
+    };
+    Some(tonic_types::Status {
+        code: code as i32,
+        message,
+        details: vec![any("ErrorInfo", &info)],
+    })
 }
 
 fn object(object: &Object) -> v1::Object {

@@ -1,22 +1,12 @@
-//! Who is calling, and the checks that many methods share.
+//! The checks that many methods share.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use tonic::Status;
-
-use super::{error, render::View};
+use super::{Caller, Fault, render::View};
 use crate::{
-    domain::{JobId, JobKey, Tenant, limits::MAX_LINE_BYTES, submission::Violation},
+    domain::{JobId, JobKey, limits::MAX_LINE_BYTES, submission::Violation},
     proto::v1,
 };
-
-/// The tenant of callers without a credential.
-const DEFAULT_TENANT: &str = "default";
-
-/// The tenant that a call acts for.
-pub(super) fn tenant<T>(_request: &tonic::Request<T>) -> Tenant {
-    Tenant::new(DEFAULT_TENANT)
-}
 
 /// Reads fields one after the other and keeps what is wrong with them, so that all of it is told at once.
 #[derive(Default)]
@@ -31,7 +21,7 @@ impl Fields {
     }
 
     /// A job's id.
-    pub(super) fn job(&mut self, tenant: Tenant, id: &str) -> JobKey {
+    pub(super) fn job(&mut self, caller: &Caller, id: &str) -> JobKey {
         let job = id.parse().unwrap_or_else(|_| {
             self.bad(
                 "job_id",
@@ -41,7 +31,7 @@ impl Fields {
             uuid::Uuid::nil()
         });
         JobKey {
-            tenant,
+            tenant: caller.tenant.clone(),
             job: JobId(job),
         }
     }
@@ -96,17 +86,17 @@ impl Fields {
     }
 
     /// Refuses the request if anything was wrong.
-    pub(super) fn check(self) -> Result<(), Status> {
+    pub(super) fn check(self) -> Result<(), Fault> {
         match self.violations.is_empty() {
             true => Ok(()),
-            false => Err(error::invalid(self.violations)),
+            false => Err(Fault::invalid(self.violations)),
         }
     }
 }
 
 /// Reads a job's id in a request that has nothing else to check.
-pub(super) fn job_key(tenant: Tenant, id: &str) -> Result<JobKey, Status> {
+pub(super) fn job_key(caller: &Caller, id: &str) -> Result<JobKey, Fault> {
     let mut fields = Fields::default();
-    let key = fields.job(tenant, id);
+    let key = fields.job(caller, id);
     fields.check().map(|()| key)
 }

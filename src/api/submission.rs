@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Caller;
 use crate::{
     domain::{
-        Document, JobId, Tenant, Timestamp,
+        Document, JobId, Timestamp,
         command::Submission,
         job::FailurePolicy,
         submission::{NewJob, NewRetryPolicy, NewTask, Violation, check, check_request_id},
@@ -23,9 +24,8 @@ pub(super) type Violations = Vec<Violation>;
 pub(super) fn read(
     request: v1::SubmitRequest,
     path: &str,
-    tenant: &Tenant,
+    caller: &Caller,
     now: Timestamp,
-    traceparent: &str,
 ) -> Result<Submission, Violations> {
     let v1::SubmitRequest { job, request_id } = request;
     let mut reader = Reader {
@@ -44,10 +44,10 @@ pub(super) fn read(
         "" => Default::default(),
         _ => fingerprint_of(&new),
     };
-    traceparent.clone_into(&mut new.traceparent);
+    caller.traceparent.clone_into(&mut new.traceparent);
     match check(new, &path, now, &mut reader.violations) {
         Some(checked) => Ok(Submission {
-            tenant: tenant.clone(),
+            tenant: caller.tenant.clone(),
             request_id,
             fingerprint,
             spec: checked.spec,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    error,
+    Fault,
     render::{self, TaskOf, View},
     submission::document,
 };
@@ -195,16 +195,16 @@ pub(super) fn answer(
             },
             cancel.map(|order| directive_cancel(lease, order, engine)),
         ),
-        Err(refusal) => (refused(token, &error::status(refusal.into())), None),
+        Err(refusal) => (refused(token, &refusal.into()), None),
     }
 }
 
 /// The answer to a report that was refused.
-pub(super) fn refused(token: bytes::Bytes, status: &tonic::Status) -> v1::ReportResult {
+pub(super) fn refused(token: bytes::Bytes, fault: &Fault) -> v1::ReportResult {
     v1::ReportResult {
         lease_token: token,
         expire_time: None,
-        error: Some(error::embedded(status)),
+        error: Some(fault.to_rpc()),
     }
 }
 
