@@ -5,8 +5,6 @@
 
 use std::{env, error::Error, path::PathBuf};
 
-use prost::Message as _;
-
 const PROTOS: [&str; 4] = [
     "longhaul/v1/job.proto",
     "longhaul/v1/job_service.proto",
@@ -17,8 +15,12 @@ const PROTOS: [&str; 4] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let descriptors = protox::compile(PROTOS, ["proto"])?;
-    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).open_files(PROTOS)?;
+    // With the HTTP form of each method, which the set of types below has no place for.
+    let encoded = compiler.encode_file_descriptor_set();
+    std::fs::write(out.join("descriptors.bin"), encoded)?;
+    let descriptors = compiler.file_descriptor_set();
 
     let common = || {
         tonic_prost_build::configure()

@@ -6,7 +6,6 @@ mod bench;
 mod change;
 mod connect;
 mod exit;
-mod json;
 mod list;
 mod logging;
 mod output;

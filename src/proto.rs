@@ -2,6 +2,7 @@
 //!
 //! Must not know any other module of ours.
 
+pub mod json;
 mod structure;
 
 pub use structure::{InvalidStruct, MAX_LEVELS, Struct};

@@ -4,7 +4,10 @@
 
 use std::{error::Error, fmt, io, process::ExitCode};
 
-use longhaul::{client::ClientError, proto::v1::job};
+use longhaul::{
+    client::ClientError,
+    proto::{json::InvalidJson, v1::job},
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -152,6 +155,16 @@ impl Failure {
             details,
             hint,
         }
+    }
+}
+
+impl From<InvalidJson> for Failure {
+    /// From printing: the message came from the server.
+    fn from(error: InvalidJson) -> Self {
+        Self::local(
+            "the server's answer has no JSON form; try --output text",
+            &error,
+        )
     }
 }
 

@@ -1,12 +1,14 @@
 //! `list`: jobs, newest first, page by page as they are printed.
 
 use clap::Args;
-use longhaul::{domain::wording::count, proto::v1::ListRequest};
+use longhaul::{
+    domain::wording::count,
+    proto::{json, v1::ListRequest},
+};
 
 use super::{
     connect::ConnectArgs,
     exit::{Exit, Failure},
-    json,
     output::{Format, Output},
     render::jobs::Pages,
     time,

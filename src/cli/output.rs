@@ -9,10 +9,9 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice};
 
-use super::{
-    exit::{Exit, Failure},
-    json::{self, ApiMessage},
-};
+use longhaul::proto::json::{self, ApiMessage};
+
+use super::exit::{Exit, Failure};
 
 /// How a command prints its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -7,7 +7,10 @@ use std::{net::Ipv4Addr, time::Duration};
 use clap::Args;
 use longhaul::{
     client::{Client, WatchOptions},
-    proto::v1::{JobSpec, SubmitRequest},
+    proto::{
+        json,
+        v1::{JobSpec, SubmitRequest},
+    },
     server::{self, RunningServer, ServeSettings},
     worker::{Worker, command::CommandHandler},
 };
@@ -17,7 +20,6 @@ use self::workspace::Workspace;
 use super::{
     connect::{Server, required},
     exit::{Exit, Failure},
-    json,
     logging::{LogArgs, LogLevel},
     output::{Format, Output},
     signals::Signals,

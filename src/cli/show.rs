@@ -1,14 +1,16 @@
 //! `get`, `events`, `explain`, `counts`, `info`: read and print, change nothing.
 
 use clap::Args;
-use longhaul::proto::v1::{
-    ExplainRequest, GetCountsRequest, GetRequest, GetServerInfoRequest, ListEventsRequest, View,
+use longhaul::proto::{
+    json,
+    v1::{
+        ExplainRequest, GetCountsRequest, GetRequest, GetServerInfoRequest, ListEventsRequest, View,
+    },
 };
 
 use super::{
     connect::{ConnectArgs, required},
     exit::{Exit, Failure},
-    json,
     output::{Format, FormatArgs, Output},
     render, time,
 };

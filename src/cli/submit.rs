@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use longhaul::{
     client::WatchOptions,
     proto::{
-        Struct,
+        Struct, json,
         v1::{JobSpec, JobTaskSpec, Object, SubmitRequest},
     },
 };
@@ -20,7 +20,6 @@ use longhaul::{
 use super::{
     connect::{ConnectArgs, required},
     exit::{Exit, Failure},
-    json,
     output::{Format, Output},
     time::{self, HumanDuration},
     watch,

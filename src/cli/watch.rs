@@ -7,14 +7,16 @@ mod plain;
 use clap::Args;
 use longhaul::{
     client::{WatchOptions, WatchUpdate},
-    proto::v1::{Job, WatchJobResponse, watch_job_response::Kind},
+    proto::{
+        json,
+        v1::{Job, WatchJobResponse, watch_job_response::Kind},
+    },
 };
 
 use self::{live::Live, plain::Changes};
 use super::{
     connect::{ConnectArgs, Server},
     exit::{Exit, Failure},
-    json,
     logging::LogLevel,
     output::{Format, Output},
     text::{BAD, FAINT, ODD, one_line, paint},

@@ -3,13 +3,12 @@
 use comfy_table::Cell;
 use jiff::Timestamp;
 use longhaul::proto::{
-    Struct,
+    Struct, json,
     v1::{CancelReceipt, ChildSummary, Job, JobTask, Object},
 };
 
 use super::table;
 use crate::cli::{
-    json,
     text::{self, BAD, FAINT, STRONG, cut, job_state, job_status, one_line, paint, task_state},
     time,
 };

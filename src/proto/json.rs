@@ -1,21 +1,22 @@
 //! Messages as canonical protobuf JSON, and back. The descriptors do the work; nothing here knows a field.
 
+mod strict;
+
 use std::{io, sync::LazyLock};
 
-use longhaul::proto::{self, Struct, v1};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-use super::exit::Failure;
+use super::{Struct, v1};
 
 /// Up to here a double holds every whole number: 2^53.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// Everything that is served, and what `google.protobuf.Any` may hold in an error.
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let mut pool = DescriptorPool::decode(proto::DESCRIPTORS)
+pub static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let mut pool = DescriptorPool::decode(super::DESCRIPTORS)
         .expect("the descriptors were made together with the messages");
     let errors = prost_types::FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .expect("the crate of the error details ships their descriptors");
@@ -37,38 +38,74 @@ pub trait ApiMessage: Message + Default {
 }
 
 macro_rules! api_messages {
-    ($($message:ident),+ $(,)?) => {$(
-        impl ApiMessage for v1::$message {
+    ($($message:ident),+ $(,)?) => {
+        $(impl ApiMessage for v1::$message {
             const NAME: &'static str = concat!("longhaul.v1.", stringify!($message));
-        }
-    )+};
+        })+
+
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$(v1::$message::NAME),+];
+    };
 }
 
 api_messages!(
+    AcquireRequest,
+    AcquireResponse,
+    CancelRequest,
+    CancelResponse,
+    DeleteRequest,
     DeleteResponse,
+    ExplainRequest,
     ExplainResponse,
+    GetCountsRequest,
     GetCountsResponse,
+    GetRequest,
+    GetResponse,
+    GetServerInfoRequest,
     GetServerInfoResponse,
     Job,
     JobEvent,
     JobSpec,
+    ListEventsRequest,
+    ListEventsResponse,
+    ListRequest,
+    ListResponse,
+    PauseDriverRequest,
     PauseDriverResponse,
+    ReportRequest,
+    ReportResponse,
+    ResumeDriverRequest,
     ResumeDriverResponse,
+    RetryRequest,
+    RetryResponse,
+    SubmitBatchRequest,
+    SubmitBatchResponse,
+    SubmitRequest,
+    SubmitResponse,
+    WaitRequest,
+    WaitResponse,
+    WatchJobRequest,
     WatchJobResponse,
+    WatchJobsRequest,
+    WatchJobsResponse,
 );
 
 /// Why JSON is not the message that it should be.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidJson(String);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", path.as_ref().map_or_else(String::new, |path| format!("{path}: ")))]
+pub struct InvalidJson {
+    /// The field that is wrong, if the mistake has one.
+    pub path: Option<String>,
+    /// What is wrong with it, and where in the text.
+    pub message: String,
+}
 
-impl From<InvalidJson> for Failure {
-    /// From printing: the message came from the server.
-    fn from(error: InvalidJson) -> Self {
-        Self::local(
-            "the server's answer has no JSON form; try --output text",
-            &error,
-        )
+impl InvalidJson {
+    fn new(error: impl std::fmt::Display) -> Self {
+        Self {
+            path: None,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -93,9 +130,7 @@ pub fn pretty<M: ApiMessage>(message: &M) -> Result<String, InvalidJson> {
 /// # Errors
 /// The bytes are not an object.
 pub fn pretty_object(object: &Struct) -> Result<String, InvalidJson> {
-    let value = object
-        .to_json()
-        .map_err(|error| InvalidJson(error.to_string()))?;
+    let value = object.to_json().map_err(InvalidJson::new)?;
     written(&value, PrettyFormatter::new())
 }
 
@@ -107,18 +142,28 @@ pub fn lines<M: ApiMessage>(messages: &[M]) -> Result<Vec<String>, InvalidJson> 
     messages.iter().map(compact).collect()
 }
 
-fn dynamic<M: ApiMessage>(message: &M) -> Result<DynamicMessage, InvalidJson> {
+/// A message as one that is known by its descriptor.
+///
+/// # Errors
+/// Never, for a message of this build.
+pub fn dynamic<M: ApiMessage>(message: &M) -> Result<DynamicMessage, InvalidJson> {
     DynamicMessage::decode(descriptor::<M>(), message.encode_to_vec().as_slice())
-        .map_err(|error| InvalidJson(error.to_string()))
+        .map_err(InvalidJson::new)
+}
+
+/// Any value on one line, whole numbers without a fraction.
+///
+/// # Errors
+/// As [`compact`].
+pub fn line(value: &impl Serialize) -> Result<String, InvalidJson> {
+    written(value, CompactFormatter)
 }
 
 fn written(value: &impl Serialize, formatter: impl Formatter) -> Result<String, InvalidJson> {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(1024);
     let mut writer = Serializer::with_formatter(&mut text, WholeNumbers(formatter));
-    value
-        .serialize(&mut writer)
-        .map_err(|error| InvalidJson(error.to_string()))?;
-    String::from_utf8(text).map_err(|error| InvalidJson(error.to_string()))
+    value.serialize(&mut writer).map_err(InvalidJson::new)?;
+    String::from_utf8(text).map_err(InvalidJson::new)
 }
 
 /// Writes 3 rather than 3.0. All numbers of a `google.protobuf.Struct` are doubles, and people put in 3.
@@ -155,17 +200,32 @@ impl<F: Formatter> Formatter for WholeNumbers<F> {
     );
 }
 
-/// A message from JSON; field names in camelCase or snake_case, unknown ones refused. The error names the place.
+/// A message from JSON; field names in camelCase or snake_case, unknown and repeated ones refused. The error names the place.
 ///
 /// # Errors
 /// The text is not JSON, or not of this message.
 pub fn to_message<M: ApiMessage>(text: &str) -> Result<M, InvalidJson> {
-    let mut json = serde_json::Deserializer::from_str(text);
+    let message = read(descriptor::<M>(), text.as_bytes())?;
+    M::decode(message.encode_to_vec().as_slice()).map_err(InvalidJson::new)
+}
+
+/// As [`to_message`], for a message that is known by its descriptor.
+///
+/// # Errors
+/// As there.
+pub fn read(descriptor: MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, InvalidJson> {
+    strict::check(text).map_err(InvalidJson::new)?;
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let message = DynamicMessage::deserialize_with_options(descriptor::<M>(), &mut json, &options)
-        .and_then(|message| json.end().map(|()| message))
-        .map_err(|error| InvalidJson(error.to_string()))?;
-    M::decode(message.encode_to_vec().as_slice()).map_err(|error| InvalidJson(error.to_string()))
+    DynamicMessage::deserialize_with_options(descriptor, tracked, &options).map_err(|error| {
+        let path = track.path().to_string();
+        InvalidJson {
+            path: (path != ".").then_some(path),
+            message: error.to_string(),
+        }
+    })
 }
 
 fn descriptor<M: ApiMessage>() -> MessageDescriptor {
@@ -182,16 +242,10 @@ mod tests {
 
     #[test]
     fn every_message_has_its_descriptor() {
-        descriptor::<v1::DeleteResponse>();
-        descriptor::<v1::ExplainResponse>();
-        descriptor::<v1::GetCountsResponse>();
-        descriptor::<v1::GetServerInfoResponse>();
-        descriptor::<v1::Job>();
-        descriptor::<v1::JobEvent>();
-        descriptor::<v1::JobSpec>();
-        descriptor::<v1::PauseDriverResponse>();
-        descriptor::<v1::ResumeDriverResponse>();
-        descriptor::<v1::WatchJobResponse>();
+        assert!(NAMES.len() > 30);
+        for name in NAMES {
+            assert!(POOL.get_message_by_name(name).is_some(), "{name}");
+        }
     }
 
     #[test]
@@ -215,6 +269,10 @@ mod tests {
         let mistyped = mistake(r#"{"priority": "high"}"#);
         assert!(mistyped.contains("line 1"), "{mistyped}");
         assert!(mistake("{} {}").contains("trailing"));
+        let twice = mistake(r#"{"action": "a", "action": "b"}"#);
+        assert!(twice.contains("\"action\" stands twice"), "{twice}");
+        let mistyped = mistake(r#"{"tasks": [{}, {"maxAttempts": "x"}]}"#);
+        assert!(mistyped.starts_with("tasks[1].maxAttempts: "), "{mistyped}");
         assert!(mistake("").contains("EOF"));
     }
 
@@ -246,7 +304,7 @@ mod tests {
                     value: info.encode_to_vec(),
                 }],
             }),
-            result: Some(proto::Struct::from_encoded(Bytes::new())),
+            result: Some(Struct::from_encoded(Bytes::new())),
             revision: 3,
             ..Default::default()
         };
