@@ -39,6 +39,7 @@ use crate::{
         command::{Command, Refusal, Reply, Submission},
         limits::Policy,
         submission::Violation,
+        wording::Sentence,
     },
     store::{Store, StoreError, StoreInfo},
 };
@@ -91,7 +92,7 @@ pub enum EngineError {
 
 impl EngineError {
     /// One bad field.
-    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+    pub fn invalid(field: impl Into<String>, description: impl Into<Sentence>) -> Self {
         Self::Invalid(vec![Violation::new(field, description)])
     }
 

@@ -8,6 +8,7 @@ pub mod client;
 pub mod domain;
 pub mod engine;
 pub mod grpc;
+pub mod locale;
 pub mod proto;
 pub mod server;
 pub mod store;

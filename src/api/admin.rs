@@ -1,6 +1,10 @@
 //! `AdminService`.
 
-use super::{Api, Fault, MAX_MESSAGE_BYTES, fields::Fields, render};
+use super::{
+    Api, Fault, MAX_MESSAGE_BYTES,
+    fields::{Fields, driver_name},
+    render,
+};
 use crate::{
     domain::{limits, submission::is_driver},
     proto::v1,
@@ -83,6 +87,6 @@ impl Api {
 
 fn check_driver(fields: &mut Fields, driver: &str) {
     if !is_driver(driver) {
-        fields.bad("driver", "must be 1 to 128 characters of [A-Za-z0-9_.-]");
+        fields.bad("driver", driver_name());
     }
 }

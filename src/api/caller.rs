@@ -1,6 +1,9 @@
 //! Who is calling.
 
-use crate::domain::{Tenant, limits::MAX_TRACEPARENT_BYTES};
+use crate::{
+    domain::{Tenant, limits::MAX_TRACEPARENT_BYTES},
+    locale::Language,
+};
 
 /// The tenant of callers without a credential.
 const DEFAULT_TENANT: &str = "default";
@@ -14,14 +17,17 @@ pub(crate) struct Caller {
     pub(crate) tenant: Tenant,
     /// The call's W3C trace context, which workers get with the lease; empty if there is none.
     pub(crate) traceparent: String,
+    /// What the reader of messages reads.
+    pub(crate) language: Language,
 }
 
 impl Caller {
     /// A caller without a credential.
-    pub(crate) fn anonymous(traceparent: String) -> Self {
+    pub(crate) fn anonymous(traceparent: String, language: Language) -> Self {
         Self {
             tenant: Tenant::new(DEFAULT_TENANT),
             traceparent,
+            language,
         }
     }
 }

@@ -9,8 +9,15 @@ use prost_types::Any;
 use tonic_types::pb;
 
 use crate::{
-    domain::{JobId, command::Refusal, submission::Violation},
+    domain::{
+        JobId,
+        command::Refusal,
+        limits::{MAX_DEPTH, MAX_RESULT_BYTES},
+        submission::Violation,
+        wording::{Sentence, sentence},
+    },
     engine::EngineError,
+    locale::Language,
     store::StoreError,
 };
 
@@ -93,9 +100,12 @@ reasons! {
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     pub(crate) reason: Reason,
-    pub(crate) message: String,
-    /// The bad fields of the request.
+    /// What a person should know; says nothing if it is all in `violations`.
+    message: Sentence,
+    /// The bad fields of the request, as many as fit an answer.
     pub(crate) violations: Vec<Violation>,
+    /// How many bad fields there are.
+    bad_fields: u32,
     /// The job that it is about.
     pub(crate) job: Option<JobId>,
     /// When to call again, if that may help.
@@ -103,11 +113,12 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, message: impl Into<Sentence>) -> Self {
         Self {
             reason,
             message: message.into(),
             violations: Vec::new(),
+            bad_fields: 0,
             job: None,
             retry_after: None,
         }
@@ -130,22 +141,29 @@ impl Fault {
         });
         let named = named.count();
         violations.truncate(named);
-        let message = summary(&violations, count);
         Self {
             violations,
-            ..Self::new(Reason::InvalidRequest, message)
+            bad_fields: u32::try_from(count).unwrap_or(u32::MAX),
+            ..Self::new(Reason::InvalidRequest, "")
         }
     }
 
     /// A request with one bad field.
-    pub(crate) fn bad_field(field: &str, description: impl Into<String>) -> Self {
+    pub(crate) fn bad_field(field: &str, description: impl Into<Sentence>) -> Self {
         Self::invalid(vec![Violation::new(field, description)])
     }
 
     /// A message that is no message of its type.
     pub(crate) fn malformed(error: &dyn std::fmt::Display) -> Self {
-        let message = format!("the message can not be decoded: {error}");
-        Self::new(Reason::MalformedMessage, message)
+        let detail = error.to_string();
+        Self::new(
+            Reason::MalformedMessage,
+            sentence!(
+                "malformed",
+                "the message can not be decoded: {detail}",
+                detail
+            ),
+        )
     }
 
     /// A stream that ends because the server goes.
@@ -155,12 +173,25 @@ impl Fault {
 
     /// A worker's stream that ends because the worker was not heard.
     pub(crate) fn silent() -> Self {
-        let message = "the worker was not heard for three heartbeat intervals; connect again";
+        let message = Sentence::plain(
+            "worker-silent",
+            "the worker was not heard for three heartbeat intervals; connect again",
+        );
         Self::new(Reason::WorkerSilent, message).retry(RETRY_SOON)
     }
 
-    /// As google.rpc.Status, with an ErrorInfo and what else is known.
-    pub(crate) fn to_rpc(&self) -> tonic_types::Status {
+    /// What a person should know, on one line: of bad fields the first ones, by name, because not every tool shows the details.
+    pub(crate) fn text(&self, language: Language) -> String {
+        match self.violations.as_slice() {
+            [] => language.say(&self.message).into_owned(),
+            [only] if self.bad_fields == 1 => told(only, language),
+            violations => summary(violations, self.bad_fields, language),
+        }
+    }
+
+    /// As google.rpc.Status, with an ErrorInfo and what else is known. The message is in English, as AIP-193 asks; another language is a detail.
+    pub(crate) fn to_rpc(&self, language: Language) -> tonic_types::Status {
+        let message = self.text(Language::English);
         let info = pb::ErrorInfo {
             reason: self.reason.name().to_owned(),
             domain: DOMAIN.to_owned(),
@@ -175,7 +206,11 @@ impl Fault {
             let violations = self.violations.iter();
             let violations = violations.map(|v| pb::bad_request::FieldViolation {
                 field: v.field.clone(),
-                description: v.description.clone(),
+                description: v.description.to_string(),
+                localized_message: match language {
+                    Language::English => None,
+                    language => Some(localized(language, language.say(&v.description).into())),
+                },
                 ..Default::default()
             });
             let bad = pb::BadRequest {
@@ -188,16 +223,35 @@ impl Fault {
                 resource_type: "longhaul.v1.Job".to_owned(),
                 resource_name: job.to_string(),
                 owner: String::new(),
-                description: self.message.clone(),
+                description: message.clone(),
             };
             details.push(any("ResourceInfo", &resource));
         }
+        if language != Language::English {
+            let message = localized(language, self.text(language));
+            details.push(any("LocalizedMessage", &message));
+        }
         tonic_types::Status {
             code: self.reason.code() as i32,
-            message: self.message.clone(),
+            message,
             details,
         }
     }
+}
+
+fn localized(language: Language, message: String) -> pb::LocalizedMessage {
+    pb::LocalizedMessage {
+        locale: language.tag().to_owned(),
+        message,
+    }
+}
+
+fn told(violation: &Violation, language: Language) -> String {
+    format!(
+        "{}: {}",
+        violation.field,
+        language.say(&violation.description)
+    )
 }
 
 /// A detail of google.rpc in its wrapping.
@@ -208,61 +262,84 @@ pub(super) fn any(name: &str, detail: &impl Message) -> Any {
     }
 }
 
-/// The bad fields in a line, the first ones by name: not every tool shows the details.
-fn summary(named: &[Violation], count: usize) -> String {
-    if let [only] = named
-        && count == 1
-    {
-        return format!("{}: {}", only.field, only.description);
-    }
-    let mut message = format!("{count} fields of the request are bad");
-    let mut told = 0;
-    for v in named {
-        let more = v.field.len() + v.description.len() + 4;
-        if message.len() + more > MAX_SUMMARY_BYTES {
+/// The bad fields on a line, as many as it takes.
+fn summary(violations: &[Violation], count: u32, language: Language) -> String {
+    let opening = sentence!("bad-fields", "{count} fields of the request are bad", count);
+    let mut line = language.say(&opening).into_owned();
+    let mut named = 0;
+    for violation in violations {
+        let violation = told(violation, language);
+        if line.len() + violation.len() + 2 > MAX_SUMMARY_BYTES {
             break;
         }
-        message.push_str(if told == 0 { ": " } else { "; " });
-        message.push_str(&v.field);
-        message.push_str(": ");
-        message.push_str(&v.description);
-        told += 1;
+        line.push_str(if named == 0 { ": " } else { "; " });
+        line.push_str(&violation);
+        named += 1;
     }
-    if told > 0 && told < count {
-        message.push_str(&format!("; and {} more", count - told));
+    if named > 0 && named < count {
+        let more = sentence!("and-more", "and {more} more", more = count - named);
+        line.push_str("; ");
+        line.push_str(&language.say(&more));
     }
-    message
+    line
 }
 
 impl From<EngineError> for Fault {
     fn from(error: EngineError) -> Self {
-        let message = error.to_string();
+        let english = error.to_string();
         match error {
             EngineError::Invalid(violations) => Self::invalid(violations),
             EngineError::Refused(refusal) => refusal.into(),
             EngineError::Store(error) => error.into(),
-            EngineError::Draining => Self::new(Reason::Draining, message).retry(RETRY_SOON),
-            EngineError::Stopped => Self::new(Reason::Stopped, message).retry(RETRY_SOON),
+            EngineError::Draining => {
+                let message = Sentence::made("draining", english, Vec::new());
+                Self::new(Reason::Draining, message).retry(RETRY_SOON)
+            }
+            EngineError::Stopped => {
+                let message = Sentence::made("stopped", english, Vec::new());
+                Self::new(Reason::Stopped, message).retry(RETRY_SOON)
+            }
         }
     }
 }
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        let (reason, job) = match &refusal {
-            Refusal::JobNotFound(job) => (Reason::JobNotFound, Some(*job)),
-            Refusal::RequestIdReused { job, .. } => (Reason::RequestIdReused, Some(*job)),
-            Refusal::ParentNotFound(job) => (Reason::ParentNotFound, Some(*job)),
-            Refusal::ParentEnded(job) => (Reason::ParentEnded, Some(*job)),
-            Refusal::TooDeep(job) => (Reason::NestedTooDeep, Some(*job)),
-            Refusal::JobNotEnded(job) => (Reason::JobNotEnded, Some(*job)),
-            Refusal::JobSucceeded(job) => (Reason::JobSucceeded, Some(*job)),
-            Refusal::ResultTooLarge => (Reason::ResultTooLarge, None),
-            Refusal::LeaseLost => (Reason::LeaseLost, None),
+        let (reason, id, job) = match &refusal {
+            Refusal::JobNotFound(job) => (Reason::JobNotFound, "job-not-found", Some(*job)),
+            Refusal::RequestIdReused { job, .. } => {
+                (Reason::RequestIdReused, "request-id-reused", Some(*job))
+            }
+            Refusal::ParentNotFound(job) => {
+                (Reason::ParentNotFound, "parent-not-found", Some(*job))
+            }
+            Refusal::ParentEnded(job) => (Reason::ParentEnded, "parent-ended", Some(*job)),
+            Refusal::TooDeep(job) => (Reason::NestedTooDeep, "nested-too-deep", Some(*job)),
+            Refusal::JobNotEnded(job) => (Reason::JobNotEnded, "job-not-ended", Some(*job)),
+            Refusal::JobSucceeded(job) => (Reason::JobSucceeded, "job-succeeded", Some(*job)),
+            Refusal::ResultTooLarge => (Reason::ResultTooLarge, "result-too-large", None),
+            Refusal::LeaseLost => (Reason::LeaseLost, "lease-lost", None),
         };
+        let mut arguments = Vec::new();
+        if let Some(job) = &job {
+            arguments.push(("job", job.into()));
+        }
+        match &refusal {
+            Refusal::RequestIdReused { request_id, .. } => {
+                arguments.push(("request_id", request_id.into()));
+            }
+            Refusal::TooDeep(_) => arguments.push(("most", (&MAX_DEPTH).into())),
+            Refusal::ResultTooLarge => arguments.push(("most", (&MAX_RESULT_BYTES).into())),
+            Refusal::JobNotFound(_)
+            | Refusal::ParentNotFound(_)
+            | Refusal::ParentEnded(_)
+            | Refusal::JobNotEnded(_)
+            | Refusal::JobSucceeded(_)
+            | Refusal::LeaseLost => {}
+        }
         Self {
             job,
-            ..Self::new(reason, refusal.to_string())
+            ..Self::new(reason, Sentence::made(id, refusal.to_string(), arguments))
         }
     }
 }
@@ -271,22 +348,89 @@ impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => {
-                let message = format!("{error}; make room and submit again");
+                let message = Sentence::plain(
+                    "store-full",
+                    "the disk that holds the store is full; nothing was stored; make room and submit again",
+                );
                 Self::new(Reason::StoreFull, message).retry(RETRY_LATER)
             }
             StoreError::OutcomeUnknown(_) => {
-                let message = "outcome unknown, retry with the same request_id";
+                let message = Sentence::plain(
+                    "outcome-unknown",
+                    "outcome unknown, retry with the same request_id",
+                );
                 Self::new(Reason::OutcomeUnknown, message).retry(RETRY_SOON)
             }
             // What went wrong inside is for the log, not for the caller.
             StoreError::Failed(_) | StoreError::Fatal(_) => {
-                let message = "the store failed; retry with the same request_id";
+                let message = Sentence::plain(
+                    "store-failed",
+                    "the store failed; retry with the same request_id",
+                );
                 Self::new(Reason::StoreFailed, message).retry(RETRY_SOON)
             }
             StoreError::Corrupt(_) => {
-                let message = "what is stored can not be read; the server's log says more";
+                let message = Sentence::plain(
+                    "store-corrupt",
+                    "what is stored can not be read; the server's log says more",
+                );
                 Self::new(Reason::StoreCorrupt, message)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_said_in_french_with_what_it_is_about() {
+        let job = JobId(Uuid::from_u128(7));
+        let request_id = "r-1".to_owned();
+        for refusal in [
+            Refusal::JobNotFound(job),
+            Refusal::RequestIdReused { request_id, job },
+            Refusal::ParentNotFound(job),
+            Refusal::ParentEnded(job),
+            Refusal::TooDeep(job),
+            Refusal::JobNotEnded(job),
+            Refusal::JobSucceeded(job),
+            Refusal::ResultTooLarge,
+            Refusal::LeaseLost,
+        ] {
+            let english = refusal.to_string();
+            let fault = Fault::from(refusal);
+            let french = fault.text(Language::French);
+            assert_eq!(fault.text(Language::English), english);
+            assert_ne!(french, english);
+            assert_eq!(french.contains(&job.to_string()), fault.job.is_some());
+        }
+    }
+
+    #[test]
+    fn bad_fields_are_told_in_the_callers_language_and_in_english() {
+        let violations = vec![
+            Violation::new("job", Sentence::plain("required", "is required")),
+            Violation::new("view", sentence!("not-a", "is not a {kind}", kind = "View")),
+        ];
+        let rpc = Fault::invalid(violations).to_rpc(Language::French);
+        assert_eq!(
+            rpc.message,
+            "2 fields of the request are bad: job: is required; view: is not a View"
+        );
+        let details = tonic_types::StatusExt::get_error_details(&tonic::Status::with_details(
+            tonic::Code::InvalidArgument,
+            "",
+            rpc.encode_to_vec().into(),
+        ));
+        let localized = details.localized_message().unwrap();
+        assert_eq!(localized.locale, "fr");
+        assert_eq!(
+            localized.message,
+            "2 champs de la requête sont incorrects: job: est requis; view: n'est pas une valeur de View"
+        );
     }
 }

@@ -4,7 +4,12 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Caller, Fault, render::View};
 use crate::{
-    domain::{JobId, JobKey, limits::MAX_LINE_BYTES, submission::Violation},
+    domain::{
+        JobId, JobKey,
+        limits::{MAX_LINE_BYTES, MAX_WORD_BYTES},
+        submission::Violation,
+        wording::{Sentence, sentence},
+    },
     proto::v1,
 };
 
@@ -16,16 +21,17 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Notes what is wrong with a field.
-    pub(super) fn bad(&mut self, field: &str, description: impl Into<String>) {
+    pub(super) fn bad(&mut self, field: &str, description: impl Into<Sentence>) {
         self.violations.push(Violation::new(field, description));
     }
 
     /// A job's id.
     pub(super) fn job(&mut self, caller: &Caller, id: &str) -> JobKey {
         let job = id.parse().unwrap_or_else(|_| {
+            let example = "01931b5e-7f3a-7cc3-98c4-dc0c0c07398f";
             self.bad(
                 "job_id",
-                "must be a UUID such as 01931b5e-7f3a-7cc3-98c4-dc0c0c07398f",
+                sentence!("uuid", "must be a UUID such as {example}", example),
             );
             // Stands in until `check` refuses the request.
             uuid::Uuid::nil()
@@ -44,7 +50,7 @@ impl Fields {
             Ok(v1::View::Result) => View::Result,
             Ok(v1::View::Full) => View::Full,
             Err(_) => {
-                self.bad("view", "is not a View");
+                self.bad("view", not_a("View"));
                 default
             }
         }
@@ -64,8 +70,12 @@ impl Fields {
         match Duration::try_from(given) {
             Ok(span) if range.contains(&span) => span,
             Ok(_) | Err(_) => {
-                let description = format!("must be from {:?} to {:?}", range.start(), range.end());
-                self.bad(field, description);
+                let least = format!("{:?}", range.start());
+                let most = format!("{:?}", range.end());
+                self.bad(
+                    field,
+                    sentence!("from-to", "must be from {least} to {most}", least, most),
+                );
                 default
             }
         }
@@ -74,7 +84,14 @@ impl Fields {
     /// A line for people.
     pub(super) fn line(&mut self, field: &str, text: &str) {
         if text.len() > MAX_LINE_BYTES {
-            self.bad(field, format!("must be at most {MAX_LINE_BYTES} bytes"));
+            self.bad(
+                field,
+                sentence!(
+                    "at-most-bytes",
+                    "must be at most {most} bytes",
+                    most = MAX_LINE_BYTES
+                ),
+            );
         }
     }
 
@@ -99,4 +116,28 @@ pub(super) fn job_key(caller: &Caller, id: &str) -> Result<JobKey, Fault> {
     let mut fields = Fields::default();
     let key = fields.job(caller, id);
     fields.check().map(|()| key)
+}
+
+/// What is wrong with a value that an enum does not have.
+pub(super) fn not_a(kind: &'static str) -> Sentence {
+    sentence!("not-a", "is not a {kind}", kind)
+}
+
+/// What is wrong with a list that has no entries, or too many.
+pub(super) fn entries(most: usize) -> Sentence {
+    sentence!("entries", "must have from 1 to {most} entries", most)
+}
+
+/// What is wrong with a number that is too large.
+pub(super) fn at_most(most: u32) -> Sentence {
+    sentence!("at-most", "must be at most {most}", most)
+}
+
+/// What is wrong with a word that can not name a driver.
+pub(super) fn driver_name() -> Sentence {
+    sentence!(
+        "driver-name",
+        "must be 1 to {most} characters of [A-Za-z0-9_.-]",
+        most = MAX_WORD_BYTES
+    )
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Api, Caller, Fault,
-    fields::{Fields, job_key},
+    fields::{Fields, entries, job_key},
     render::{self, View},
     room::Room,
     submission,
@@ -17,6 +17,7 @@ use crate::{
         submission::{Violation, check_request_id},
     },
     engine::{ListRequest, WatchOptions},
+    locale::Language,
     proto::v1,
 };
 
@@ -60,8 +61,7 @@ impl Api {
     ) -> Result<v1::SubmitBatchResponse, Fault> {
         let requests = request.requests;
         if requests.is_empty() || requests.len() > MAX_BATCH_JOBS {
-            let description = format!("must have from 1 to {MAX_BATCH_JOBS} entries");
-            return Err(Fault::bad_field("requests", description));
+            return Err(Fault::bad_field("requests", entries(MAX_BATCH_JOBS)));
         }
         let now = self.engine.now();
         let read: Vec<Result<Submission, Vec<Violation>>> = requests
@@ -87,7 +87,7 @@ impl Api {
         let results = refused
             .into_iter()
             .filter_map(|violations| match violations {
-                Some(violations) => Some(bad_result(&Fault::invalid(violations))),
+                Some(violations) => Some(bad_result(&Fault::invalid(violations), caller.language)),
                 None => answers.next().map(|answer| match answer {
                     Ok((job, created)) => v1::SubmitResult {
                         job_id: job.id.to_string(),
@@ -95,7 +95,7 @@ impl Api {
                         revision: job.revision,
                         error: None,
                     },
-                    Err(refusal) => bad_result(&refusal.into()),
+                    Err(refusal) => bad_result(&refusal.into(), caller.language),
                 }),
             })
             .collect();
@@ -333,9 +333,9 @@ impl Api {
     }
 }
 
-fn bad_result(fault: &Fault) -> v1::SubmitResult {
+fn bad_result(fault: &Fault, language: Language) -> v1::SubmitResult {
     v1::SubmitResult {
-        error: Some(fault.to_rpc()),
+        error: Some(fault.to_rpc(language)),
         ..v1::SubmitResult::default()
     }
 }

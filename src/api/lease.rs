@@ -14,8 +14,10 @@ use crate::{
         limits::{MAX_BACKOFF, MAX_DETAIL_BYTES, MAX_LINE_BYTES, MAX_WORD_BYTES},
         submission::Violation,
         task::Progress,
+        wording::{Sentence, sentence},
     },
     engine::Engine,
+    locale::Language,
     proto::v1::{self, directive, task_report::Report as Reported1},
 };
 
@@ -63,7 +65,10 @@ pub(super) fn report(
     let mut check = Check { path, violations };
     let report = match report {
         None => {
-            check.bad("report", "one of them is required".to_owned());
+            check.bad(
+                "report",
+                Sentence::plain("one-required", "one of them is required"),
+            );
             return None;
         }
         Some(Reported1::Heartbeat(v1::Heartbeat {})) => Report::Heartbeat,
@@ -82,7 +87,10 @@ pub(super) fn report(
                 check.long("progress.progress.unit", &unit, MAX_WORD_BYTES);
                 check.long("progress.progress.message", &message, MAX_LINE_BYTES);
                 if done < 0 || total < 0 {
-                    check.bad("progress.progress", "must not be negative".to_owned());
+                    check.bad(
+                        "progress.progress",
+                        Sentence::plain("not-negative", "must not be negative"),
+                    );
                 }
                 Progress {
                     done,
@@ -99,7 +107,10 @@ pub(super) fn report(
         Some(Reported1::Warning(v1::Warning { message })) => {
             check.long("warning.message", &message, MAX_DETAIL_BYTES);
             if message.is_empty() {
-                check.bad("warning.message", "is required".to_owned());
+                check.bad(
+                    "warning.message",
+                    Sentence::plain("required", "is required"),
+                );
             }
             Report::Warning { message }
         }
@@ -109,7 +120,7 @@ pub(super) fn report(
         })) => {
             check.long("success.status_detail", &status_detail, MAX_DETAIL_BYTES);
             let result = document(result).unwrap_or_else(|error| {
-                check.bad("success.result", error);
+                check.bad("success.result", error.into());
                 None
             });
             Report::Success {
@@ -128,15 +139,24 @@ pub(super) fn report(
             check.long("failure.reason", &reason, 63);
             check.long("failure.status_detail", &status_detail, MAX_DETAIL_BYTES);
             if message.is_empty() {
-                check.bad("failure.message", "is required".to_owned());
+                check.bad(
+                    "failure.message",
+                    Sentence::plain("required", "is required"),
+                );
             }
             let retry_after = retry_after.map(Duration::try_from);
             if let Some(Err(_)) = retry_after {
-                check.bad("failure.retry_after", "must not be negative".to_owned());
+                check.bad(
+                    "failure.retry_after",
+                    Sentence::plain("not-negative", "must not be negative"),
+                );
             }
             let retry_after = retry_after.and_then(Result::ok);
             if retry_after.is_some_and(|pause| pause > MAX_BACKOFF) {
-                check.bad("failure.retry_after", "must be at most 1 day".to_owned());
+                check.bad(
+                    "failure.retry_after",
+                    Sentence::plain("up-to-a-day", "must be from 0 to 1 day"),
+                );
             }
             Report::Failure {
                 message,
@@ -167,14 +187,17 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn bad(&mut self, field: &str, description: String) {
+    fn bad(&mut self, field: &str, description: Sentence) {
         let field = format!("{}.{field}", self.path);
         self.violations.push(Violation::new(field, description));
     }
 
     fn long(&mut self, field: &str, text: &str, most: usize) {
         if text.len() > most {
-            self.bad(field, format!("must be at most {most} bytes"));
+            self.bad(
+                field,
+                sentence!("at-most-bytes", "must be at most {most} bytes", most),
+            );
         }
     }
 }
@@ -204,7 +227,7 @@ pub(super) fn refused(token: bytes::Bytes, fault: &Fault) -> v1::ReportResult {
     v1::ReportResult {
         lease_token: token,
         expire_time: None,
-        error: Some(fault.to_rpc()),
+        error: Some(fault.to_rpc(Language::English)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Caller;
+use super::{Caller, fields::not_a};
 use crate::{
     domain::{
         Document, JobId, Timestamp,
@@ -12,6 +12,7 @@ use crate::{
         job::FailurePolicy,
         submission::{NewJob, NewRetryPolicy, NewTask, Violation, check, check_request_id},
         task::{Object, Timeouts},
+        wording::Sentence,
     },
     engine::fingerprint_of,
     proto::{Struct, v1},
@@ -35,7 +36,7 @@ pub(super) fn read(
     check_request_id(&request_id, &id_path, &mut reader.violations);
     let path = format!("{path}job");
     let Some(spec) = job else {
-        reader.bad(&path, "is required");
+        reader.bad(&path, Sentence::plain("required", "is required"));
         return Err(reader.violations);
     };
     let mut new = reader.job(spec, &path);
@@ -62,7 +63,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn bad(&mut self, field: &str, description: impl Into<String>) {
+    fn bad(&mut self, field: &str, description: impl Into<Sentence>) {
         self.violations.push(Violation::new(field, description));
     }
 
@@ -84,7 +85,8 @@ impl Reader {
             id => match id.parse() {
                 Ok(id) => Some(JobId(id)),
                 Err(_) => {
-                    self.bad(&format!("{path}.parent_job_id"), "must be a UUID");
+                    let description = Sentence::plain("a-uuid", "must be a UUID");
+                    self.bad(&format!("{path}.parent_job_id"), description);
                     None
                 }
             },
@@ -96,7 +98,7 @@ impl Reader {
             Ok(v1::job::FailurePolicy::Continue) => FailurePolicy::Continue,
             Err(_) => {
                 let field = format!("{path}.failure_policy");
-                self.bad(&field, "is not a FailurePolicy");
+                self.bad(&field, not_a("FailurePolicy"));
                 FailurePolicy::FailFast
             }
         };
@@ -198,7 +200,10 @@ impl Reader {
             Err(_) => {
                 self.bad(
                     field,
-                    "must not be negative, and its nanos must fit its seconds",
+                    Sentence::plain(
+                        "bad-duration",
+                        "must not be negative, and its nanos must fit its seconds",
+                    ),
                 );
                 None
             }
@@ -212,7 +217,7 @@ impl Reader {
             .flatten()
             .and_then(|micros| micros.checked_add(i64::from(time.nanos / 1_000)));
         if micros.is_none() {
-            self.bad(field, "is not a time");
+            self.bad(field, Sentence::plain("not-a-time", "is not a time"));
         }
         micros.map(Timestamp::from_micros)
     }

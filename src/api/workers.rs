@@ -5,13 +5,18 @@ use std::{sync::Arc, time::Duration};
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use super::{Api, Fault, fields::Fields, lease, render};
+use super::{
+    Api, Fault,
+    fields::{Fields, at_most, driver_name, entries},
+    lease, render,
+};
 use crate::{
     domain::{
         LeaseKey,
         command::{Refusal, Report, Reported},
         limits::{MAX_ACQUIRE, MAX_DRIVERS, MAX_NAME_BYTES, MAX_REPORTS, MAX_SLOTS},
         submission::{Violation, is_driver},
+        wording::{Sentence, sentence},
     },
     engine::{Engine, Hello, ToWorker, WorkSession},
     proto::v1,
@@ -63,7 +68,10 @@ impl Api {
             slots,
         } = request;
         if hello.is_some() {
-            return Err(Fault::bad_field("hello", "is for the first message only"));
+            return Err(Fault::bad_field(
+                "hello",
+                Sentence::plain("first-message-only", "is for the first message only"),
+            ));
         }
         if !acknowledge.is_empty() {
             let leases = acknowledge.iter();
@@ -72,8 +80,7 @@ impl Api {
         }
         if let Some(slots) = slots {
             if slots > MAX_SLOTS {
-                let description = format!("must be at most {MAX_SLOTS}");
-                return Err(Fault::bad_field("slots", description));
+                return Err(Fault::bad_field("slots", at_most(MAX_SLOTS)));
             }
             session.set_slots(slots).await?;
         }
@@ -145,8 +152,7 @@ impl Api {
             &mut fields.violations,
         );
         if max_leases > MAX_ACQUIRE {
-            let description = format!("must be at most {MAX_ACQUIRE}");
-            fields.bad("max_leases", description);
+            fields.bad("max_leases", at_most(MAX_ACQUIRE));
         }
         let wait =
             wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
@@ -171,7 +177,7 @@ impl Api {
     ) -> Result<v1::ReportResponse, Fault> {
         let reports = request.reports;
         if reports.is_empty() {
-            return Err(Fault::bad_field("reports", "must have at least one entry"));
+            return Err(Fault::bad_field("reports", entries(MAX_REPORTS)));
         }
         let (results, directives) = take_reports(&self.engine, reports).await?;
         Ok(v1::ReportResponse {
@@ -187,8 +193,7 @@ async fn take_reports(
     reports: Vec<v1::TaskReport>,
 ) -> Result<(Vec<v1::ReportResult>, Vec<v1::Directive>), Fault> {
     if reports.len() > MAX_REPORTS {
-        let description = format!("must have at most {MAX_REPORTS} entries");
-        return Err(Fault::bad_field("reports", description));
+        return Err(Fault::bad_field("reports", entries(MAX_REPORTS)));
     }
     let mut read = Vec::with_capacity(reports.len());
     let mut accepted: Vec<(LeaseKey, Report)> = Vec::with_capacity(reports.len());
@@ -240,7 +245,7 @@ fn read_hello(engine: &Engine, first: v1::WorkRequest) -> Result<(Hello, v1::Wor
     let Some(hello) = first.hello else {
         return Err(Fault::bad_field(
             "hello",
-            "is required in the first message",
+            Sentence::plain("first-message", "is required in the first message"),
         ));
     };
     let v1::WorkerHello {
@@ -258,10 +263,7 @@ fn read_hello(engine: &Engine, first: v1::WorkRequest) -> Result<(Hello, v1::Wor
         &mut violations,
     );
     if slots > MAX_SLOTS {
-        violations.push(Violation::new(
-            "hello.slots",
-            format!("must be at most {MAX_SLOTS}"),
-        ));
+        violations.push(Violation::new("hello.slots", at_most(MAX_SLOTS)));
     }
     if !violations.is_empty() {
         return Err(Fault::invalid(violations));
@@ -290,17 +292,20 @@ fn check_worker(
     violations: &mut Vec<Violation>,
 ) {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        let description = format!("must have from 1 to {MAX_NAME_BYTES} bytes");
+        let description = sentence!(
+            "bytes",
+            "must have from 1 to {most} bytes",
+            most = MAX_NAME_BYTES
+        );
         violations.push(Violation::new(name_field, description));
     }
     if drivers.is_empty() || drivers.len() > MAX_DRIVERS {
-        let description = format!("must have from 1 to {MAX_DRIVERS} entries");
-        violations.push(Violation::new(drivers_field, description));
+        violations.push(Violation::new(drivers_field, entries(MAX_DRIVERS)));
     }
     for (i, driver) in drivers.iter().enumerate().take(MAX_DRIVERS) {
         if !is_driver(driver) {
             let field = format!("{drivers_field}[{i}]");
-            violations.push(Violation::new(field, "must be of [A-Za-z0-9_.-]"));
+            violations.push(Violation::new(field, driver_name()));
         }
     }
 }

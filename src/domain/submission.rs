@@ -13,6 +13,7 @@ use super::{
     job::FailurePolicy,
     limits::*,
     task::{Object, RetryPolicy, Timeouts},
+    wording::{Sentence, sentence},
 };
 
 /// A field that can not be accepted, and why.
@@ -21,12 +22,12 @@ pub struct Violation {
     /// The path of the field as in the request, such as `job.tasks[2].driver`.
     pub field: String,
     /// What is wrong and what would be right.
-    pub description: String,
+    pub description: Sentence,
 }
 
 impl Violation {
     /// Names a field and what is wrong with it.
-    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+    pub fn new(field: impl Into<String>, description: impl Into<Sentence>) -> Self {
         Self {
             field: field.into(),
             description: description.into(),
@@ -125,11 +126,23 @@ pub fn check(
     if job.priority.unsigned_abs() > MAX_PRIORITY.unsigned_abs() {
         check.bad(
             "priority",
-            format!("must be from -{MAX_PRIORITY} to {MAX_PRIORITY}"),
+            sentence!(
+                "from-to",
+                "must be from {least} to {most}",
+                least = -MAX_PRIORITY,
+                most = MAX_PRIORITY
+            ),
         );
     }
     if job.schedule_time.is_some_and(|t| t > now.after(MAX_DELAY)) {
-        check.bad("schedule_time", "must be at most 366 days ahead");
+        check.bad(
+            "schedule_time",
+            sentence!(
+                "days-ahead",
+                "must be at most {days} days ahead",
+                days = MAX_DELAY.as_secs() / 86_400
+            ),
+        );
     }
     check.size(&job);
     let tasks = check.tasks(job.tasks, &job.action);
@@ -155,7 +168,11 @@ pub fn check_request_id(id: &str, path: &str, violations: &mut Vec<Violation>) {
     if id.len() > MAX_WORD_BYTES || !id.bytes().all(|b| (0x20..0x7f).contains(&b)) {
         violations.push(Violation::new(
             path,
-            format!("must be at most {MAX_WORD_BYTES} bytes of printable ASCII"),
+            sentence!(
+                "printable-ascii",
+                "must be at most {most} bytes of printable ASCII",
+                most = MAX_WORD_BYTES
+            ),
         ));
     }
 }
@@ -204,7 +221,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn bad(&mut self, field: &str, description: impl Into<String>) {
+    fn bad(&mut self, field: &str, description: impl Into<Sentence>) {
         self.violations.push(Violation::new(
             format!("{}.{field}", self.path),
             description,
@@ -215,7 +232,12 @@ impl Check<'_> {
         if value.len() > most {
             self.bad(
                 field,
-                format!("has {} bytes; at most {most} are allowed", value.len()),
+                sentence!(
+                    "too-long",
+                    "has {bytes} bytes; at most {most} are allowed",
+                    bytes = value.len(),
+                    most
+                ),
             );
         }
     }
@@ -226,7 +248,12 @@ impl Check<'_> {
         if let Some((at, control)) = value.char_indices().find(|(_, c)| c.is_control()) {
             self.bad(
                 field,
-                format!("has the control character {control:?} at byte {at}; none is allowed"),
+                sentence!(
+                    "control-character",
+                    "has the control character {control} at byte {at}; none is allowed",
+                    control = format!("{control:?}"),
+                    at
+                ),
             );
         }
     }
@@ -244,7 +271,14 @@ impl Check<'_> {
 
     fn labels(&mut self, labels: &BTreeMap<String, String>) {
         if labels.len() > MAX_LABELS {
-            self.bad("labels", format!("at most {MAX_LABELS} are allowed"));
+            self.bad(
+                "labels",
+                sentence!(
+                    "at-most-allowed",
+                    "at most {most} are allowed",
+                    most = MAX_LABELS
+                ),
+            );
         }
         for (key, value) in labels.iter().take(MAX_LABELS) {
             let field = format!("labels[{:?}]", shown(key));
@@ -256,7 +290,11 @@ impl Check<'_> {
             if !fits {
                 self.bad(
                     &field,
-                    format!("a key is 1 to {MAX_LABEL_KEY_BYTES} characters of [a-z0-9_.-]"),
+                    sentence!(
+                        "label-key",
+                        "a key is 1 to {most} characters of [a-z0-9_.-]",
+                        most = MAX_LABEL_KEY_BYTES
+                    ),
                 );
             }
             self.line(&field, value, MAX_NAME_BYTES);
@@ -268,9 +306,7 @@ impl Check<'_> {
         if bytes > MAX_JOB_BYTES {
             self.bad(
                 "tasks",
-                format!(
-                    "payloads and texts of the job have {bytes} bytes together; at most {MAX_JOB_BYTES} are allowed"
-                ),
+                sentence!("job-too-large", "payloads and texts of the job have {bytes} bytes together; at most {most} are allowed", bytes, most = MAX_JOB_BYTES),
             );
         }
     }
@@ -279,7 +315,12 @@ impl Check<'_> {
         if tasks.is_empty() || tasks.len() > MAX_TASKS {
             self.bad(
                 "tasks",
-                format!("has {}; from 1 to {MAX_TASKS} are needed", tasks.len()),
+                sentence!(
+                    "tasks-needed",
+                    "has {tasks}; from 1 to {most} are needed",
+                    tasks = tasks.len(),
+                    most = MAX_TASKS
+                ),
             );
             return Vec::new();
         }
@@ -296,7 +337,12 @@ impl Check<'_> {
             if let Some(first) = positions.insert(name.as_str(), i) {
                 self.bad(
                     &format!("tasks[{i}].name"),
-                    format!("{:?} is the name of tasks[{first}] already", shown(name)),
+                    sentence!(
+                        "name-taken",
+                        "{name:?} is the name of tasks[{first}] already",
+                        name = shown(name),
+                        first
+                    ),
                 );
             }
         }
@@ -314,7 +360,7 @@ impl Check<'_> {
             path.push(name(&cycle[0]));
             self.bad(
                 &format!("tasks[{}].depends_on", cycle[0]),
-                format!("a cycle: {}", path.join(" -> ")),
+                sentence!("cycle", "a cycle: {path}", path = path.join(" -> ")),
             );
         }
         tasks
@@ -338,7 +384,12 @@ impl Check<'_> {
         if count > MAX_TASKS {
             self.bad(
                 &format!("tasks[{i}].depends_on"),
-                format!("has {count} names; at most {MAX_TASKS} are allowed"),
+                sentence!(
+                    "too-many-names",
+                    "has {count} names; at most {most} are allowed",
+                    count,
+                    most = MAX_TASKS
+                ),
             );
             return Vec::new();
         }
@@ -350,7 +401,11 @@ impl Check<'_> {
                 None => {
                     self.bad(
                         &format!("tasks[{i}].depends_on[{k}]"),
-                        format!("no task of this job is named {:?}", shown(name)),
+                        sentence!(
+                            "no-such-task",
+                            "no task of this job is named {name:?}",
+                            name = shown(name)
+                        ),
                     );
                 }
             }
@@ -374,13 +429,17 @@ impl Check<'_> {
         if !is_driver(&task.driver) {
             self.bad(
                 &at("driver"),
-                format!("must be 1 to {MAX_WORD_BYTES} characters of [A-Za-z0-9_.-]"),
+                sentence!(
+                    "driver-name",
+                    "must be 1 to {most} characters of [A-Za-z0-9_.-]",
+                    most = MAX_WORD_BYTES
+                ),
             );
         }
         if task.max_attempts > MAX_ATTEMPTS {
             self.bad(
                 &at("max_attempts"),
-                format!("must be at most {MAX_ATTEMPTS}"),
+                sentence!("at-most", "must be at most {most}", most = MAX_ATTEMPTS),
             );
         }
         let retry_policy = self.retry_policy(i, &task.retry_policy);
@@ -416,14 +475,33 @@ impl Check<'_> {
             ("max_backoff", policy.max_backoff),
         ] {
             if pause > MAX_BACKOFF {
-                self.bad(&at(field), "must be from 0 to 1 day");
+                self.bad(
+                    &at(field),
+                    Sentence::plain("up-to-a-day", "must be from 0 to 1 day"),
+                );
             }
         }
         if !(1.0..=10.0).contains(&policy.multiplier) {
-            self.bad(&at("multiplier"), "must be from 1 to 10");
+            self.bad(
+                &at("multiplier"),
+                sentence!(
+                    "from-to",
+                    "must be from {least} to {most}",
+                    least = 1,
+                    most = 10
+                ),
+            );
         }
         if !(0.0..=1.0).contains(&policy.jitter) {
-            self.bad(&at("jitter"), "must be from 0 to 1");
+            self.bad(
+                &at("jitter"),
+                sentence!(
+                    "from-to",
+                    "must be from {least} to {most}",
+                    least = 0,
+                    most = 1
+                ),
+            );
         }
         policy
     }
@@ -438,7 +516,11 @@ impl Check<'_> {
             if span.is_some_and(|span| span < least || span > MAX_TIMEOUT) {
                 self.bad(
                     &format!("tasks[{i}].timeouts.{field}"),
-                    format!("must be from {} ms to 365 days", least.as_millis()),
+                    sentence!(
+                        "timeout-range",
+                        "must be from {least} ms to 365 days",
+                        least = least.as_millis()
+                    ),
                 );
             }
         }

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{error::answer, service::admin_service_server::AdminService};
+use super::{accept, error::answer, service::admin_service_server::AdminService};
 use crate::{api::Api, proto::v1};
 
 /// Serves `AdminService`.
@@ -23,20 +23,23 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
-        answer(self.api.get_server_info(request.into_inner()).await)
+        let (caller, request) = accept(request);
+        answer(self.api.get_server_info(request).await, caller.language)
     }
 
     async fn pause_driver(
         &self,
         request: Request<v1::PauseDriverRequest>,
     ) -> Result<Response<v1::PauseDriverResponse>, Status> {
-        answer(self.api.pause_driver(request.into_inner()).await)
+        let (caller, request) = accept(request);
+        answer(self.api.pause_driver(request).await, caller.language)
     }
 
     async fn resume_driver(
         &self,
         request: Request<v1::ResumeDriverRequest>,
     ) -> Result<Response<v1::ResumeDriverResponse>, Status> {
-        answer(self.api.resume_driver(request.into_inner()).await)
+        let (caller, request) = accept(request);
+        answer(self.api.resume_driver(request).await, caller.language)
     }
 }

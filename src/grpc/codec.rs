@@ -11,7 +11,7 @@ use tonic::{
 };
 
 use super::error;
-use crate::api::Fault;
+use crate::{api::Fault, locale::Language};
 
 /// Bytes that a call's buffer starts with: enough for a heartbeat, a lease or a small job.
 const BUFFER_BYTES: usize = 256;
@@ -73,7 +73,7 @@ impl<D: Message + Default> Decoder for MessageDecoder<D> {
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<D>, Status> {
         let message = D::decode(buf).map(Some);
-        message.map_err(|error| error::status(&Fault::malformed(&error)))
+        message.map_err(|error| error::status(&Fault::malformed(&error), Language::English))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

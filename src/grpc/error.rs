@@ -3,16 +3,24 @@
 use prost::{Message as _, bytes::Bytes};
 use tonic::{Code, Response, Status};
 
-use crate::api::{Fault, Reason};
+use crate::{
+    api::{Fault, Reason},
+    locale::Language,
+};
 
 /// The answer of a method.
-pub(super) fn answer<T>(outcome: Result<T, Fault>) -> Result<Response<T>, Status> {
-    outcome.map(Response::new).map_err(|fault| status(&fault))
+pub(super) fn answer<T>(
+    outcome: Result<T, Fault>,
+    language: Language,
+) -> Result<Response<T>, Status> {
+    outcome
+        .map(Response::new)
+        .map_err(|fault| status(&fault, language))
 }
 
 /// A fault as a status with details.
-pub(crate) fn status(fault: &Fault) -> Status {
-    let rpc = fault.to_rpc();
+pub(crate) fn status(fault: &Fault, language: Language) -> Status {
+    let rpc = fault.to_rpc(language);
     let code = Code::from(rpc.code);
     let details = Bytes::from(rpc.encode_to_vec());
     Status::with_details(code, rpc.message, details)
@@ -31,5 +39,6 @@ pub(crate) fn foreign(status: Status) -> Status {
         Code::Unimplemented => Reason::NotSupported,
         _ => return status,
     };
-    self::status(&Fault::new(reason, status.message()))
+    let fault = Fault::new(reason, status.message());
+    self::status(&fault, Language::English)
 }

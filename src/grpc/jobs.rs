@@ -4,14 +4,12 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
 use super::{
+    accept,
     error::{answer, status},
     service::job_service_server::JobService,
     watch::WatchJobFrames,
 };
-use crate::{
-    api::{Api, Caller, traceparent},
-    proto::v1,
-};
+use crate::{api::Api, proto::v1};
 
 /// Serves `JobService`.
 pub struct Jobs {
@@ -32,7 +30,7 @@ impl JobService for Jobs {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.submit(&caller, request).await)
+        answer(self.api.submit(&caller, request).await, caller.language)
     }
 
     async fn submit_batch(
@@ -40,7 +38,10 @@ impl JobService for Jobs {
         request: Request<v1::SubmitBatchRequest>,
     ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.submit_batch(&caller, request).await)
+        answer(
+            self.api.submit_batch(&caller, request).await,
+            caller.language,
+        )
     }
 
     async fn get(
@@ -48,7 +49,7 @@ impl JobService for Jobs {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.get(&caller, request).await)
+        answer(self.api.get(&caller, request).await, caller.language)
     }
 
     async fn list(
@@ -56,7 +57,7 @@ impl JobService for Jobs {
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.list(&caller, request).await)
+        answer(self.api.list(&caller, request).await, caller.language)
     }
 
     type WatchJobStream = WatchJobFrames;
@@ -67,7 +68,11 @@ impl JobService for Jobs {
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let (caller, request) = accept(request);
         let watch = self.api.watch_job(&caller, request).await;
-        answer(watch.map(WatchJobFrames::new))
+        let language = caller.language;
+        answer(
+            watch.map(|watch| WatchJobFrames::new(watch, language)),
+            language,
+        )
     }
 
     type WatchJobsStream = BoxStream<'static, Result<v1::WatchJobsResponse, Status>>;
@@ -78,10 +83,13 @@ impl JobService for Jobs {
     ) -> Result<Response<Self::WatchJobsStream>, Status> {
         let (caller, request) = accept(request);
         let watch = self.api.watch_jobs(&caller, request).await;
-        answer(watch.map(|watch| {
+        let language = caller.language;
+        let messages = watch.map(|watch| {
             let messages = watch.messages();
-            messages.map(|m| m.map_err(|fault| status(&fault))).boxed()
-        }))
+            let messages = messages.map(move |m| m.map_err(|fault| status(&fault, language)));
+            messages.boxed()
+        });
+        answer(messages, language)
     }
 
     async fn wait(
@@ -89,7 +97,7 @@ impl JobService for Jobs {
         request: Request<v1::WaitRequest>,
     ) -> Result<Response<v1::WaitResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.wait(&caller, request).await)
+        answer(self.api.wait(&caller, request).await, caller.language)
     }
 
     async fn cancel(
@@ -97,7 +105,7 @@ impl JobService for Jobs {
         request: Request<v1::CancelRequest>,
     ) -> Result<Response<v1::CancelResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.cancel(&caller, request).await)
+        answer(self.api.cancel(&caller, request).await, caller.language)
     }
 
     async fn retry(
@@ -105,7 +113,7 @@ impl JobService for Jobs {
         request: Request<v1::RetryRequest>,
     ) -> Result<Response<v1::RetryResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.retry(&caller, request).await)
+        answer(self.api.retry(&caller, request).await, caller.language)
     }
 
     async fn delete(
@@ -113,7 +121,7 @@ impl JobService for Jobs {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.delete(&caller, request).await)
+        answer(self.api.delete(&caller, request).await, caller.language)
     }
 
     async fn list_events(
@@ -121,7 +129,10 @@ impl JobService for Jobs {
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.list_events(&caller, request).await)
+        answer(
+            self.api.list_events(&caller, request).await,
+            caller.language,
+        )
     }
 
     async fn explain(
@@ -129,7 +140,7 @@ impl JobService for Jobs {
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.explain(&caller, request).await)
+        answer(self.api.explain(&caller, request).await, caller.language)
     }
 
     async fn get_counts(
@@ -137,13 +148,6 @@ impl JobService for Jobs {
         request: Request<v1::GetCountsRequest>,
     ) -> Result<Response<v1::GetCountsResponse>, Status> {
         let (caller, request) = accept(request);
-        answer(self.api.get_counts(&caller, request).await)
+        answer(self.api.get_counts(&caller, request).await, caller.language)
     }
-}
-
-/// Who calls, and the message.
-fn accept<T>(request: Request<T>) -> (Caller, T) {
-    let trace = request.metadata().get("traceparent");
-    let trace = traceparent(trace.and_then(|value| value.to_str().ok()));
-    (Caller::anonymous(trace), request.into_inner())
 }

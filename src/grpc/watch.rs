@@ -12,17 +12,19 @@ use super::{error::status, frame::WatchFrame};
 use crate::{
     api::{JobWatchStream, View},
     engine::WatchItem,
+    locale::Language,
     proto::v1::{self, watch_job_response::Kind},
 };
 
 /// The stream of `WatchJob`.
 pub struct WatchJobFrames {
     watch: JobWatchStream,
+    language: Language,
 }
 
 impl WatchJobFrames {
-    pub(super) fn new(watch: JobWatchStream) -> Self {
-        Self { watch }
+    pub(super) fn new(watch: JobWatchStream, language: Language) -> Self {
+        Self { watch, language }
     }
 }
 
@@ -30,12 +32,12 @@ impl Stream for WatchJobFrames {
     type Item = Result<WatchFrame, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let view = self.watch.view;
+        let (view, language) = (self.watch.view, self.language);
         let item = self.watch.poll_next_unpin(cx);
         item.map(|item| {
             item.map(|item| match item {
                 Ok(item) => Ok(frame(item, view)),
-                Err(fault) => Err(status(&fault)),
+                Err(fault) => Err(status(&fault, language)),
             })
         })
     }

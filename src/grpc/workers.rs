@@ -8,12 +8,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    error::{self, answer, status},
+    accept,
+    error::{self, answer},
     service::worker_service_server::WorkerService,
 };
 use crate::{
     api::{Api, Fault, OpenWork},
+    domain::wording::Sentence,
     engine::{ToWorker, WorkSession, monotonic_now},
+    locale::Language,
     proto::v1,
 };
 
@@ -50,7 +53,10 @@ impl WorkerService for Workers {
         let mut requests = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, requests.message())
             .await
-            .map_err(|_elapsed| status(&Fault::bad_field("hello", "did not come in time")))??
+            .map_err(|_elapsed| {
+                let late = Sentence::plain("hello-late", "did not come in time");
+                say(&Fault::bad_field("hello", late))
+            })??
             .unwrap_or_default();
         let OpenWork {
             session,
@@ -61,7 +67,7 @@ impl WorkerService for Workers {
             .api
             .open_work(first)
             .await
-            .map_err(|fault| status(&fault))?;
+            .map_err(|fault| say(&fault))?;
         let (outbox, answers) = mpsc::channel(ANSWERS);
         // The channel is new and has room.
         let _ = outbox.try_send(Ok(greeting));
@@ -78,14 +84,16 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::AcquireRequest>,
     ) -> Result<Response<v1::AcquireResponse>, Status> {
-        answer(self.api.acquire(request.into_inner()).await)
+        let (caller, request) = accept(request);
+        answer(self.api.acquire(request).await, caller.language)
     }
 
     async fn report(
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        answer(self.api.report(request.into_inner()).await)
+        let (caller, request) = accept(request);
+        answer(self.api.report(request).await, caller.language)
     }
 }
 
@@ -112,7 +120,7 @@ impl Inbound {
                 Ok(Some(request)) => {
                     let answer = match self.api.take_work(&self.session, request).await {
                         Ok(answer) => answer.map(Ok),
-                        Err(fault) => Some(Err(status(&fault))),
+                        Err(fault) => Some(Err(say(&fault))),
                     };
                     if let Some(answer) = answer {
                         let failed = answer.is_err();
@@ -146,7 +154,7 @@ impl Inbound {
                             }
                         }
                         if drain {
-                            let _ = self.outbox.send(Err(status(&Fault::draining()))).await;
+                            let _ = self.outbox.send(Err(say(&Fault::draining()))).await;
                             return;
                         }
                     }
@@ -155,7 +163,7 @@ impl Inbound {
                         break message;
                     }
                     () = silence.as_mut() => {
-                        let _ = self.outbox.try_send(Err(status(&Fault::silent())));
+                        let _ = self.outbox.try_send(Err(say(&Fault::silent())));
                         return;
                     }
                     () = self.outbox.closed() => return,
@@ -168,4 +176,9 @@ impl Inbound {
     fn deadline(&self) -> tokio::time::Instant {
         monotonic_now() + self.api.engine().settings().heartbeat_interval * SILENT_INTERVALS
     }
+}
+
+/// Workers' streams are read by programs.
+fn say(fault: &Fault) -> Status {
+    error::status(fault, Language::English)
 }

@@ -107,7 +107,10 @@ fn names_and_lines_have_no_control_characters() {
     let of_control = |job: NewJob, field: &str| {
         let violations = check(job).expect_err("refused");
         // A driver has its own rule.
-        let told = violations[0].description.contains("the control character");
+        let told = violations[0]
+            .description
+            .english()
+            .contains("the control character");
         assert!(told || field == "job.tasks[0].driver", "{violations:?}");
         let fields: Vec<_> = violations.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(fields, [field]);

@@ -1,0 +1,63 @@
+# Les phrases de Longhaul en français. Chaque nom est celui que la phrase porte dans le code ; les variables sont les siennes.
+
+## Champs d'une requête
+
+and-more = et { $more } { $more ->
+    [one] autre
+   *[other] autres
+}
+at-most = doit être au plus { $most }
+at-most-allowed = { $most } au plus sont admis
+at-most-bytes = doit compter au plus { $most } octets
+a-uuid = doit être un UUID
+bad-duration = ne doit pas être négative, et ses nanosecondes doivent tenir dans une seconde
+bad-fields = { $count } champs de la requête sont incorrects
+bytes = doit compter de 1 à { $most } octets
+control-character = contient le caractère de contrôle { $control } à l'octet { $at } ; aucun n'est admis
+cycle = un cycle : { $path }
+days-ahead = doit être à { $days } jours d'ici au plus
+driver-name = doit compter de 1 à { $most } caractères de [A-Za-z0-9_.-]
+entries = doit avoir de 1 à { $most } entrées
+first-message = est requis dans le premier message
+first-message-only = n'est admis que dans le premier message
+from-to = doit être compris entre { $least } et { $most }
+hello-late = n'est pas arrivé à temps
+job-too-large = les données et les textes du job comptent ensemble { $bytes } octets ; { $most } au plus sont admis
+label-key = une clé compte de 1 à { $most } caractères de [a-z0-9_.-]
+malformed = le message ne peut pas être décodé : { $detail }
+name-taken = « { $name } » est déjà le nom de tasks[{ $first }]
+no-such-task = aucune tâche de ce job ne s'appelle « { $name } »
+not-a = n'est pas une valeur de { $kind }
+not-a-time = n'est pas une date
+not-negative = ne doit pas être négatif
+one-required = l'un d'eux est requis
+printable-ascii = doit compter au plus { $most } octets d'ASCII imprimable
+required = est requis
+tasks-needed = en a { $tasks } ; il en faut de 1 à { $most }
+timeout-range = doit être compris entre { $least } ms et 365 jours
+too-long = compte { $bytes } octets ; { $most } au plus sont admis
+too-many-names = compte { $count } noms ; { $most } au plus sont admis
+up-to-a-day = doit être compris entre 0 et 1 jour
+uuid = doit être un UUID, par exemple { $example }
+
+## Refus
+
+job-not-ended = le job { $job } n'est pas terminé ; annulez-le d'abord, ou attendez
+job-not-found = aucun job { $job }
+job-succeeded = le job { $job } a réussi ; soumettez-en un nouveau pour l'exécuter encore
+lease-lost = le bail a pris fin ou a été donné à un autre exécutant ; cessez de travailler à cette tâche
+nested-too-deep = le job { $job } est imbriqué trop profondément pour avoir des enfants : { $most } niveaux au plus
+parent-ended = le job { $job } est terminé ou en cours d'annulation et n'accepte plus d'enfants
+parent-not-found = aucun job { $job } qui puisse être le parent
+request-id-reused = request_id « { $request_id } » a servi à une autre requête, dont est issu le job { $job }
+result-too-large = les résultats des tâches d'un job peuvent compter ensemble { $most } octets ; gardez les grands ailleurs et renvoyez leur adresse
+
+## Le serveur
+
+draining = le serveur s'arrête ; appelez de nouveau
+outcome-unknown = issue inconnue ; réessayez avec le même request_id
+stopped = le serveur a cessé de travailler ; appelez-en un autre, ou celui-ci quand il sera de retour
+store-corrupt = ce qui est enregistré ne peut pas être lu ; le journal du serveur en dit plus
+store-failed = le stockage a échoué ; réessayez avec le même request_id
+store-full = le disque du stockage est plein ; rien n'a été enregistré ; faites de la place et soumettez de nouveau
+worker-silent = l'exécutant n'a pas donné signe de vie pendant trois intervalles ; reconnectez-vous
