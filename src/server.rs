@@ -18,13 +18,14 @@ use crate::{
     api::{Api, ServerFacts},
     domain::limits::Policy,
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
+    rest::{Gateway, GatewaySettings, PathClash},
     store::{
         Store, StoreError,
         sqlite::{OpenError, SqliteStore},
     },
 };
 use listener::Listener;
-use routes::Health;
+use routes::{Front, Health};
 
 /// Connections that may wait to be accepted, if the system allows as many: after a restart all clients come back at once.
 const BACKLOG: u32 = 4_096;
@@ -52,6 +53,8 @@ pub struct ServeSettings {
     pub max_connections: usize,
     /// Calls at once on one connection.
     pub max_streams_per_connection: u32,
+    /// REST requests of one tenant that may wait at once for a change.
+    pub max_waits_per_tenant: usize,
 }
 
 impl Default for ServeSettings {
@@ -68,6 +71,7 @@ impl Default for ServeSettings {
             retention: policy.retention,
             max_connections: 10_000,
             max_streams_per_connection: 200_000,
+            max_waits_per_tenant: 10_000,
         }
     }
 }
@@ -91,6 +95,9 @@ pub enum StartError {
     /// The store can not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The REST gateway has two things at one path; a fault of this build.
+    #[error(transparent)]
+    Gateway(#[from] PathClash),
     /// The interfaces can not be described; a fault of this build.
     #[error("the server can not describe its own interface: {0}")]
     Reflection(String),
@@ -187,12 +194,17 @@ async fn serve(
     let (router, health) = routes::build(&api, &draining, &streams)
         .await
         .map_err(|error| StartError::Reflection(error.to_string()))?;
+    let gateway_settings = GatewaySettings {
+        max_waits: settings.max_waits_per_tenant,
+    };
+    let rest = Gateway::new(api, gateway_settings)?;
+    let front = Front::new(router, rest);
     let limits = connection::Limits {
         max_connections: settings.max_connections,
         max_streams: settings.max_streams_per_connection,
     };
     let address = settings.listen;
-    let listener = Listener::start(socket, router, limits)
+    let listener = Listener::start(socket, front, limits)
         .map_err(|source| StartError::Bind { address, source })?;
     tracing::info!(address = %listener.address(), store = engine.store_info().name, "serving");
     Ok(RunningServer {

@@ -37,8 +37,10 @@ const RETRY_LATER: Duration = Duration::from_secs(10);
 pub(crate) enum Code {
     Cancelled = 1,
     InvalidArgument = 3,
+    DeadlineExceeded = 4,
     NotFound = 5,
     AlreadyExists = 6,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     Aborted = 10,
@@ -69,6 +71,13 @@ macro_rules! reasons {
                     $(Self::$reason => Code::$code,)+
                 }
             }
+
+            /// How HTTP classes it: a status code.
+            pub(crate) fn http(self) -> u16 {
+                match self {
+                    $(Self::$reason => $http,)+
+                }
+            }
         }
     };
 }
@@ -78,6 +87,13 @@ reasons! {
     MalformedMessage = "MALFORMED_MESSAGE", InvalidArgument, 400;
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, 413;
     NotSupported = "NOT_SUPPORTED", Unimplemented, 501;
+    PathNotFound = "PATH_NOT_FOUND", Unimplemented, 404;
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", Unimplemented, 405;
+    BodyTooSlow = "BODY_TOO_SLOW", DeadlineExceeded, 408;
+    UriTooLong = "URI_TOO_LONG", InvalidArgument, 414;
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, 415;
+    CrossSite = "CROSS_SITE", PermissionDenied, 403;
+    TooManyWaits = "TOO_MANY_WAITS", ResourceExhausted, 429;
     JobNotFound = "JOB_NOT_FOUND", NotFound, 404;
     RequestIdReused = "REQUEST_ID_REUSED", AlreadyExists, 409;
     ParentNotFound = "PARENT_NOT_FOUND", NotFound, 404;
@@ -107,7 +123,7 @@ pub(crate) struct Fault {
     /// How many bad fields there are.
     bad_fields: u32,
     /// The job that it is about.
-    pub(crate) job: Option<JobId>,
+    job: Option<JobId>,
     /// When to call again, if that may help.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -124,7 +140,8 @@ impl Fault {
         }
     }
 
-    fn retry(self, after: Duration) -> Self {
+    /// Calling again after this pause may help.
+    pub(crate) fn retry(self, after: Duration) -> Self {
         Self {
             retry_after: Some(after),
             ..self

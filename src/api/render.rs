@@ -30,6 +30,11 @@ impl View {
     pub(crate) fn form(self) -> usize {
         self as usize
     }
+
+    /// The index of the form in which they are turned into JSON.
+    pub(crate) fn json_form(self) -> usize {
+        self as usize + 3
+    }
 }
 
 /// A time.

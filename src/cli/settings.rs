@@ -59,6 +59,9 @@ pub struct ServeLayer {
     /// The most calls at a time on one connection [default: 200000]
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_STREAMS_PER_CONNECTION")]
     max_streams_per_connection: Option<u32>,
+    /// The most REST requests of one tenant that wait at a time for a change [default: 10000]
+    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_WAITS_PER_TENANT")]
+    max_waits_per_tenant: Option<usize>,
     /// What to log: error, warn, info, debug, trace, or directives such as longhaul::engine=debug [default: info]
     #[arg(long, value_name = "LEVEL", env = "LONGHAUL_LOG")]
     log_level: Option<LogLevel>,
@@ -137,6 +140,7 @@ impl Settings {
             retention,
             max_connections,
             max_streams_per_connection,
+            max_waits_per_tenant,
             log_level,
             log_format,
         } = top;
@@ -188,6 +192,12 @@ impl Settings {
                 max_streams_per_connection,
                 file.max_streams_per_connection,
                 default.max_streams_per_connection,
+            ),
+            max_waits_per_tenant: layers.pick(
+                "max_waits_per_tenant",
+                max_waits_per_tenant,
+                file.max_waits_per_tenant,
+                default.max_waits_per_tenant,
             ),
         };
         Ok(Self {

@@ -15,8 +15,8 @@ use crate::domain::Job;
 
 /// Versions of a job that a topic holds: a watcher that is not further behind sees each change of state on its own.
 const VERSIONS: usize = 8;
-/// Forms in which front ends encode a job, such as the views of the gRPC API.
-pub const FORMS: usize = 4;
+/// Forms in which front ends encode a job: the views of the API, as messages and as JSON.
+pub const FORMS: usize = 6;
 
 /// A job at one revision, with its encoded forms.
 #[derive(Debug)]

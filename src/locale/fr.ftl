@@ -61,3 +61,24 @@ store-corrupt = ce qui est enregistré ne peut pas être lu ; le journal du serv
 store-failed = le stockage a échoué ; réessayez avec le même request_id
 store-full = le disque du stockage est plein ; rien n'a été enregistré ; faites de la place et soumettez de nouveau
 worker-silent = l'exécutant n'a pas donné signe de vie pendant trois intervalles ; reconnectez-vous
+
+## REST
+
+body-too-large = le corps peut compter { $most } octets au plus
+body-too-slow = le corps n'est pas arrivé à temps
+cross-site = une page d'un autre site ne peut pas faire envoyer ceci par un navigateur
+given-twice = est donné deux fois
+grpc-path = { $path } est une méthode gRPC : appelez-la avec un client gRPC, par exemple grpcurl, ou voyez /openapi.json pour l'API REST
+last-event-id = doit être l'identifiant d'un événement de ce flux
+method-not-allowed = { $method } n'est pas possible ici ; sont possibles { $allowed }
+no-method = il n'y a pas de méthode { $name }
+no-parameter = il n'y a pas de tel paramètre ici
+no-parameters = il n'y a pas de paramètres ici
+no-path = il n'y a rien à { $path } ; /openapi.json dit ce qu'il y a
+not-json = le corps doit être du JSON et le dire : content-type: application/json
+not-text = doit être de l'UTF-8 sans caractères de contrôle, encodé avec des %
+parameters-are = il n'y a pas de tel paramètre ici ; il y a { $names }
+query-too-long = la requête d'URL compte { $bytes } octets ; { $most } au plus sont admis
+too-many-waits = { $most } requêtes attendent déjà ; revenez plus tard, ou suivez plusieurs jobs en une requête
+true-or-false = doit être true ou false
+whole-number = doit être un nombre entier de { $least } à { $most }

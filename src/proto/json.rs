@@ -200,6 +200,15 @@ impl<F: Formatter> Formatter for WholeNumbers<F> {
     );
 }
 
+/// A value from JSON in which no key of an object stands twice.
+///
+/// # Errors
+/// The text is no such JSON.
+pub fn value(text: &[u8]) -> Result<serde_json::Value, InvalidJson> {
+    strict::check(text).map_err(InvalidJson::new)?;
+    serde_json::from_slice(text).map_err(InvalidJson::new)
+}
+
 /// A message from JSON; field names in camelCase or snake_case, unknown and repeated ones refused. The error names the place.
 ///
 /// # Errors
@@ -215,9 +224,27 @@ pub fn to_message<M: ApiMessage>(text: &str) -> Result<M, InvalidJson> {
 /// As there.
 pub fn read(descriptor: MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, InvalidJson> {
     strict::check(text).map_err(InvalidJson::new)?;
-    let mut json = serde_json::Deserializer::from_slice(text);
+    from(descriptor, &mut serde_json::Deserializer::from_slice(text))
+}
+
+/// As [`read`], from JSON that was read already.
+///
+/// # Errors
+/// As there.
+pub fn from_value(
+    descriptor: MessageDescriptor,
+    value: serde_json::Value,
+) -> Result<DynamicMessage, InvalidJson> {
+    from(descriptor, value)
+}
+
+fn from<'de, D>(descriptor: MessageDescriptor, json: D) -> Result<DynamicMessage, InvalidJson>
+where
+    D: serde::Deserializer<'de>,
+    D::Error: std::fmt::Display,
+{
     let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let tracked = serde_path_to_error::Deserializer::new(json, &mut track);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
     DynamicMessage::deserialize_with_options(descriptor, tracked, &options).map_err(|error| {
         let path = track.path().to_string();

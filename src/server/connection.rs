@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -20,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::gather::{Gathered, gather};
+use super::{
+    gather::{Gathered, gather},
+    routes::Front,
+};
 
 /// How long a client has to say which protocol it speaks, and to send the headers of an HTTP/1 request.
 const OPENING: Duration = Duration::from_secs(10);
@@ -73,14 +75,14 @@ pub(super) fn builder(limits: Limits) -> Builder<TokioExecutor> {
 pub(super) async fn serve(
     stream: TcpStream,
     builder: Builder<TokioExecutor>,
-    router: Router,
+    front: Front,
     draining: CancellationToken,
 ) {
     // Small messages must not wait for larger ones; without it they are only late.
     let _ = stream.set_nodelay(true);
     let (stream, outgoing) = gather(stream);
     let io = TokioIo::new(Opening::new(stream));
-    let connection = builder.serve_connection(io, TowerToHyperService::new(router));
+    let connection = builder.serve_connection(io, TowerToHyperService::new(front));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = outgoing.drive(connection.as_mut()) => result,

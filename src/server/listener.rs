@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
@@ -10,7 +9,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, Limits};
+use super::{
+    connection::{self, Limits},
+    routes::Front,
+};
 
 /// The pause after an accept that failed for want of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -23,10 +25,10 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn start(socket: TcpListener, router: Router, limits: Limits) -> io::Result<Self> {
+    pub(super) fn start(socket: TcpListener, front: Front, limits: Limits) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let draining = CancellationToken::new();
-        let task = tokio::spawn(accept(socket, router, limits, draining.clone()));
+        let task = tokio::spawn(accept(socket, front, limits, draining.clone()));
         Ok(Self {
             address,
             draining,
@@ -56,7 +58,7 @@ impl Listener {
 /// Answers the connections that were open when the draining began.
 async fn accept(
     socket: TcpListener,
-    router: Router,
+    front: Front,
     limits: Limits,
     draining: CancellationToken,
 ) -> JoinSet<()> {
@@ -89,7 +91,7 @@ async fn accept(
                 };
                 is_full = false;
                 let serve =
-                    connection::serve(stream, builder.clone(), router.clone(), draining.clone());
+                    connection::serve(stream, builder.clone(), front.clone(), draining.clone());
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);

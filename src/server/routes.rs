@@ -1,10 +1,19 @@
-//! What is served: the gRPC services, health, reflection, and a diagnosis for everything else.
+//! What is served: the gRPC services, health and reflection to those who speak gRPC, the REST gateway to everybody else.
 
-use axum::{Router, extract::State, middleware::Next, response::IntoResponse};
-use http::{Request, StatusCode, Uri, header};
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use axum::routing::future::RouteFuture;
+use axum::{Router, extract::State, middleware::Next};
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either, FutureExt as _};
+use http::{Request, Uri, header};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::Service;
 
 use super::stream_end::EndWith;
 use crate::{
@@ -17,6 +26,7 @@ use crate::{
         },
     },
     proto::DESCRIPTORS,
+    rest::Gateway,
 };
 
 /// The readiness of all services.
@@ -45,7 +55,7 @@ impl Health {
     }
 }
 
-/// Everything on one router.
+/// All of gRPC on one router.
 pub(super) async fn build(
     api: &Api,
     draining: &CancellationToken,
@@ -124,19 +134,48 @@ fn no_method(path: &str) -> tonic::Status {
     ))
 }
 
-/// A path that is not served: who speaks gRPC is told so in gRPC.
-async fn unknown(request: Request<axum::body::Body>) -> Response {
-    let is_grpc = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    let path = request.uri().path();
-    if is_grpc {
-        let response: http::Response<Body> = no_method(path).into_http();
-        return response.map(axum::body::Body::new);
+/// A method that is not served.
+async fn unknown(uri: Uri) -> Response {
+    let response: http::Response<Body> = no_method(uri.path()).into_http();
+    response.map(axum::body::Body::new)
+}
+
+/// Parts gRPC from the rest by the type of the request's content.
+#[derive(Clone)]
+pub(super) struct Front {
+    grpc: Router,
+    rest: Gateway,
+}
+
+impl Front {
+    pub(super) fn new(grpc: Router, rest: Gateway) -> Self {
+        Self { grpc, rest }
     }
-    let text = format!(
-        "{path} is not served here: this is a gRPC server.\nTry: grpcurl -plaintext HOST:PORT list\n"
-    );
-    (StatusCode::NOT_FOUND, text).into_response()
+}
+
+impl<B> Service<Request<B>> for Front
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<RouteFuture<Infallible>, BoxFuture<'static, Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let is_grpc = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        if is_grpc {
+            return Either::Left(self.grpc.call(request));
+        }
+        let answer = self.rest.clone().answer(request.map(axum::body::Body::new));
+        Either::Right(answer.map(Ok).boxed())
+    }
 }

@@ -1,0 +1,16 @@
+//! The REST front end: the native API, and dialects that existing clients speak. Projections and query grammars of what the engine says; no rules.
+//!
+//! `gateway` finds what answers a request. `native` is driven by the HTTP forms in the contract's descriptors, so that gRPC and REST can not drift apart.
+//! Each dialect is a file: its projection of a job, and its query grammar.
+
+mod answer;
+mod body;
+mod call;
+mod dialect;
+mod gateway;
+mod native;
+mod polls;
+mod query;
+mod terms;
+
+pub use gateway::{Gateway, GatewaySettings, PathClash};

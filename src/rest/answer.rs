@@ -1,0 +1,43 @@
+//! Answers as HTTP carries them.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// What a request is answered with.
+pub(super) type Response = http::Response<Body>;
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A body of JSON.
+pub(super) fn json(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    typed(status, JSON, text)
+}
+
+/// A body of some type.
+pub(super) fn typed(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response {
+    let mut response = empty(status);
+    *response.body_mut() = Body::from(text.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// No body.
+pub(super) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// Adds a header whose value is made of ids, numbers and paths of ours; one that is not fit for a header is left out.
+pub(super) fn with(mut response: Response, name: HeaderName, value: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// The revision of a job as an entity tag.
+pub(super) fn etag(revision: u64) -> String {
+    format!("\"{revision}\"")
+}

@@ -1,0 +1,94 @@
+//! Reading the body of a request: bounded in bytes and in time.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+
+use crate::{
+    api::{Fault, MAX_MESSAGE_BYTES, Reason},
+    domain::wording::{Sentence, sentence},
+    engine::monotonic_now,
+};
+
+/// How long a body may be silent.
+const MAX_SILENCE: Duration = Duration::from_secs(20);
+/// How long all of it may take.
+const MAX_TIME: Duration = Duration::from_secs(60);
+/// Bytes for which room is made before they come.
+const FIRST_ROOM_BYTES: usize = 64 * 1024;
+
+/// All of a body.
+pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Fault> {
+    let announced = headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_MESSAGE_BYTES as u64) {
+        return Err(too_large());
+    }
+    let end = monotonic_now() + MAX_TIME;
+    let mut first: Option<Bytes> = None;
+    let mut joined = BytesMut::new();
+    loop {
+        let deadline = end.min(monotonic_now() + MAX_SILENCE);
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => return Err(Fault::malformed(&error)),
+            Ok(None) => break,
+            Err(_elapsed) => return Err(too_slow()),
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let length = first.as_ref().map_or(0, Bytes::len) + joined.len();
+        if length + data.len() > MAX_MESSAGE_BYTES {
+            return Err(too_large());
+        }
+        // Most bodies come in one piece, which needs no copy.
+        match first.take() {
+            None if joined.is_empty() => first = Some(data),
+            None => joined.extend_from_slice(&data),
+            Some(earlier) => {
+                joined.reserve((earlier.len() + data.len()).max(FIRST_ROOM_BYTES));
+                joined.extend_from_slice(&earlier);
+                joined.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| joined.freeze()))
+}
+
+/// A body has to be JSON, and to say so: that keeps web pages of other sites from sending it through a browser.
+pub(super) fn check_json(headers: &HeaderMap, body: &Bytes) -> Result<(), Fault> {
+    if !body.is_empty() && !is_json(headers) {
+        let message = Sentence::plain(
+            "not-json",
+            "the body must be JSON and say so: content-type: application/json",
+        );
+        return Err(Fault::new(Reason::UnsupportedMediaType, message));
+    }
+    Ok(())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = kind.to_ascii_lowercase();
+    kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
+}
+
+fn too_large() -> Fault {
+    let message = sentence!(
+        "body-too-large",
+        "the body may have {most} bytes at most",
+        most = MAX_MESSAGE_BYTES
+    );
+    Fault::new(Reason::MessageTooLarge, message)
+}
+
+fn too_slow() -> Fault {
+    let message = Sentence::plain("body-too-slow", "the body did not come in time");
+    Fault::new(Reason::BodyTooSlow, message)
+}

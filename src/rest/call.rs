@@ -1,0 +1,118 @@
+//! A request, taken apart.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
+use percent_encoding::percent_decode_str;
+
+use super::{body, query::Query};
+use crate::{
+    api::{Caller, Fault, traceparent},
+    domain::{JobId, JobKey, command::Refusal},
+    locale::Language,
+};
+
+/// RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// The longest wait of one request: proxies close what is silent for longer.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(120);
+
+/// See the module.
+pub(super) struct Call {
+    pub(super) caller: Caller,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    /// What stands in the gaps of the path, without escapes.
+    pub(super) gaps: Vec<(String, String)>,
+    pub(super) query: Query,
+    body: Bytes,
+}
+
+impl Call {
+    pub(super) fn new(head: Parts, body: Bytes, gaps: Vec<(String, String)>, query: Query) -> Self {
+        let text = |name: &str| head.headers.get(name)?.to_str().ok();
+        let language = language(&head.headers);
+        Self {
+            caller: Caller::anonymous(traceparent(text("traceparent")), language),
+            method: head.method,
+            uri: head.uri,
+            headers: head.headers,
+            gaps,
+            query,
+            body,
+        }
+    }
+
+    /// A header that is text.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// What stands in a gap of the path.
+    pub(super) fn gap(&self, name: &str) -> &str {
+        let gap = self.gaps.iter().find(|(n, _)| n == name);
+        gap.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The job whose id stands in a gap of the path. What is no id is no job's.
+    pub(super) fn job(&self, gap: &str) -> Result<JobKey, Fault> {
+        let id = self.gap(gap);
+        match id.parse() {
+            Ok(id) => Ok(JobKey {
+                tenant: self.caller.tenant.clone(),
+                job: JobId(id),
+            }),
+            Err(_) => Err(Refusal::JobNotFound(JobId(uuid::Uuid::nil())).into()),
+        }
+    }
+
+    /// The body, which has to be JSON, or empty.
+    pub(super) fn json(&self) -> Result<&Bytes, Fault> {
+        body::check_json(&self.headers, &self.body).map(|()| &self.body)
+    }
+
+    /// How long the caller would rather wait than ask again: `Prefer: wait=N`, in seconds.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let prefers = self.headers.get_all(PREFER);
+        let prefers = prefers.iter().filter_map(|value| value.to_str().ok());
+        let mut words = prefers.flat_map(|value| value.split([',', ';']));
+        let seconds = words.find_map(|word| {
+            let (name, value) = word.split_once('=')?;
+            let is_wait = name.trim().eq_ignore_ascii_case("wait");
+            is_wait.then(|| value.trim().trim_matches('"').parse().ok())?
+        })?;
+        Some(Duration::from_secs(seconds).min(MAX_WAIT))
+    }
+
+    /// Whether the caller takes this type and says so by name.
+    pub(super) fn accepts(&self, kind: &str) -> bool {
+        let accepted = self.headers.get_all(header::ACCEPT);
+        let accepted = accepted.iter().filter_map(|value| value.to_str().ok());
+        let mut kinds = accepted.flat_map(|value| value.split(','));
+        kinds.any(|accepted| {
+            let accepted = accepted.split(';').next().unwrap_or_default();
+            accepted.trim().eq_ignore_ascii_case(kind)
+        })
+    }
+
+    /// Where the caller has reached us, as in `http://host:port`.
+    pub(super) fn origin(&self) -> String {
+        let authority = self.uri.authority().map(|authority| authority.as_str());
+        let host = authority.or_else(|| self.header(&header::HOST));
+        format!("http://{}", host.unwrap_or("localhost"))
+    }
+}
+
+/// What the reader of messages reads.
+pub(super) fn language(headers: &HeaderMap) -> Language {
+    let accepted = headers.get(header::ACCEPT_LANGUAGE);
+    Language::accepted(accepted.and_then(|value| value.to_str().ok()))
+}
+
+/// A part of a path without its escapes; `None` if it is not UTF-8 or has control characters.
+pub(super) fn unescaped(part: &str) -> Option<String> {
+    let part = percent_decode_str(part).decode_utf8().ok()?;
+    (!part.chars().any(char::is_control)).then(|| part.into_owned())
+}

@@ -1,0 +1,78 @@
+//! What a dialect is: its paths, and its words for what every dialect has to say. It has no logic of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method};
+
+use super::{answer::Response, call::Call, polls::Polls, query::Query};
+use crate::{
+    api::{Api, Fault},
+    domain::Job,
+    locale::Language,
+};
+
+/// What handlers share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) api: Api,
+    pub(super) polls: Polls,
+}
+
+/// Answers a request; a fault is put into the words of the endpoint's dialect.
+pub(super) type Handler = Arc<
+    dyn Fn(Shared, Call) -> BoxFuture<'static, Result<Response, Fault>> + Send + Sync + 'static,
+>;
+
+/// A method on a path.
+pub(super) struct Endpoint {
+    pub(super) method: Method,
+    /// With `{name}` for what a caller puts in.
+    pub(super) path: String,
+    pub(super) handler: Handler,
+}
+
+impl Endpoint {
+    /// Binds a function.
+    pub(super) fn new<F, A>(method: Method, path: impl Into<String>, handler: F) -> Self
+    where
+        F: Fn(Shared, Call) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Response, Fault>> + Send + 'static,
+    {
+        Self {
+            method,
+            path: path.into(),
+            handler: Arc::new(move |shared, call| Box::pin(handler(shared, call))),
+        }
+    }
+}
+
+/// An error body.
+pub(super) struct ErrorBody {
+    pub(super) kind: HeaderValue,
+    pub(super) text: String,
+}
+
+/// See the module.
+pub(super) trait Dialect: Send + Sync + 'static {
+    /// As routes name it.
+    fn name(&self) -> &'static str;
+
+    /// Unknown paths that begin so are answered in this dialect's words; the longest prefix wins.
+    fn prefixes(&self) -> &'static [&'static str];
+
+    /// Its paths.
+    fn endpoints(&self) -> Vec<Endpoint>;
+
+    /// A fault in its words; the HTTP status is `fault.reason.http()`.
+    fn error(&self, fault: &Fault, language: Language) -> ErrorBody;
+
+    /// The 202 of a request on `path` that became this job.
+    fn accepted(&self, call: &Call, job: &Job) -> Response;
+
+    /// The 200 of such a request whose caller waited, and whose job has ended.
+    fn completed(&self, call: &Call, job: &Job) -> Response;
+
+    /// The dialect's own way to ask for that: takes the parameter, and says how long to wait.
+    fn patience(&self, query: &mut Query) -> Option<Duration>;
+}

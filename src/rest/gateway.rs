@@ -1,0 +1,250 @@
+//! Finds what answers a request, and puts what went wrong into the words of the dialect that was spoken.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use matchit::Router;
+
+use super::{
+    answer::{self, Response},
+    body,
+    call::{self, Call, unescaped},
+    dialect::{Dialect, Endpoint, Handler, Shared},
+    native::Native,
+    polls::Polls,
+    query::{Query, not_text},
+};
+use crate::{
+    api::{Api, Fault, Reason},
+    domain::wording::{Sentence, sentence},
+    locale::Language,
+};
+
+/// Fetch metadata: whose page makes a browser send a request.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The methods of a path.
+struct Resource {
+    dialect: usize,
+    path: String,
+    methods: Vec<(Method, Handler)>,
+}
+
+/// The REST front end; cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    shared: Shared,
+    /// The native one first: it speaks where no other does.
+    dialects: Vec<Box<dyn Dialect>>,
+    resources: Vec<Resource>,
+    /// To the index of a resource.
+    paths: Router<usize>,
+}
+
+/// What the operator sets.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewaySettings {
+    /// Requests of one tenant that may wait at once for a change.
+    pub max_waits: usize,
+}
+
+/// Two parts of the gateway want the same path; a fault of this build.
+#[derive(Debug, thiserror::Error)]
+#[error("the path {path} can not be served: {reason}")]
+pub struct PathClash {
+    path: String,
+    reason: matchit::InsertError,
+}
+
+impl Gateway {
+    /// On the API.
+    ///
+    /// # Errors
+    /// Two endpoints clash.
+    pub fn new(api: Api, settings: GatewaySettings) -> Result<Self, PathClash> {
+        let dialects: Vec<Box<dyn Dialect>> = vec![Box::new(Native::new())];
+        let mut inner = Inner {
+            shared: Shared {
+                api,
+                polls: Polls::new(settings.max_waits),
+            },
+            dialects,
+            resources: Vec::new(),
+            paths: Router::new(),
+        };
+        for dialect in 0..inner.dialects.len() {
+            for endpoint in inner.dialects[dialect].endpoints() {
+                inner.add(dialect, endpoint)?;
+            }
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Answers a request.
+    pub async fn answer(self, request: Request<Body>) -> Response {
+        let inner = &*self.0;
+        let (head, body) = request.into_parts();
+        let language = call::language(&head.headers);
+        // A slash at the end makes no difference: some clients always send one.
+        let path = head.uri.path();
+        let path = match path.strip_suffix('/') {
+            Some("") | None => path,
+            Some(path) => path,
+        };
+        let Ok(found) = inner.paths.at(path) else {
+            let dialect = inner.dialect_of(path);
+            return say(dialect, &no_path(head.uri.path()), language);
+        };
+        let resource = &inner.resources[*found.value];
+        let dialect = &*inner.dialects[resource.dialect];
+        let method = match head.method {
+            Method::HEAD => Method::GET,
+            ref method => method.clone(),
+        };
+        let Some((_, handler)) = resource.methods.iter().find(|(m, _)| *m == method) else {
+            return resource.other_method(dialect, &head.method, language);
+        };
+        if let Err(fault) = own_site(&method, &head.headers) {
+            return say(dialect, &fault, language);
+        }
+        let gaps = found.params.iter().map(|(name, value)| {
+            let value = unescaped(value).ok_or_else(|| Fault::bad_field(name, not_text()))?;
+            Ok((name.to_owned(), value))
+        });
+        let gaps: Result<Vec<_>, Fault> = gaps.collect();
+        let query = Query::parse(head.uri.query());
+        let answer = async {
+            let (gaps, query) = (gaps?, query?);
+            let body = match method {
+                Method::GET => Bytes::new(),
+                _ => body::read(&head.headers, body).await?,
+            };
+            let call = Call::new(head, body, gaps, query);
+            handler(inner.shared.clone(), call).await
+        };
+        answer
+            .await
+            .unwrap_or_else(|fault| say(dialect, &fault, language))
+    }
+}
+
+impl Inner {
+    fn add(&mut self, dialect: usize, endpoint: Endpoint) -> Result<(), PathClash> {
+        let Endpoint {
+            method,
+            path,
+            handler,
+        } = endpoint;
+        let same = self.resources.iter_mut().find(|r| r.path == path);
+        if let Some(resource) = same {
+            resource.methods.push((method, handler));
+            return Ok(());
+        }
+        let inserted = self.paths.insert(path.as_str(), self.resources.len());
+        if let Err(reason) = inserted {
+            return Err(PathClash { path, reason });
+        }
+        self.resources.push(Resource {
+            dialect,
+            path,
+            methods: vec![(method, handler)],
+        });
+        Ok(())
+    }
+
+    /// Who answers for a path that nobody serves: the dialect with the longest prefix.
+    fn dialect_of(&self, path: &str) -> &dyn Dialect {
+        let prefixes = self.dialects.iter().flat_map(|dialect| {
+            let prefixes = dialect.prefixes().iter();
+            prefixes.map(move |prefix| (prefix.len(), prefix, dialect))
+        });
+        let fitting = prefixes.filter(|(_, prefix, _)| path.starts_with(*prefix));
+        let longest = fitting.max_by_key(|(length, _, _)| *length);
+        longest.map_or(&*self.dialects[0], |(_, _, dialect)| &**dialect)
+    }
+}
+
+impl Resource {
+    /// A method that the path does not have.
+    fn other_method(&self, dialect: &dyn Dialect, method: &Method, language: Language) -> Response {
+        let mut allowed: Vec<&str> = self.methods.iter().map(|(m, _)| m.as_str()).collect();
+        if allowed.contains(&"GET") {
+            allowed.push("HEAD");
+        }
+        allowed.push("OPTIONS");
+        let allowed = allowed.join(", ");
+        let response = if method == Method::OPTIONS {
+            answer::empty(StatusCode::NO_CONTENT)
+        } else {
+            let method = method.as_str().chars().take(32).collect::<String>();
+            let message = sentence!(
+                "method-not-allowed",
+                "{method} is not possible here; possible are {allowed}",
+                method,
+                allowed
+            );
+            say(
+                dialect,
+                &Fault::new(Reason::MethodNotAllowed, message),
+                language,
+            )
+        };
+        answer::with(response, header::ALLOW, &allowed)
+    }
+}
+
+/// A fault in the words of a dialect.
+fn say(dialect: &dyn Dialect, fault: &Fault, language: Language) -> Response {
+    let body = dialect.error(fault, language);
+    let status = StatusCode::from_u16(fault.reason.http());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = answer::typed(status, body.kind, body.text);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_LANGUAGE,
+        HeaderValue::from_static(language.tag()),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(pause) = fault.retry_after {
+        let seconds = pause.as_secs_f64().ceil() as u64;
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn no_path(path: &str) -> Fault {
+    let path: String = path.chars().take(200).collect();
+    let is_grpc = path.starts_with("/longhaul.v1.") || path.starts_with("/grpc.");
+    let message = match is_grpc {
+        true => sentence!(
+            "grpc-path",
+            "{path} is a gRPC method: call it with a gRPC client, such as grpcurl, or see /openapi.json for the REST API",
+            path
+        ),
+        false => sentence!(
+            "no-path",
+            "there is nothing at {path}; /openapi.json tells what there is",
+            path
+        ),
+    };
+    Fault::new(Reason::PathNotFound, message)
+}
+
+/// Keeps pages of other sites from changing anything through the browser of somebody who may reach this server.
+fn own_site(method: &Method, headers: &HeaderMap) -> Result<(), Fault> {
+    let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    match site {
+        Some(b"cross-site" | b"same-site") if !method.is_safe() => {
+            let message = Sentence::plain(
+                "cross-site",
+                "a page of another site may not make a browser send this",
+            );
+            Err(Fault::new(Reason::CrossSite, message))
+        }
+        _ => Ok(()),
+    }
+}

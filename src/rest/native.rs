@@ -1,0 +1,282 @@
+//! The native API under `/v1`: every method of the contract in the HTTP form that its annotation gives it, in canonical protobuf JSON.
+//!
+//! What HTTP adds: a job that has not ended is a 202 with its place, its revision is its entity tag, and `Prefer: wait` is a long poll.
+
+mod events;
+mod methods;
+mod problem;
+mod route;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use prost_reflect::DynamicMessage;
+
+use self::{
+    events::EVENT_STREAM,
+    route::{BodyRule, Route},
+};
+use super::{
+    answer::{self, Response},
+    call::Call,
+    dialect::{Dialect, Endpoint, ErrorBody, Shared},
+    query::Query,
+};
+use crate::{
+    api::{Fault, Reason, View, render},
+    domain::{Job, JobId, JobKey, wording::sentence},
+    locale::Language,
+    proto::{json, v1},
+};
+
+/// Makes repeating a request safe; our `request_id`. See draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Where the state of what was accepted can be seen; as Location, for clients that look for this one.
+const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-location");
+/// Says that `Prefer` was heeded (RFC 7240).
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// When to ask again for a job that has not ended, in seconds.
+const RETRY_AFTER: &str = "1";
+/// The field that an idempotency key is for.
+const REQUEST_ID: &str = "request_id";
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// See the module.
+pub(super) struct Native {
+    routes: Vec<Arc<Route>>,
+}
+
+impl Native {
+    pub(super) fn new() -> Self {
+        let routes = route::routes();
+        Self {
+            routes: routes.into_iter().map(Arc::new).collect(),
+        }
+    }
+}
+
+impl Dialect for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn prefixes(&self) -> &'static [&'static str] {
+        &["/v1/"]
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let mut endpoints = Vec::new();
+        for route in &self.routes {
+            let same = |other: &&Arc<Route>| other.is_at(route) && !Arc::ptr_eq(other, route);
+            let other = self.routes.iter().find(same).cloned();
+            // A method that streams may share the path of one that does not: what the caller accepts decides.
+            if other.is_some() && route.method.is_server_streaming() {
+                continue;
+            }
+            let (method, path) = (route.http_method.clone(), route.path.clone());
+            let route = Arc::clone(route);
+            endpoints.push(Endpoint::new(method, path, move |shared, call| {
+                let route = match &other {
+                    Some(stream) if call.accepts(EVENT_STREAM) => stream,
+                    Some(_) | None => &route,
+                };
+                handle(shared, call, Arc::clone(route))
+            }));
+        }
+        endpoints
+    }
+
+    fn error(&self, fault: &Fault, language: Language) -> ErrorBody {
+        ErrorBody {
+            kind: PROBLEM,
+            text: problem::text(fault, language),
+        }
+    }
+
+    fn accepted(&self, _call: &Call, job: &Job) -> Response {
+        Told::of(&render::job(job, View::Full)).answer(StatusCode::ACCEPTED)
+    }
+
+    fn completed(&self, _call: &Call, job: &Job) -> Response {
+        Told::of(&render::job(job, View::Full)).answer(StatusCode::OK)
+    }
+
+    fn patience(&self, _query: &mut Query) -> Option<Duration> {
+        // `Prefer: wait` is every dialect's.
+        None
+    }
+}
+
+/// Carries a request out.
+async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Response, Fault> {
+    let body = match route.body {
+        BodyRule::None => Bytes::new(),
+        BodyRule::All | BodyRule::Field(_) => call.json()?.clone(),
+    };
+    let mut parameters = call.query.rest();
+    let is_repeatable = route.method.input().get_field_by_name(REQUEST_ID).is_some();
+    if let Some(key) = call.header(&IDEMPOTENCY_KEY).filter(|_| is_repeatable) {
+        // The standard's form is a quoted string.
+        let key = key.trim_matches('"').to_owned();
+        parameters.push((REQUEST_ID.to_owned(), key));
+    }
+    call.query.finish()?;
+    let request = route.bind(&call.gaps, parameters, &body)?;
+    match route.method.name() {
+        "WatchJob" => events::job(&shared, &call, methods::decode(&request)?).await,
+        "WatchJobs" => events::jobs(&shared, &call, methods::decode(&request)?).await,
+        "Get" => get(shared, call, methods::decode(&request)?).await,
+        _ => {
+            let answer = unary(&shared, &call, &route, request).await?;
+            match &route.answer {
+                None => Ok(answer::json(StatusCode::OK, line(&answer))),
+                Some(field) => {
+                    let told = answer.get_field(field);
+                    let told = told.as_message().map(Told::read).unwrap_or_default();
+                    finish(&shared, &call, told).await
+                }
+            }
+        }
+    }
+}
+
+async fn unary(
+    shared: &Shared,
+    call: &Call,
+    route: &Route,
+    request: Vec<u8>,
+) -> Result<DynamicMessage, Fault> {
+    let name = route.method.full_name();
+    let Some(method) = methods::unary(name) else {
+        let message = sentence!("no-method", "there is no method {name}", name);
+        return Err(Fault::new(Reason::NotSupported, message));
+    };
+    let answer = method(shared.api.clone(), call.caller.clone(), request).await?;
+    DynamicMessage::decode(route.method.output(), &*answer).map_err(|e| Fault::malformed(&e))
+}
+
+/// `GET` of a job: conditional with `If-None-Match`, a long poll with `Prefer: wait`.
+async fn get(shared: Shared, call: Call, request: v1::GetRequest) -> Result<Response, Fault> {
+    let known = call.header(&header::IF_NONE_MATCH).and_then(revision);
+    let wait = call.wait();
+    if let Some(wait) = wait
+        && let Ok(key) = call.job("job_id")
+    {
+        shared
+            .polls
+            .wait(&shared.api, &call, &key, known, wait)
+            .await?;
+    }
+    let job = shared
+        .api
+        .get(&call.caller, request)
+        .await?
+        .job
+        .unwrap_or_default();
+    let response = match known == Some(job.revision) {
+        true => answer::with(
+            answer::empty(StatusCode::NOT_MODIFIED),
+            header::ETAG,
+            &answer::etag(job.revision),
+        ),
+        false => Told::of(&job).answer(StatusCode::OK),
+    };
+    Ok(applied(response, wait))
+}
+
+/// Answers with a job that was submitted or changed: at once, or when it has ended if the caller would rather wait.
+async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fault> {
+    let wait = call.wait();
+    let (Some(patience), false, Ok(id)) = (wait, told.is_terminal, told.id.parse()) else {
+        let status = told.status();
+        return Ok(applied(told.answer(status), wait));
+    };
+    let key = JobKey {
+        tenant: call.caller.tenant.clone(),
+        job: JobId(id),
+    };
+    let waited = shared
+        .polls
+        .wait(&shared.api, call, &key, None, patience)
+        .await?;
+    let told = Told::of(&render::job(&waited.job, View::Full));
+    let status = told.status();
+    Ok(applied(told.answer(status), wait))
+}
+
+fn applied(response: Response, wait: Option<Duration>) -> Response {
+    match wait {
+        Some(wait) => answer::with(
+            response,
+            PREFERENCE_APPLIED,
+            &format!("wait={}", wait.as_secs()),
+        ),
+        None => response,
+    }
+}
+
+/// The revision of an entity tag of ours.
+fn revision(tags: &str) -> Option<u64> {
+    let mut tags = tags
+        .split(',')
+        .map(|tag| tag.trim().trim_start_matches("W/"));
+    tags.find_map(|tag| tag.trim_matches('"').parse().ok())
+}
+
+/// A job as it is told: its JSON, and what headers say of it.
+#[derive(Default)]
+struct Told {
+    id: String,
+    revision: u64,
+    is_terminal: bool,
+    text: String,
+}
+
+impl Told {
+    fn of(job: &v1::Job) -> Self {
+        Self {
+            id: job.id.clone(),
+            revision: job.revision,
+            is_terminal: job.end_time.is_some(),
+            text: json::compact(job).unwrap_or_default(),
+        }
+    }
+
+    fn read(job: &DynamicMessage) -> Self {
+        let field = |name| job.get_field_by_name(name);
+        let id = field("id").and_then(|id| id.as_str().map(str::to_owned));
+        let revision = field("revision").and_then(|revision| revision.as_u64());
+        Self {
+            id: id.unwrap_or_default(),
+            revision: revision.unwrap_or_default(),
+            is_terminal: job.has_field_by_name("end_time"),
+            text: line(job),
+        }
+    }
+
+    /// Accepted, until it has ended.
+    fn status(&self) -> StatusCode {
+        match self.is_terminal {
+            true => StatusCode::OK,
+            false => StatusCode::ACCEPTED,
+        }
+    }
+
+    fn answer(self, status: StatusCode) -> Response {
+        let mut response = answer::json(status, self.text);
+        response = answer::with(response, header::ETAG, &answer::etag(self.revision));
+        if status == StatusCode::ACCEPTED {
+            let place = format!("/v1/jobs/{}", self.id);
+            response = answer::with(response, header::LOCATION, &place);
+            response = answer::with(response, OPERATION_LOCATION, &place);
+            response = answer::with(response, header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
+    }
+}
+
+fn line(message: &DynamicMessage) -> String {
+    // What is stored was checked, so that it has a form in JSON.
+    json::line(message).unwrap_or_default()
+}

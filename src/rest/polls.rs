@@ -1,0 +1,83 @@
+//! Requests that wait for a change of a job: they hang on the watch hub, cost what a watcher costs, and are counted for each tenant.
+
+use std::{sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::call::Call;
+use crate::{
+    api::{Api, Fault, Reason},
+    domain::{Job, JobKey, Tenant, wording::sentence},
+    engine::EngineError,
+};
+
+/// When to come back if too many requests wait.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Polls {
+    most: usize,
+    free: Arc<DashMap<Tenant, Arc<Semaphore>>>,
+}
+
+/// A job as it was when the wait ended.
+pub(super) struct Waited {
+    pub(super) job: Arc<Job>,
+    /// It is what was waited for; otherwise the time was up, or the server goes.
+    pub(super) done: bool,
+}
+
+impl Polls {
+    /// So many may wait at once for one tenant.
+    pub(super) fn new(most: usize) -> Self {
+        let free = Arc::default();
+        Self { most, free }
+    }
+
+    /// One of those who wait, until it is dropped.
+    pub(super) fn enter(&self, call: &Call) -> Result<OwnedSemaphorePermit, Fault> {
+        let tenant = &call.caller.tenant;
+        let free = match self.free.get(tenant) {
+            Some(free) => Arc::clone(&free),
+            None => {
+                let all_free = || Arc::new(Semaphore::new(self.most));
+                let free = self.free.entry(tenant.clone()).or_insert_with(all_free);
+                Arc::clone(&free)
+            }
+        };
+        free.try_acquire_owned().map_err(|_none_is_free| {
+            let message = sentence!(
+                "too-many-waits",
+                "{most} requests wait already; ask again later, or follow many jobs with one request",
+                most = self.most
+            );
+            Fault::new(Reason::TooManyWaits, message).retry(RETRY)
+        })
+    }
+
+    /// Waits until the job is newer than `after`, or terminal; `None` waits for its end alone.
+    pub(super) async fn wait(
+        &self,
+        api: &Api,
+        call: &Call,
+        key: &JobKey,
+        after: Option<u64>,
+        patience: Duration,
+    ) -> Result<Waited, Fault> {
+        let _one_of_those_who_wait = self.enter(call)?;
+        match api.engine().wait(key, after, patience).await {
+            Ok((version, timed_out)) => Ok(Waited {
+                job: Arc::clone(&version.job),
+                done: !timed_out,
+            }),
+            // Whoever waits for a server that goes hears how things are, and asks the next one.
+            Err(EngineError::Draining) => Ok(Waited {
+                job: api.engine().get(key).await?,
+                done: false,
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
