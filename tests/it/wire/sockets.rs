@@ -59,12 +59,14 @@ async fn what_was_answered_is_sent_though_the_connection_fails() {
 }
 
 #[tokio::test]
-async fn a_browser_is_told_what_this_is() {
+async fn a_browser_on_a_grpc_path_is_told_what_this_is() {
     let server = Server::start().await;
-    let get = b"GET /index.html HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    let answer = String::from_utf8(closed_after(&server, get).await).unwrap();
+    let path = "/longhaul.v1.JobService/Get";
+    let get = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let answer = closed_after(&server, get.as_bytes()).await;
+    let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-    for words in ["/index.html", "gRPC", "grpcurl"] {
+    for words in [path, "gRPC", "grpcurl", "/openapi.json"] {
         assert!(answer.contains(words), "{words} is missing: {answer}");
     }
     server.stop().await;
