@@ -10,6 +10,7 @@ pub mod engine;
 pub mod grpc;
 pub mod locale;
 pub mod proto;
+pub mod rest;
 pub mod server;
 pub mod store;
 pub mod worker;
