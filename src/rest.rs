@@ -1,7 +1,7 @@
 //! The REST front end: the native API, and dialects that existing clients speak. Projections and query grammars of what the engine says; no rules.
 //!
 //! `gateway` finds what answers a request. `native` is driven by the HTTP forms in the contract's descriptors, so that gRPC and REST can not drift apart.
-//! Each dialect is a file: its projection of a job, and its query grammar.
+//! `routes` turns requests on configured paths into jobs. Each dialect is a file: its projection of a job, and its query grammar.
 
 mod answer;
 mod body;
@@ -11,6 +11,7 @@ mod gateway;
 mod native;
 mod polls;
 mod query;
+pub mod routes;
 mod terms;
 
 pub use gateway::{Gateway, GatewaySettings, PathClash};

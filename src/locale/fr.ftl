@@ -40,6 +40,38 @@ too-many-names = compte { $count } noms ; { $most } au plus sont admis
 up-to-a-day = doit être compris entre 0 et 1 jour
 uuid = doit être un UUID, par exemple { $example }
 
+## Routes asynchrones
+
+an-object = doit être un objet
+at-least = doit être au moins { $least }
+at-least-characters = doit compter au moins { $limit } caractères
+at-least-items = doit compter au moins { $limit } éléments
+at-most-characters = doit compter au plus { $limit } caractères
+at-most-items = doit compter au plus { $limit } éléments
+bad-escape = contient un « % » que ne suivent pas deux chiffres hexadécimaux
+bad-format = doit avoir le format { $format }
+dots = ne doit être ni « . » ni « .. »
+expression-failed = « { $expression } » : { $what }
+expression-misses = « { $expression } » désigne un champ que la requête n'a pas
+holds-missing = contient un champ que la requête n'a pas
+key-not-text = a une clé qui n'est pas un texte
+list-not-text = est une liste ; il faut un texte
+nests-deeper = est imbriqué sur plus de { $most } niveaux
+no-json = n'a pas de forme en JSON
+no-match = doit correspondre à { $pattern }
+not-a-field = n'est pas un champ de cette requête
+not-allowed = n'est pas admis ici
+not-exact = est un entier au-delà de 2^53, que les données ne peuvent pas contenir exactement ; envoyez-le comme texte
+not-finite = n'est pas un nombre fini
+not-of-type = doit être de type { $kind }
+not-one-of = doit être l'une de ces valeurs : { $options }
+not-utf = n'est pas de l'UTF-8 une fois décodé
+null-not-text = est nul ; il faut un texte
+object-not-text = est un objet ; il faut un texte
+rendered-too-large = le job dépasse { $most } octets
+request-misses = a besoin de { $fields }, que la requête n'a pas
+too-many-values = compte plus de { $most } valeurs
+
 ## Refus
 
 job-not-ended = le job { $job } n'est pas terminé ; annulez-le d'abord, ou attendez
