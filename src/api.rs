@@ -1,7 +1,7 @@
 //! The API without a transport: each method takes a message of the contract and answers with one. gRPC and REST put them on the wire.
 //!
 //! Conversions are free functions per type that take messages apart field by field, so that a new field breaks the build and not the API. Errors are
-//! [`Fault`]s, made in `fault` and nowhere else.
+//! faults, made in `fault` and nowhere else.
 
 mod admin;
 mod caller;
