@@ -149,7 +149,7 @@ pub struct Job {
     pub create_time: Timestamp,
     /// When the first task started.
     pub start_time: Option<Timestamp>,
-    /// When it last changed.
+    /// When it last changed; later with each revision.
     pub update_time: Timestamp,
     /// When it became terminal.
     pub end_time: Option<Timestamp>,

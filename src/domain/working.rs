@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -24,6 +25,9 @@ use super::{
 /// Tasks in the snapshots of one batch, about 25 MB: a large job that changes a thousand times in a commit would fill the memory otherwise. Beyond it,
 /// watchers get the last snapshot of each job only, and are told how many changes it stands for.
 const MAX_SHOWN_TASKS: usize = 50_000;
+
+/// The least time between two revisions of a job: what times are counted in.
+const TIME_STEP: Duration = Duration::from_micros(1);
 
 /// The working set of one batch.
 pub(super) struct Working {
@@ -335,18 +339,19 @@ impl Edit<'_> {
 
     /// Makes the revision: settles what follows from the change within the job, and writes one event.
     pub(super) fn record(&mut self, kind: EventKind, task: Option<usize>, detail: String) {
+        let time = self.revision_time();
         if kind != EventKind::JobDeleted {
             lifecycle::settle(self);
-            self.job.update_time = self.now;
             self.retime();
         }
+        self.job.update_time = time;
         self.job.revision += 1;
         self.dirty.job = true;
         self.out.changes.events.push(Event {
             tenant: self.job.tenant.clone(),
             job: self.job.id,
             revision: self.job.revision,
-            time: self.now,
+            time,
             kind,
             task: task.map(|ordinal| TaskRef {
                 ordinal: position(ordinal),
@@ -360,6 +365,15 @@ impl Edit<'_> {
         let shown = self.shown(kind);
         self.out.history.push(shown);
         self.before = Some((self.job.state, self.job.status));
+    }
+
+    /// Of the revision in the making: now, or just behind the one before, if that was made in the same moment or the clock stands. So a time tells
+    /// which of two revisions is newer.
+    fn revision_time(&self) -> Timestamp {
+        match self.job.revision {
+            0 => self.now,
+            _ => self.now.max(self.job.update_time.after(TIME_STEP)),
+        }
     }
 
     /// The job as it is after an event, if a watcher is to see that.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longhaul::domain::{
-    Job, JobState, LeaseKey, Status, TaskState, Tenant,
+    Job, JobState, LeaseKey, Status, TaskState, Tenant, Timestamp,
     command::{Command, Decision, Refusal, Reply, Reported, WriteKind},
     counts::Counted,
 };
@@ -55,6 +55,19 @@ fn a_lost_event_is_noticed() {
 fn a_gap_in_the_revisions_is_noticed() {
     let told = falsify(|_, decision| decision.changes.events[0].revision += 1);
     says(&told, "has a gap");
+}
+
+/// As if the time of a revision were simply the clock's.
+#[test]
+fn two_revisions_of_one_time_are_noticed() {
+    let told = falsify(|_, decision| {
+        // The clock has stood still since the job was submitted.
+        let event = &mut decision.changes.events[0];
+        event.time = Timestamp::from_micros(event.time.as_micros() - 1);
+    });
+    says(&told, "is not of");
+    let told = falsify(|_, d| written(d).update_time = Timestamp::default());
+    says(&told, "was not updated when");
 }
 
 #[test]

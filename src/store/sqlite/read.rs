@@ -150,7 +150,7 @@ pub(super) fn position(connection: &Connection) -> Result<u64, StoreError> {
     Ok(unsigned("position", position.unwrap_or(0))?)
 }
 
-/// When the newest event was decided.
+/// The newest time that anything was decided under, or a little later: see [`Event::time`].
 pub(super) fn newest_time(connection: &Connection) -> rusqlite::Result<Timestamp> {
     let micros: Option<i64> = connection
         .query_row(
