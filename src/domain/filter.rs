@@ -137,13 +137,47 @@ impl Filter {
         }
     }
 
-    /// The one state that is asked for, if nothing else is.
-    pub fn as_state(&self) -> Option<JobState> {
+    /// Whether a job with this outcome matches, if that can be told from the outcome alone.
+    pub fn matches_outcome(&self, state: JobState, status: Status) -> Option<bool> {
+        let judge = |part: &Self| part.matches_outcome(state, status);
         match self {
-            Self::State(Order::Equal, state) => Some(*state),
-            _ => None,
+            Self::All => Some(true),
+            // What one part decides is decided, whatever the others would say.
+            Self::And(parts) => all_of(parts.iter().map(judge)),
+            Self::Or(parts) => {
+                all_of(parts.iter().map(|part| judge(part).map(|m| !m))).map(|none| !none)
+            }
+            Self::Not(part) => judge(part).map(|matches| !matches),
+            Self::State(order, value) => Some(order.holds(&state, value)),
+            Self::Status(order, value) => Some(order.holds(&status, value)),
+            Self::Text(..)
+            | Self::HasLabel(_)
+            | Self::Parent(_)
+            | Self::Priority(..)
+            | Self::CreateTime(..)
+            | Self::UpdateTime(..) => None,
         }
     }
+
+    /// Whether the outcome of a job is all that decides, so that counters of outcomes know how many match.
+    pub fn is_about_outcome(&self) -> bool {
+        JobState::ALL.iter().all(|state| {
+            Status::ALL
+                .iter()
+                .all(|status| self.matches_outcome(*state, *status).is_some())
+        })
+    }
+}
+
+/// Whether all hold: one that does not is enough to tell, one that is unknown leaves it open otherwise.
+fn all_of(mut parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    parts
+        .try_fold(Some(true), |so_far, part| match part {
+            Some(true) => Ok(so_far),
+            None => Ok(None),
+            Some(false) => Err(Some(false)),
+        })
+        .unwrap_or_else(|decided| decided)
 }
 
 impl Order {

@@ -232,7 +232,9 @@ impl Contents {
         let mut counts = Counts::default();
         for (counted, count) in self.counts.iter().filter(|(_, count)| **count != 0) {
             match counted {
-                Counted::Jobs(of, state) if of == tenant => counts.jobs.push((*state, *count)),
+                Counted::Jobs(of, state, status) if of == tenant => {
+                    counts.jobs.push((*state, *status, *count));
+                }
                 Counted::Tasks(of, driver, state) if of == tenant => {
                     counts.tasks.push((driver.clone(), *state, *count));
                 }

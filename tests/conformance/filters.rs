@@ -154,6 +154,13 @@ async fn check(mut stored: Stored, jobs: &[Job], filters: &[Filter]) {
     stored.commit(changes).await;
     stored.submit(&job("umbrella", JOBS)).await;
     for filter in filters {
+        for job in jobs {
+            let told = filter.matches_outcome(job.state, job.status);
+            assert!(
+                told.is_none_or(|told| told == filter.matches(job)),
+                "{filter:?}"
+            );
+        }
         let expected: Vec<_> = jobs.iter().filter(|job| filter.matches(job)).collect();
         for order in [
             ListOrder::CreateTime,

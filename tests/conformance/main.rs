@@ -1,11 +1,12 @@
 //! What every store has to do, one test for each behaviour, run against each store; the model against the database under random histories; and what
-//! the embedded store does when files, disk and process let it down.
+//! the embedded store does with what older versions wrote, and when files, disk and process let it down.
 
 mod behaviours;
 mod faults;
 mod filters;
 mod fixture;
 mod histories;
+mod upgrade;
 
 /// Makes of each behaviour one test for each store.
 macro_rules! conformance {

@@ -446,7 +446,7 @@ impl Audit {
         for job in after.jobs.values() {
             let tenant = || job.tenant.clone();
             *counts
-                .entry(Counted::Jobs(tenant(), job.state))
+                .entry(Counted::Jobs(tenant(), job.state, job.status))
                 .or_default() += 1;
             for task in &job.tasks {
                 let counted = Counted::Tasks(tenant(), task.spec.driver.clone(), task.state);

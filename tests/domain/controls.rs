@@ -125,8 +125,15 @@ fn a_second_end_of_a_lease_is_noticed() {
 #[test]
 fn a_counter_off_by_one_is_noticed() {
     let told = falsify(|_, decision| {
-        let counted = Counted::Jobs(Tenant::new("acme"), JobState::Running);
+        let counted = Counted::Jobs(Tenant::new("acme"), JobState::Running, Status::Normal);
         decision.changes.counts.add(counted, 1);
+    });
+    says(&told, "differ from a recount");
+    // As if only the state had been counted.
+    let told = falsify(|_, decision| {
+        let counted = |status| Counted::Jobs(Tenant::new("acme"), JobState::Running, status);
+        decision.changes.counts.add(counted(Status::Normal), -1);
+        decision.changes.counts.add(counted(Status::Warning), 1);
     });
     says(&told, "differ from a recount");
 }

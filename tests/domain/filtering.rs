@@ -2,6 +2,7 @@
 
 use longhaul::domain::{
     Job, JobId, JobState, Status, Timestamp,
+    counts::Counts,
     filter::{FIELDS, Filter},
     submission::{NewJob, NewTask},
     task::Object,
@@ -249,10 +250,61 @@ fn state_and_status_can_be_those_of_another_time() {
     let filter = parse("state = RUNNING AND status = WARNING");
     assert!(!filter.matches(&job));
     assert!(filter.matches_with(&job, JobState::Running, Status::Warning));
-    assert_eq!(parse("state = FAILED").as_state(), Some(JobState::Failed));
-    for other in ["state != FAILED", "state = FAILED AND priority = 1", ""] {
-        assert_eq!(parse(other).as_state(), None);
+}
+
+#[test]
+fn a_filter_knows_whether_the_outcome_decides() {
+    for text in [
+        "",
+        "state = FAILED",
+        "state != FAILED",
+        "state < RUNNING OR status = ERROR",
+        "NOT (state = RUNNING AND (status = WARNING OR status = NORMAL))",
+        // No job matches, whatever its priority.
+        "state = RUNNING AND state = FAILED AND priority = 1",
+        "state <= CANCELLED OR priority = 1",
+    ] {
+        assert!(parse(text).is_about_outcome(), "{text}");
     }
+    for text in [
+        "priority = 1",
+        "state = FAILED AND priority = 1",
+        "state = FAILED OR action = create",
+        "NOT (state = FAILED AND labels:env)",
+        "create_time > \"2026-01-01T00:00:00Z\"",
+    ] {
+        assert!(!parse(text).is_about_outcome(), "{text}");
+    }
+}
+
+#[test]
+fn counters_by_outcome_tell_how_many_match() {
+    let counts = Counts {
+        jobs: vec![
+            (JobState::Queued, Status::Normal, 1),
+            (JobState::Running, Status::Normal, 2),
+            (JobState::Running, Status::Warning, 4),
+            (JobState::Failed, Status::PartialFailures, 8),
+            (JobState::Failed, Status::Error, 16),
+        ],
+        tasks: Vec::new(),
+    };
+    for (text, total) in [
+        ("", Some(31)),
+        ("state = RUNNING", Some(6)),
+        ("state = RUNNING AND NOT status = NORMAL", Some(4)),
+        ("status >= PARTIAL_FAILURES OR state = QUEUED", Some(25)),
+        ("state = CANCELLED", Some(0)),
+        ("state = RUNNING AND priority = 1", None),
+    ] {
+        assert_eq!(counts.matching(&parse(text)), total, "{text}");
+    }
+    let by_state = [
+        (JobState::Queued, 1),
+        (JobState::Running, 6),
+        (JobState::Failed, 24),
+    ];
+    assert_eq!(counts.jobs_by_state(), by_state);
 }
 
 #[test]

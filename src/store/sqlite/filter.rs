@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 
 use crate::{
     domain::{
-        JobId, JobState,
+        JobId, JobState, Status,
         filter::{Field, Filter, Order, Pattern},
     },
     store::rows::Coded,
@@ -35,28 +35,11 @@ pub(super) fn condition(filter: &Filter, first: usize) -> Condition {
 
 /// The states that a job can be in if the filter is to match; maybe too many, never too few.
 pub(super) fn possible_states(filter: &Filter) -> Vec<JobState> {
-    let may_match = |state: &JobState| may_match(filter, *state);
+    let may_match = |state: &JobState| {
+        let mut statuses = Status::ALL.iter();
+        statuses.any(|status| filter.matches_outcome(*state, *status) != Some(false))
+    };
     JobState::ALL.into_iter().filter(may_match).collect()
-}
-
-fn may_match(filter: &Filter, state: JobState) -> bool {
-    match filter {
-        Filter::And(parts) => parts.iter().all(|part| may_match(part, state)),
-        Filter::Or(parts) => parts.iter().any(|part| may_match(part, state)),
-        Filter::Not(part) => match part.as_ref() {
-            Filter::State(order, value) => !order.holds(&state, value),
-            _ => true,
-        },
-        Filter::State(order, value) => order.holds(&state, value),
-        Filter::All
-        | Filter::Status(..)
-        | Filter::Text(..)
-        | Filter::HasLabel(_)
-        | Filter::Parent(_)
-        | Filter::Priority(..)
-        | Filter::CreateTime(..)
-        | Filter::UpdateTime(..) => true,
-    }
 }
 
 /// The parent that a job must have if the filter is to match.

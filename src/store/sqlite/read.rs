@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        Document, Job, JobId, JobKey, JobState, Task, TaskState, Tenant, Timestamp,
+        Document, Job, JobId, JobKey, JobState, Status, Task, TaskState, Tenant, Timestamp,
         command::{ReadyTask, RequestKey, RequestRecord},
         counts::Counts,
         event::Event,
@@ -44,7 +44,8 @@ pub(super) const SELECT_TASKS: &str =
     WHERE tenant = ?1 AND job = ?2 ORDER BY ordinal";
 
 pub(super) const POSITION: &str = "SELECT max(position) FROM events";
-pub(super) const COUNTS: &str = "SELECT driver, state, count FROM counters WHERE tenant = ?1 AND count <> 0 ORDER BY driver, state";
+pub(super) const COUNTS: &str = "SELECT driver, state, status, count FROM counters
+    WHERE tenant = ?1 AND count <> 0 ORDER BY driver, state, status";
 pub(super) const QUEUED_BEFORE: &str = "SELECT count(*) FROM (
     SELECT 1 FROM tasks INDEXED BY tasks_ready
     WHERE driver = ?1 AND tenant = ?2 AND ready_time IS NOT NULL AND priority >= ?3
@@ -169,9 +170,10 @@ pub(super) fn counts(connection: &Connection, tenant: &Tenant) -> Result<Counts,
     let mut counts = Counts::default();
     while let Some(row) = rows.next()? {
         let driver: Arc<str> = row.get(0)?;
-        let (state, count) = (row.get(1)?, row.get(2)?);
+        let (state, status, count) = (row.get(1)?, row.get(2)?, row.get(3)?);
         if driver.is_empty() {
-            counts.jobs.push((JobState::from_code(state)?, count));
+            let (state, status) = (JobState::from_code(state)?, Status::from_code(status)?);
+            counts.jobs.push((state, status, count));
         } else {
             let state = TaskState::from_code(state)?;
             counts.tasks.push((driver, state, count));

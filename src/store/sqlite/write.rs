@@ -289,15 +289,15 @@ fn insert_requests(connection: &Connection, changes: &Changes) -> Result<()> {
 
 fn add_counts(connection: &Connection, changes: &Changes) -> Result<()> {
     let mut add = connection.prepare_cached(
-        "INSERT INTO counters (tenant, driver, state, count) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO counters (tenant, driver, state, status, count) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET count = count + excluded.count",
     )?;
     for (counted, by) in changes.counts.iter() {
-        let (tenant, driver, state) = match counted {
-            Counted::Jobs(tenant, state) => (tenant, "", state.code()),
-            Counted::Tasks(tenant, driver, state) => (tenant, driver.as_ref(), state.code()),
+        let (tenant, driver, state, status) = match counted {
+            Counted::Jobs(tenant, state, status) => (tenant, "", state.code(), status.code()),
+            Counted::Tasks(tenant, driver, state) => (tenant, driver.as_ref(), state.code(), 0),
         };
-        add.execute(params![tenant.0, driver, state, by])?;
+        add.execute(params![tenant.0, driver, state, status, by])?;
     }
     Ok(())
 }
