@@ -3,7 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use longhaul::{
-    domain::{Job, JobState, Status, TaskState, Tenant, event::EventKind},
+    domain::{
+        Job, JobState, Status, TaskState, Tenant,
+        event::EventKind,
+        filter::{Field, Filter, Order, Pattern},
+    },
     store::ListQuery,
 };
 use rusqlite::Connection;
@@ -80,4 +84,52 @@ async fn counters_are_recounted_by_outcome() {
     // Once is enough.
     let again = Stored::in_sqlite_at(dir.path());
     assert_eq!(again.store.counts(&tenant()).await.unwrap(), counts);
+}
+
+#[tokio::test]
+async fn summaries_and_times_can_be_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(version_1(dir.path()));
+    let stored = Stored::in_sqlite_at(dir.path());
+    let jobs = jobs(&stored).await;
+    let summaries: Vec<_> = jobs.iter().map(|job| job.spec.summary.as_str()).collect();
+    assert_eq!(
+        summaries,
+        [
+            "Runs on, too",
+            "Runs on",
+            "Two tasks, one bad",
+            &"z".repeat(300),
+            &"ü".repeat(512),
+            &"y".repeat(128),
+            &"x".repeat(127),
+            "Create a bucket",
+            "",
+        ]
+    );
+    for job in &jobs {
+        // The tasks have kept their own times.
+        let starts = job.tasks.iter().filter_map(|task| task.start_time);
+        assert_eq!(job.start_time, starts.min(), "{job:#?}");
+        let ends = job.tasks.iter().filter_map(|task| task.end_time);
+        let end = ends.max().filter(|_| job.state.is_terminal());
+        assert_eq!(job.end_time, end, "{job:#?}");
+        let mut filters = vec![
+            Filter::Text(Field::Summary, Pattern::Exact(job.spec.summary.clone())),
+            Filter::Id(Order::Equal, job.id),
+        ];
+        filters.extend(job.start_time.map(|at| Filter::StartTime(Order::Equal, at)));
+        filters.extend(job.end_time.map(|at| Filter::EndTime(Order::Equal, at)));
+        for filter in filters {
+            let query = ListQuery {
+                tenant: tenant(),
+                filter: filter.clone(),
+                ..list("", 100)
+            };
+            let found = stored.store.list(query).await.unwrap().jobs;
+            let expected: Vec<_> = jobs.iter().filter(|job| filter.matches(job)).collect();
+            assert!(expected.contains(&job), "{filter:?}");
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{filter:?}");
+        }
+    }
 }

@@ -116,7 +116,19 @@ impl Source {
             begin.as_bytes().to_vec().into(),
         ];
         let states = filter::possible_states(&query.filter);
-        let candidates = if let Some(parent) = filter::required_parent(&query.filter) {
+        let candidates = if let Some(ids) = filter::required_ids(&query.filter) {
+            let each: Vec<String> = ids
+                .iter()
+                .map(|id| {
+                    values.push(id.0.as_bytes().to_vec().into());
+                    let id = values.len();
+                    format!(
+                        "SELECT id AS at, id FROM jobs WHERE tenant = ?1 AND id = ?{id} AND id {behind} ?2"
+                    )
+                })
+                .collect();
+            each.join(" UNION ALL ")
+        } else if let Some(parent) = filter::required_parent(&query.filter) {
             values.push(parent.0.as_bytes().to_vec().into());
             format!(
                 "SELECT id AS at, id FROM jobs INDEXED BY jobs_children

@@ -26,8 +26,8 @@ use crate::{
 };
 
 /// The columns of a job that [`job_columns`] reads, of `jobs AS j`.
-pub(super) const JOB_COLUMNS: &str = "j.state, j.status, j.revision, j.timer, j.update_time, j.expire_time, j.rest,
-    j.parent, j.priority, j.create_time, j.action, j.creator, j.object_type, j.object_id, j.object_name, j.labels, j.spec";
+pub(super) const JOB_COLUMNS: &str = "j.state, j.status, j.revision, j.timer, j.start_time, j.update_time, j.end_time, j.expire_time, j.rest,
+    j.parent, j.priority, j.create_time, j.action, j.summary, j.creator, j.object_type, j.object_id, j.object_name, j.labels, j.spec";
 /// The columns of an event that [`event_columns`] reads.
 pub(super) const EVENT_COLUMNS: &str = "tenant, job, revision, time, kind, rest";
 
@@ -370,7 +370,9 @@ pub(super) fn job_columns(
         status: at.next()?,
         revision: at.next()?,
         timer: at.next()?,
+        start_time: at.next()?,
         update_time: at.next()?,
+        end_time: at.next()?,
         expire_time: at.next()?,
         rest: at.next()?,
     };
@@ -379,6 +381,7 @@ pub(super) fn job_columns(
         priority: at.next()?,
         create_time: at.next()?,
         action: at.text()?,
+        summary: at.text()?,
         creator: at.text()?,
         object_type: at.optional_text()?,
         object_id: at.optional_text()?,
