@@ -495,6 +495,7 @@ fn queries(tenant: &Tenant) -> Vec<ListQuery> {
         ListOrder::CreateTime,
         ListOrder::CreateTimeDesc,
         ListOrder::UpdateTimeDesc,
+        ListOrder::UpdateTime,
     ];
     let query = |filter: &Filter, order| ListQuery {
         tenant: tenant.clone(),

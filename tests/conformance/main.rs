@@ -51,6 +51,7 @@ conformance! {
     drivers_pause_and_resume,
     pages_follow_without_gap_or_repeat,
     a_page_says_what_it_has_seen,
+    a_tally_counts_what_a_list_reads,
     the_order_of_changes_is_that_of_the_feed,
     the_feed_tells_each_job_once,
     the_feed_is_of_one_tenant,

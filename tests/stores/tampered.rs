@@ -11,7 +11,7 @@ use longhaul::{
         event::Event,
     },
     store::{
-        Committed, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Writer,
+        Committed, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tally, Writer,
         memory::MemoryStore,
     },
 };
@@ -72,6 +72,9 @@ impl Store for TamperedStore {
     }
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
         self.store.list(query).await
+    }
+    async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError> {
+        self.store.tally(query).await
     }
     async fn events(
         &self,
