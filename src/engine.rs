@@ -10,6 +10,7 @@ mod follow;
 mod hub;
 mod publish;
 mod query;
+mod select;
 mod token;
 mod topic;
 mod watch;
@@ -28,9 +29,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 pub use clock::{Clock, SteadyClock};
 pub use follow::{FollowItem, JobFollow};
 pub use query::{EventPage, JobPage, ListRequest};
+pub use select::{
+    Anchor, MAX_SORT_TEXT_BYTES, MAX_SORTED, Residual, Selected, SelectedSorted, Selection,
+    SortKey, SortValue, SortedSelection,
+};
 pub use token::{fingerprint, fingerprint_of};
 pub use topic::{FORMS, Version};
-pub use watch::{JobWatch, WatchItem, WatchOptions};
+pub use watch::{JobWatch, WaitEnd, WatchItem, WatchOptions};
 pub use work::{Hello, ToWorker, WorkSession};
 
 use crate::{
@@ -348,16 +353,16 @@ impl Engine {
         Ok(JobWatch::new(subscription, first, options))
     }
 
-    /// Waits until the job is newer than `after`, or terminal; `None` waits for the end alone. Answers with the job, and whether the time was up.
+    /// Waits until the job is newer than `after`, or terminal; `None` waits for the end alone. Answers with the newest that was seen, and why it waits no more.
     ///
     /// # Errors
-    /// There is no such job, or the server is draining.
+    /// There is no such job, or the server was draining already.
     pub async fn wait(
         &self,
         key: &JobKey,
         after: Option<u64>,
         timeout: Duration,
-    ) -> Result<(Arc<Version>, bool), EngineError> {
+    ) -> Result<(Arc<Version>, WaitEnd), EngineError> {
         let options = WatchOptions {
             after_revision: 0,
             min_interval: Duration::ZERO,
@@ -373,7 +378,7 @@ impl Engine {
                 None => watch.next().await,
                 Some(version) => match tokio::time::timeout_at(deadline, watch.next()).await {
                     Ok(item) => item,
-                    Err(_elapsed) => return Ok((Arc::clone(version), true)),
+                    Err(_elapsed) => return Ok((Arc::clone(version), WaitEnd::TimedOut)),
                 },
             };
             match item {
@@ -381,12 +386,17 @@ impl Engine {
                     let done = version.job.state.is_terminal()
                         || after.is_some_and(|after| version.job.revision > after);
                     if done {
-                        return Ok((version, false));
+                        return Ok((version, WaitEnd::Done));
                     }
                     newest = Some(version);
                 }
                 Some(Ok(WatchItem::Synced { .. } | WatchItem::Heartbeat { .. })) => {}
-                Some(Ok(WatchItem::Draining { .. })) | None => return Err(EngineError::Draining),
+                Some(Ok(WatchItem::Draining { .. })) | None => {
+                    return match newest {
+                        Some(version) => Ok((version, WaitEnd::Draining)),
+                        None => Err(EngineError::Draining),
+                    };
+                }
                 Some(Err(error)) => return Err(error),
             }
         }

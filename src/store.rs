@@ -61,6 +61,8 @@ pub enum ListOrder {
     CreateTime,
     /// Last changed first.
     UpdateTimeDesc,
+    /// First changed first: a job that changes moves to the end, so that it may be met again.
+    UpdateTime,
 }
 
 /// A page to read.
@@ -98,6 +100,16 @@ pub struct Page {
     pub next: Option<ListPosition>,
     /// The newest position of the feed that the page has seen.
     pub seen: u64,
+}
+
+/// How many jobs match in one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// So many, at most the limit.
+    pub count: usize,
+    /// Where to go on from: behind the last that was counted if these are as many as were asked for, else behind the last job that was looked at; `None`
+    /// if nothing is left.
+    pub next: Option<ListPosition>,
 }
 
 /// What became of one job in a stretch of the feed.
@@ -140,6 +152,9 @@ pub trait Store: Send + Sync + 'static {
     async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError>;
     /// A page of jobs. It may be shorter than asked, even empty, and still not be the last: a store looks at a bounded number of rows for one page.
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError>;
+    /// How many jobs match, without reading them. Looks at as many rows as [`Self::list`] does for one page, and counts no more than the limit, which is
+    /// not 0.
+    async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError>;
     /// Events of a job after a revision, oldest first.
     async fn events(
         &self,

@@ -16,7 +16,7 @@ use crate::{
         limits::MAX_BATCH_JOBS,
         submission::{Violation, check_request_id},
     },
-    engine::{ListRequest, WatchOptions},
+    engine::{EngineError, ListRequest, WaitEnd, WatchOptions},
     locale::Language,
     proto::v1,
 };
@@ -225,7 +225,12 @@ impl Api {
         let key = fields.job(caller, &job_id);
         let timeout = fields.span("timeout", timeout, DEFAULT_WAIT, Duration::ZERO..=MAX_WAIT);
         fields.check()?;
-        let (version, timed_out) = self.engine.wait(&key, after_revision, timeout).await?;
+        let (version, end) = self.engine.wait(&key, after_revision, timeout).await?;
+        let timed_out = match end {
+            WaitEnd::Done => false,
+            WaitEnd::TimedOut => true,
+            WaitEnd::Draining => return Err(EngineError::Draining.into()),
+        };
         Ok(v1::WaitResponse {
             job: Some(render::job(&version.job, view)),
             timed_out,

@@ -435,7 +435,8 @@ pub(super) fn explanation(explanation: Explanation) -> v1::Explanation {
 
 /// The counters of a tenant.
 pub(super) fn counts(counts: Counts) -> v1::GetCountsResponse {
-    let Counts { jobs, tasks } = counts;
+    let jobs = counts.jobs_by_state();
+    let Counts { jobs: _, tasks } = counts;
     v1::GetCountsResponse {
         jobs: jobs
             .into_iter()

@@ -20,8 +20,8 @@ const MAX_PAGE_SIZE: u32 = 1_000;
 /// `longhaul list`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Filters are AIP-160 over state, status, action, driver, object.type, object.id, object.name, labels.KEY, creator, parent_job_id, priority, create_time \
-and update_time. For example:
+Filters are AIP-160 over job_id, state, status, action, summary, driver, object.type, object.id, object.name, labels.KEY, creator, parent_job_id, \
+priority, create_time, start_time, end_time and update_time. For example:
   longhaul list --filter 'state = RUNNING AND labels.team = \"storage\"'
   longhaul list --filter 'create_time > \"2026-01-01T00:00:00Z\" AND object.name = \"test*\"'")]
 pub struct ListArgs {

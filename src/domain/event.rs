@@ -78,7 +78,7 @@ pub struct Event {
     pub job: JobId,
     /// The revision that the change made.
     pub revision: u64,
-    /// When it was decided.
+    /// The job's update time from then on: when it was decided, or just behind the revision before.
     pub time: Timestamp,
     /// What changed.
     pub kind: EventKind,

@@ -1,7 +1,10 @@
 //! The filter of List and WatchJobs: AIP-160 over a whitelist of fields, as a predicate on jobs and as a tree that stores turn into queries.
 
+mod pattern;
+
 use aip_160::{Comparable, Comparator, Expression, Value, parse_filter};
-use jiff::Timestamp as Moment;
+
+pub use pattern::Pattern;
 
 use super::{Job, JobId, JobState, Status, Timestamp};
 
@@ -33,10 +36,24 @@ pub enum Filter {
     Parent(Option<JobId>),
     /// The priority compares so.
     Priority(Order, i32),
+    /// The id compares so.
+    Id(Order, JobId),
     /// The time of creation compares so.
     CreateTime(Order, Timestamp),
+    /// The time of the first start compares so; a job that has not started matches no comparison.
+    StartTime(Order, Timestamp),
+    /// The time of the end compares so; a job that has not ended matches no comparison.
+    EndTime(Order, Timestamp),
     /// The time of the last change compares so.
     UpdateTime(Order, Timestamp),
+}
+
+/// What changes of a job, as far as filters care, besides its update time.
+struct Moment {
+    state: JobState,
+    status: Status,
+    start_time: Option<Timestamp>,
+    end_time: Option<Timestamp>,
 }
 
 /// A field that holds text.
@@ -44,6 +61,10 @@ pub enum Filter {
 pub enum Field {
     /// `action`
     Action,
+    /// What [`super::JobSpec::kind`] says; the grammar has no name for it.
+    Kind,
+    /// `summary`
+    Summary,
     /// `creator`
     Creator,
     /// `driver` of any task
@@ -56,19 +77,6 @@ pub enum Field {
     ObjectName,
     /// `labels.KEY`
     Label(String),
-}
-
-/// How a text has to match; case counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pattern {
-    /// All of it.
-    Exact(String),
-    /// Its beginning.
-    Prefix(String),
-    /// Its end.
-    Suffix(String),
-    /// Any part of it.
-    Contains(String),
 }
 
 /// A comparison.
@@ -92,7 +100,8 @@ pub enum Order {
 pub struct FilterError(String);
 
 /// What a filter may name, for error messages and documentation.
-pub const FIELDS: &str = "state, status, action, driver, object.type, object.id, object.name, labels.KEY, creator, parent_job_id, priority, create_time, update_time";
+pub const FIELDS: &str = "job_id, state, status, action, summary, driver, object.type, object.id, object.name, labels.KEY, creator, parent_job_id, priority, \
+     create_time, start_time, end_time, update_time";
 
 impl Filter {
     /// Reads a filter; an empty one matches everything.
@@ -116,34 +125,97 @@ impl Filter {
 
     /// Whether a job matches, as it is.
     pub fn matches(&self, job: &Job) -> bool {
-        self.matches_with(job, job.state, job.status)
+        self.matches_at(
+            job,
+            &Moment {
+                state: job.state,
+                status: job.status,
+                start_time: job.start_time,
+                end_time: job.end_time,
+            },
+        )
     }
 
-    /// Whether a job matches if it had this state and status: both are all that changes of a job, besides its update time.
+    /// Whether a job matched when it had this state and status: what else changes follows from these, but for its update time, which is taken as it is.
     pub fn matches_with(&self, job: &Job, state: JobState, status: Status) -> bool {
+        self.matches_at(
+            job,
+            &Moment {
+                state,
+                status,
+                start_time: job.start_time.filter(|_| state != JobState::Queued),
+                end_time: job.end_time.filter(|_| state.is_terminal()),
+            },
+        )
+    }
+
+    fn matches_at(&self, job: &Job, at: &Moment) -> bool {
+        let compare = |order: &Order, time: Option<Timestamp>, value| {
+            time.is_some_and(|time| order.holds(&time, value))
+        };
         match self {
             Self::All => true,
-            Self::And(parts) => parts.iter().all(|p| p.matches_with(job, state, status)),
-            Self::Or(parts) => parts.iter().any(|p| p.matches_with(job, state, status)),
-            Self::Not(part) => !part.matches_with(job, state, status),
-            Self::State(order, value) => order.holds(&state, value),
-            Self::Status(order, value) => order.holds(&status, value),
+            Self::And(parts) => parts.iter().all(|part| part.matches_at(job, at)),
+            Self::Or(parts) => parts.iter().any(|part| part.matches_at(job, at)),
+            Self::Not(part) => !part.matches_at(job, at),
+            Self::State(order, value) => order.holds(&at.state, value),
+            Self::Status(order, value) => order.holds(&at.status, value),
             Self::Text(field, pattern) => field.any(job, |text| pattern.matches(text)),
             Self::HasLabel(key) => job.spec.labels.contains_key(key),
             Self::Parent(parent) => job.spec.parent == *parent,
             Self::Priority(order, value) => order.holds(&job.spec.priority, value),
+            Self::Id(order, value) => order.holds(&job.id, value),
             Self::CreateTime(order, value) => order.holds(&job.create_time, value),
+            Self::StartTime(order, value) => compare(order, at.start_time, value),
+            Self::EndTime(order, value) => compare(order, at.end_time, value),
             Self::UpdateTime(order, value) => order.holds(&job.update_time, value),
         }
     }
 
-    /// The one state that is asked for, if nothing else is.
-    pub fn as_state(&self) -> Option<JobState> {
+    /// Whether a job with this outcome matches, if that can be told from the outcome alone.
+    pub fn matches_outcome(&self, state: JobState, status: Status) -> Option<bool> {
+        let judge = |part: &Self| part.matches_outcome(state, status);
         match self {
-            Self::State(Order::Equal, state) => Some(*state),
-            _ => None,
+            Self::All => Some(true),
+            // What one part decides is decided, whatever the others would say.
+            Self::And(parts) => all_of(parts.iter().map(judge)),
+            Self::Or(parts) => {
+                all_of(parts.iter().map(|part| judge(part).map(|m| !m))).map(|none| !none)
+            }
+            Self::Not(part) => judge(part).map(|matches| !matches),
+            Self::State(order, value) => Some(order.holds(&state, value)),
+            Self::Status(order, value) => Some(order.holds(&status, value)),
+            Self::Text(..)
+            | Self::HasLabel(_)
+            | Self::Parent(_)
+            | Self::Priority(..)
+            | Self::Id(..)
+            | Self::CreateTime(..)
+            | Self::StartTime(..)
+            | Self::EndTime(..)
+            | Self::UpdateTime(..) => None,
         }
     }
+
+    /// Whether the outcome of a job is all that decides, so that counters of outcomes know how many match.
+    pub fn is_about_outcome(&self) -> bool {
+        JobState::ALL.iter().all(|state| {
+            Status::ALL
+                .iter()
+                .all(|status| self.matches_outcome(*state, *status).is_some())
+        })
+    }
+}
+
+/// Whether all hold: one that does not is enough to tell, one that is unknown leaves it open otherwise.
+fn all_of(mut parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    parts
+        .try_fold(Some(true), |so_far, part| match part {
+            Some(true) => Ok(so_far),
+            None => Ok(None),
+            Some(false) => Err(Some(false)),
+        })
+        .unwrap_or_else(|decided| decided)
 }
 
 impl Order {
@@ -159,18 +231,6 @@ impl Order {
     }
 }
 
-impl Pattern {
-    /// Whether a text matches.
-    pub fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::Exact(part) => text == part,
-            Self::Prefix(part) => text.starts_with(part.as_str()),
-            Self::Suffix(part) => text.ends_with(part.as_str()),
-            Self::Contains(part) => text.contains(part.as_str()),
-        }
-    }
-}
-
 impl Field {
     fn any(&self, job: &Job, test: impl Fn(&str) -> bool) -> bool {
         let object = |part: fn(&super::task::Object) -> &String| {
@@ -178,6 +238,8 @@ impl Field {
         };
         match self {
             Self::Action => test(&job.spec.action),
+            Self::Kind => test(&job.spec.kind()),
+            Self::Summary => test(&job.spec.summary),
             Self::Creator => test(&job.spec.creator),
             Self::Driver => job.tasks.iter().any(|t| test(&t.spec.driver)),
             Self::ObjectType => object(|o| &o.kind),
@@ -231,6 +293,7 @@ fn convert(expression: &Expression, terms: &mut usize) -> Result<Filter, FilterE
 fn compare(path: &str, comparator: Comparator, value: &Value) -> Result<Filter, FilterError> {
     let field = match path {
         "action" => Field::Action,
+        "summary" => Field::Summary,
         "creator" => Field::Creator,
         "driver" => Field::Driver,
         "object.type" => Field::ObjectType,
@@ -261,13 +324,20 @@ fn compare(path: &str, comparator: Comparator, value: &Value) -> Result<Filter, 
             return ordered(comparator, number, Filter::Priority);
         }
         "create_time" => return ordered(comparator, moment(path, value)?, Filter::CreateTime),
+        "start_time" => return ordered(comparator, moment(path, value)?, Filter::StartTime),
+        "end_time" => return ordered(comparator, moment(path, value)?, Filter::EndTime),
         "update_time" => return ordered(comparator, moment(path, value)?, Filter::UpdateTime),
+        "job_id" => {
+            return equality(
+                path,
+                comparator,
+                Filter::Id(Order::Equal, job_id(path, value)?),
+            );
+        }
         "parent_job_id" => {
             let parent = match value.as_str() {
                 "" => None,
-                id => Some(JobId(id.parse().map_err(|_| {
-                    FilterError(format!("parent_job_id: {value} is not a UUID"))
-                })?)),
+                _ => Some(job_id(path, value)?),
             };
             return equality(path, comparator, Filter::Parent(parent));
         }
@@ -347,10 +417,15 @@ fn named<T: Copy>(
         })
 }
 
+fn job_id(path: &str, value: &Value) -> Result<JobId, FilterError> {
+    let id = value.as_str().parse().map(JobId);
+    id.map_err(|_| FilterError(format!("{path}: {value} is not a UUID")))
+}
+
 fn moment(path: &str, value: &Value) -> Result<Timestamp, FilterError> {
     value
         .as_str()
-        .parse::<Moment>()
+        .parse::<jiff::Timestamp>()
         .map(|moment| Timestamp::from_micros(moment.as_microsecond()))
         .map_err(|_| {
             FilterError(format!(

@@ -1,6 +1,6 @@
 //! A job: what a client submits and follows.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
@@ -149,12 +149,22 @@ pub struct Job {
     pub create_time: Timestamp,
     /// When the first task started.
     pub start_time: Option<Timestamp>,
-    /// When it last changed.
+    /// When it last changed; later with each revision.
     pub update_time: Timestamp,
     /// When it became terminal.
     pub end_time: Option<Timestamp>,
     /// When it may be removed.
     pub expire_time: Option<Timestamp>,
+}
+
+impl JobSpec {
+    /// What kind of operation it is, in one word: the action and the type of its object, if it has one with a type.
+    pub fn kind(&self) -> Cow<'_, str> {
+        match self.object.as_ref().map_or("", |object| &object.kind) {
+            "" => Cow::Borrowed(&self.action),
+            kind => Cow::Owned(format!("{}_{kind}", self.action)),
+        }
+    }
 }
 
 impl JobState {

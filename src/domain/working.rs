@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -24,6 +25,9 @@ use super::{
 /// Tasks in the snapshots of one batch, about 25 MB: a large job that changes a thousand times in a commit would fill the memory otherwise. Beyond it,
 /// watchers get the last snapshot of each job only, and are told how many changes it stands for.
 const MAX_SHOWN_TASKS: usize = 50_000;
+
+/// The least time between two revisions of a job: what times are counted in.
+const TIME_STEP: Duration = Duration::from_micros(1);
 
 /// The working set of one batch.
 pub(super) struct Working {
@@ -113,7 +117,6 @@ impl Working {
         );
         self.edit(&key, ctx, |edit| {
             edit.before = None;
-            edit.count_job(edit.job.state, 1);
             for ordinal in 0..edit.job.tasks.len() {
                 edit.count_task(ordinal, edit.job.tasks[ordinal].state, 1);
             }
@@ -187,7 +190,6 @@ impl Working {
     /// Removes a finished job.
     pub(super) fn remove(&mut self, key: &JobKey, ctx: &Context<'_>) {
         self.edit(key, ctx, |edit| {
-            edit.count_job(edit.job.state, -1);
             for ordinal in 0..edit.job.tasks.len() {
                 edit.count_task(ordinal, edit.job.tasks[ordinal].state, -1);
             }
@@ -326,27 +328,29 @@ impl Edit<'_> {
 
     /// Sets the job's state.
     pub(super) fn set_state(&mut self, state: JobState) {
-        if self.job.state != state {
-            self.count_job(self.job.state, -1);
-            self.count_job(state, 1);
-            self.job.state = state;
-        }
+        self.job.state = state;
     }
 
     /// Makes the revision: settles what follows from the change within the job, and writes one event.
     pub(super) fn record(&mut self, kind: EventKind, task: Option<usize>, detail: String) {
+        let time = self.revision_time();
         if kind != EventKind::JobDeleted {
             lifecycle::settle(self);
-            self.job.update_time = self.now;
             self.retime();
         }
+        let after = (self.job.state, self.job.status);
+        self.recount(
+            self.before,
+            (kind != EventKind::JobDeleted).then_some(after),
+        );
+        self.job.update_time = time;
         self.job.revision += 1;
         self.dirty.job = true;
         self.out.changes.events.push(Event {
             tenant: self.job.tenant.clone(),
             job: self.job.id,
             revision: self.job.revision,
-            time: self.now,
+            time,
             kind,
             task: task.map(|ordinal| TaskRef {
                 ordinal: position(ordinal),
@@ -354,12 +358,21 @@ impl Edit<'_> {
                 attempt: self.job.tasks[ordinal].attempt,
             }),
             before: self.before,
-            after: (self.job.state, self.job.status),
+            after,
             detail,
         });
         let shown = self.shown(kind);
         self.out.history.push(shown);
-        self.before = Some((self.job.state, self.job.status));
+        self.before = Some(after);
+    }
+
+    /// Of the revision in the making: now, or just behind the one before, if that was made in the same moment or the clock stands. So a time tells
+    /// which of two revisions is newer.
+    fn revision_time(&self) -> Timestamp {
+        match self.job.revision {
+            0 => self.now,
+            _ => self.now.max(self.job.update_time.after(TIME_STEP)),
+        }
     }
 
     /// The job as it is after an event, if a watcher is to see that.
@@ -405,11 +418,15 @@ impl Edit<'_> {
         }
     }
 
-    fn count_job(&mut self, state: JobState, by: i64) {
-        self.out
-            .changes
-            .counts
-            .add(Counted::Jobs(self.job.tenant.clone(), state), by);
+    /// Moves the job from one counter to another; `None` where it was not there before, or is not any more.
+    fn recount(&mut self, before: Option<(JobState, Status)>, after: Option<(JobState, Status)>) {
+        let moves = [(before, -1), (after, 1)];
+        for (outcome, by) in moves.into_iter().filter(|_| before != after) {
+            if let Some((state, status)) = outcome {
+                let counted = Counted::Jobs(self.job.tenant.clone(), state, status);
+                self.out.changes.counts.add(counted, by);
+            }
+        }
     }
 
     fn count_task(&mut self, ordinal: usize, state: TaskState, by: i64) {

@@ -111,7 +111,7 @@ impl Engine {
             after,
             bound_to,
         } = asked;
-        let total = self.total(&tenant, &filter).await?;
+        let total = self.counted(&tenant, &filter).await?;
         let query = ListQuery {
             tenant,
             filter,
@@ -184,17 +184,15 @@ impl Engine {
     }
 
     /// From the counters, where they know.
-    async fn total(&self, tenant: &Tenant, filter: &Filter) -> Result<Option<i64>, EngineError> {
-        let state = filter.as_state();
-        if *filter != Filter::All && state.is_none() {
+    pub(super) async fn counted(
+        &self,
+        tenant: &Tenant,
+        filter: &Filter,
+    ) -> Result<Option<i64>, EngineError> {
+        if !filter.is_about_outcome() {
             return Ok(None);
         }
-        let counts = self.shared.store.counts(tenant).await?;
-        let counted = counts
-            .jobs
-            .iter()
-            .filter(|(s, _)| state.is_none_or(|state| state == *s));
-        Ok(Some(counted.map(|(_, n)| n).sum()))
+        Ok(self.shared.store.counts(tenant).await?.matching(filter))
     }
 
     /// The history of a job, oldest first.

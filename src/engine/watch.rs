@@ -61,6 +61,17 @@ pub enum WatchItem {
     },
 }
 
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitEnd {
+    /// What was waited for has come.
+    Done,
+    /// The time was up.
+    TimedOut,
+    /// The server is about to go.
+    Draining,
+}
+
 /// A watch that goes on. Made by [`super::Engine::watch`].
 pub struct JobWatch {
     subscription: Subscription,

@@ -9,7 +9,7 @@ use super::call::Call;
 use crate::{
     api::{Api, Fault, Reason},
     domain::{Job, JobKey, Tenant, wording::sentence},
-    engine::EngineError,
+    engine::{EngineError, WaitEnd},
 };
 
 /// When to come back if too many requests wait.
@@ -68,9 +68,9 @@ impl Polls {
     ) -> Result<Waited, Fault> {
         let _one_of_those_who_wait = self.enter(call)?;
         match api.engine().wait(key, after, patience).await {
-            Ok((version, timed_out)) => Ok(Waited {
+            Ok((version, end)) => Ok(Waited {
                 job: Arc::clone(&version.job),
-                done: !timed_out,
+                done: end == WaitEnd::Done,
             }),
             // Whoever waits for a server that goes hears how things are, and asks the next one.
             Err(EngineError::Draining) => Ok(Waited {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Committed, FeedItem, ListOrder, ListPosition, ListQuery, MAX_COUNTED_BEFORE,
-    MAX_TENANTS_PER_CLAIM, Page, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Writer,
+    MAX_TENANTS_PER_CLAIM, Page, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Tally, Writer,
 };
 use crate::domain::{
     Job, JobId, JobKey, Tenant, Timestamp,
@@ -100,6 +100,10 @@ impl Store for MemoryStore {
         Ok(self.contents().list(&query))
     }
 
+    async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError> {
+        Ok(self.contents().tally(&query))
+    }
+
     async fn events(
         &self,
         key: &JobKey,
@@ -162,13 +166,17 @@ fn claim_order(task: &ReadyTask) -> (std::cmp::Reverse<i32>, Timestamp, JobId, u
 }
 
 impl Contents {
-    fn list(&self, query: &ListQuery) -> Page {
+    /// What matches behind the position, in order.
+    fn matching<'a>(
+        &'a self,
+        query: &'a ListQuery,
+    ) -> impl Iterator<Item = (ListPosition, &'a Arc<Job>)> {
         let mut candidates: Vec<(ListPosition, &Arc<Job>)> = match query.order {
             ListOrder::CreateTime | ListOrder::CreateTimeDesc => self
                 .jobs_of(&query.tenant)
                 .map(|job| (ListPosition::Job(job.id), job))
                 .collect(),
-            ListOrder::UpdateTimeDesc => self
+            ListOrder::UpdateTime | ListOrder::UpdateTimeDesc => self
                 .events
                 .iter()
                 .filter(|(_, event)| event.tenant == query.tenant)
@@ -178,19 +186,24 @@ impl Contents {
                 })
                 .collect(),
         };
-        if query.order != ListOrder::CreateTime {
+        let descending = match query.order {
+            ListOrder::CreateTime | ListOrder::UpdateTime => false,
+            ListOrder::CreateTimeDesc | ListOrder::UpdateTimeDesc => true,
+        };
+        if descending {
             candidates.reverse();
         }
-        let start = match &query.after {
-            None => 0,
-            Some(after) => candidates.partition_point(|(at, _)| match query.order {
-                ListOrder::CreateTime => rank(at) <= rank(after),
-                ListOrder::CreateTimeDesc | ListOrder::UpdateTimeDesc => rank(at) >= rank(after),
-            }),
+        let is_behind = |at: &ListPosition| match &query.after {
+            None => true,
+            Some(after) if descending => rank(at) < rank(after),
+            Some(after) => rank(at) > rank(after),
         };
-        let mut matching = candidates[start..]
-            .iter()
-            .filter(|(_, job)| query.filter.matches(job));
+        candidates.retain(|(at, job)| is_behind(at) && query.filter.matches(job));
+        candidates.into_iter()
+    }
+
+    fn list(&self, query: &ListQuery) -> Page {
+        let mut matching = self.matching(query);
         let page: Vec<_> = matching.by_ref().take(query.limit).collect();
         let more = matching.next().is_some();
         Page {
@@ -198,6 +211,15 @@ impl Contents {
             at: page.iter().map(|(at, _)| *at).collect(),
             jobs: page.into_iter().map(|(_, job)| Arc::clone(job)).collect(),
             seen: self.position,
+        }
+    }
+
+    fn tally(&self, query: &ListQuery) -> Tally {
+        let counted: Vec<_> = self.matching(query).take(query.limit).collect();
+        let last = counted.last().filter(|_| counted.len() == query.limit);
+        Tally {
+            count: counted.len(),
+            next: last.map(|(at, _)| *at),
         }
     }
 
@@ -232,7 +254,9 @@ impl Contents {
         let mut counts = Counts::default();
         for (counted, count) in self.counts.iter().filter(|(_, count)| **count != 0) {
             match counted {
-                Counted::Jobs(of, state) if of == tenant => counts.jobs.push((*state, *count)),
+                Counted::Jobs(of, state, status) if of == tenant => {
+                    counts.jobs.push((*state, *status, *count));
+                }
                 Counted::Tasks(of, driver, state) if of == tenant => {
                     counts.tasks.push((driver.clone(), *state, *count));
                 }

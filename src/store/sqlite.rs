@@ -36,7 +36,7 @@ use readers::Readers;
 use space::Space;
 use writer::SqliteWriter;
 
-use super::{FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Writer, rows::number};
+use super::{FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tally, Writer, rows::number};
 use crate::domain::{
     Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
 };
@@ -137,6 +137,12 @@ impl Store for SqliteStore {
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
         self.readers
             .read(move |moment| list::page(moment, &query))
+            .await
+    }
+
+    async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError> {
+        self.readers
+            .read(move |moment| list::tally(moment, &query))
             .await
     }
 

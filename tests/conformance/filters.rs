@@ -16,8 +16,8 @@ use proptest::prelude::*;
 use crate::fixture::{Stored, at, id, job, list, respec, submitted, task};
 
 /// Texts that are alike but for what a careless comparison overlooks: case, wildcards, quotes, length in bytes, NUL.
-const TEXTS: [&str; 12] = [
-    "", "a", "A", "ab", "b", "a%", "_b", "a*b", "ü", "aü\"b", "a'b", "a\0b",
+const TEXTS: [&str; 14] = [
+    "", "a", "A", "ab", "b", "a%", "_b", "a*b", "ü", "aü\"b", "a'b", "a\0b", "abab", "ba_ab",
 ];
 /// Jobs that filters choose among.
 const JOBS: u64 = 24;
@@ -42,26 +42,29 @@ fn a_job(n: u64) -> impl Strategy<Value = Job> {
     let object = proptest::option::of((text(), text(), text()));
     let labels = proptest::collection::btree_map(text(), text(), 0..3);
     let drivers = proptest::collection::vec(text(), 1..3);
-    let numbers = (-2..3i32, 0..3i64, 0..3i64);
+    let sometimes = || proptest::option::of((0..3i64).prop_map(at));
     (
-        (text(), text(), object, labels, drivers),
-        (state(), status(), parent()),
-        numbers,
+        (text(), text(), text(), object, labels, drivers),
+        (state(), status(), parent(), -2..3i32),
+        (0..3i64, sometimes(), sometimes(), 0..3i64),
     )
         .prop_map(
             move |(
-                (action, creator, object, labels, drivers),
-                (state, status, parent),
-                (priority, created, updated),
+                (action, summary, creator, object, labels, drivers),
+                (state, status, parent, priority),
+                (created, started, ended, updated),
             )| {
                 let mut job = job("acme", n);
                 job.state = state;
                 job.status = status;
                 job.create_time = at(created);
+                job.start_time = started;
+                job.end_time = ended;
                 job.update_time = at(updated);
                 job.tasks = drivers.iter().map(|driver| task(n, driver)).collect();
                 respec(&mut job, |spec| {
                     spec.action = action;
+                    spec.summary = summary;
                     spec.creator = creator;
                     spec.object = object.map(|(kind, id, name)| Object { kind, id, name });
                     spec.labels = labels;
@@ -90,6 +93,8 @@ fn order() -> impl Strategy<Value = Order> {
 fn comparison() -> impl Strategy<Value = Filter> {
     let field = prop_oneof![
         Just(Field::Action),
+        Just(Field::Kind),
+        Just(Field::Summary),
         Just(Field::Creator),
         Just(Field::Driver),
         Just(Field::ObjectType),
@@ -102,7 +107,10 @@ fn comparison() -> impl Strategy<Value = Filter> {
         text().prop_map(Pattern::Prefix),
         text().prop_map(Pattern::Suffix),
         text().prop_map(Pattern::Contains),
+        proptest::collection::vec(text(), 0..5).prop_map(Pattern::Glob),
+        "[ab*_]{0,6}".prop_map(|text| Pattern::from_wildcard(&text)),
     ];
+    let number = (0..JOBS).prop_map(|n| JobId(id(n)));
     prop_oneof![
         1 => Just(Filter::All),
         3 => (order(), state()).prop_map(|(order, state)| Filter::State(order, state)),
@@ -111,7 +119,10 @@ fn comparison() -> impl Strategy<Value = Filter> {
         1 => text().prop_map(Filter::HasLabel),
         2 => parent().prop_map(Filter::Parent),
         1 => (order(), -2..3i32).prop_map(|(order, value)| Filter::Priority(order, value)),
+        2 => (order(), number).prop_map(|(order, id)| Filter::Id(order, id)),
         1 => (order(), 0..3i64).prop_map(|(order, value)| Filter::CreateTime(order, at(value))),
+        1 => (order(), 0..3i64).prop_map(|(order, value)| Filter::StartTime(order, at(value))),
+        1 => (order(), 0..3i64).prop_map(|(order, value)| Filter::EndTime(order, at(value))),
         1 => (order(), 0..3i64).prop_map(|(order, value)| Filter::UpdateTime(order, at(value))),
     ]
 }
@@ -154,18 +165,37 @@ async fn check(mut stored: Stored, jobs: &[Job], filters: &[Filter]) {
     stored.commit(changes).await;
     stored.submit(&job("umbrella", JOBS)).await;
     for filter in filters {
+        for job in jobs {
+            let told = filter.matches_outcome(job.state, job.status);
+            assert!(
+                told.is_none_or(|told| told == filter.matches(job)),
+                "{filter:?}"
+            );
+        }
         let expected: Vec<_> = jobs.iter().filter(|job| filter.matches(job)).collect();
         for order in [
             ListOrder::CreateTime,
             ListOrder::CreateTimeDesc,
             ListOrder::UpdateTimeDesc,
+            ListOrder::UpdateTime,
         ] {
             let mut found = all(&stored, filter, order).await;
-            if order != ListOrder::CreateTime {
+            if matches!(order, ListOrder::CreateTimeDesc | ListOrder::UpdateTimeDesc) {
                 found.reverse();
             }
             let found: Vec<_> = found.iter().map(AsRef::as_ref).collect();
             assert_eq!(found, expected, "{filter:?} in {order:?}");
+            let query = ListQuery {
+                filter: filter.clone(),
+                order,
+                ..list("acme", usize::MAX)
+            };
+            let tally = stored.store.tally(query).await.unwrap();
+            assert_eq!(
+                (tally.count, tally.next),
+                (expected.len(), None),
+                "{filter:?}"
+            );
         }
     }
 }
@@ -183,5 +213,81 @@ proptest! {
             check(Stored::in_memory(), &jobs, &filters).await;
             check(Stored::in_sqlite(), &jobs, &filters).await;
         });
+    }
+}
+
+/// All texts of up to so many of these letters.
+fn texts_of(letters: &[char], most: usize) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    let mut last = texts.clone();
+    for _ in 0..most {
+        let longer = |text: &String| {
+            letters
+                .iter()
+                .map(|l| format!("{text}{l}"))
+                .collect::<Vec<_>>()
+        };
+        last = last.iter().flat_map(longer).collect();
+        texts.extend(last.clone());
+    }
+    texts
+}
+
+/// Chance seldom makes parts that overlap.
+#[tokio::test]
+async fn parts_of_a_pattern_do_not_overlap_anywhere() {
+    let mut stored = Stored::in_sqlite();
+    let mut changes = Changes::default();
+    for (n, summary) in (0..).zip(texts_of(&['a', 'b'], 5)) {
+        let mut job = job("acme", n);
+        respec(&mut job, |spec| spec.summary = summary);
+        let one = submitted(&job);
+        changes.jobs.extend(one.jobs);
+        changes.events.extend(one.events);
+    }
+    stored.commit(changes).await;
+    let query = |filter| ListQuery {
+        filter,
+        ..list("acme", 100)
+    };
+    let jobs = stored.store.list(query(Filter::All)).await.unwrap().jobs;
+    for text in texts_of(&['a', 'b', '*'], 5) {
+        let filter = Filter::Text(Field::Summary, Pattern::from_wildcard(&text));
+        let page = stored.store.list(query(filter.clone())).await.unwrap();
+        let expected: Vec<_> = jobs.iter().filter(|job| filter.matches(job)).collect();
+        assert_eq!(page.jobs.iter().collect::<Vec<_>>(), expected, "{text}");
+    }
+}
+
+/// No question holds up the others for longer with more jobs: whoever wants to know all goes on from where the answer ended.
+#[tokio::test]
+async fn a_look_has_a_bound() {
+    const MANY: u64 = 20_010;
+    let mut stored = Stored::in_sqlite();
+    let mut changes = Changes::default();
+    for n in 0..MANY {
+        let one = submitted(&job("acme", n));
+        changes.jobs.extend(one.jobs);
+        changes.events.extend(one.events);
+    }
+    stored.commit(changes).await;
+    for (filter, count, rest) in [(Filter::All, 20_000, 10), (Filter::Or(Vec::new()), 0, 0)] {
+        for order in [ListOrder::CreateTime, ListOrder::UpdateTimeDesc] {
+            let query = ListQuery {
+                filter: filter.clone(),
+                order,
+                ..list("acme", usize::MAX)
+            };
+            let tally = stored.store.tally(query.clone()).await.unwrap();
+            assert_eq!(tally.count, count);
+            assert!(tally.next.is_some(), "there is more to look at");
+            let after = tally.next;
+            let tally = stored
+                .store
+                .tally(ListQuery { after, ..query })
+                .await
+                .unwrap();
+            assert_eq!((tally.count, tally.next), (rest, None));
+        }
     }
 }

@@ -408,7 +408,7 @@ impl History {
             };
             let tenant = || tenant.clone();
             *counted
-                .entry(Counted::Jobs(tenant(), job.state))
+                .entry(Counted::Jobs(tenant(), job.state, job.status))
                 .or_default() += 1;
             for task in &job.tasks {
                 let counted = counted.entry(Counted::Tasks(
@@ -422,7 +422,7 @@ impl History {
         let mut counts = Counts::default();
         for (counted, count) in counted {
             match counted {
-                Counted::Jobs(_, state) => counts.jobs.push((state, count)),
+                Counted::Jobs(_, state, status) => counts.jobs.push((state, status, count)),
                 Counted::Tasks(_, driver, state) => counts.tasks.push((driver, state, count)),
             }
         }
@@ -495,6 +495,7 @@ fn queries(tenant: &Tenant) -> Vec<ListQuery> {
         ListOrder::CreateTime,
         ListOrder::CreateTimeDesc,
         ListOrder::UpdateTimeDesc,
+        ListOrder::UpdateTime,
     ];
     let query = |filter: &Filter, order| ListQuery {
         tenant: tenant.clone(),

@@ -1,11 +1,12 @@
 //! What every store has to do, one test for each behaviour, run against each store; the model against the database under random histories; and what
-//! the embedded store does when files, disk and process let it down.
+//! the embedded store does with what older versions wrote, and when files, disk and process let it down.
 
 mod behaviours;
 mod faults;
 mod filters;
 mod fixture;
 mod histories;
+mod upgrade;
 
 /// Makes of each behaviour one test for each store.
 macro_rules! conformance {
@@ -50,6 +51,7 @@ conformance! {
     drivers_pause_and_resume,
     pages_follow_without_gap_or_repeat,
     a_page_says_what_it_has_seen,
+    a_tally_counts_what_a_list_reads,
     the_order_of_changes_is_that_of_the_feed,
     the_feed_tells_each_job_once,
     the_feed_is_of_one_tenant,

@@ -367,20 +367,27 @@ impl Audit {
             let before = seen.before.jobs.get(&key);
             let mut revision = before.map_or(0, |job| job.revision);
             let mut at = before.map(|job| (job.state, job.status));
+            let mut time = before.map(|job| job.update_time);
             for (event, job) in &events {
                 revision += 1;
-                self.must(event.revision == revision && event.time == seen.now, || {
+                self.must(event.revision == revision, || {
                     format!("the history of {} has a gap before {event:?}", key.job)
                 });
+                let just_behind = time.map(|time| time.as_micros() + 1);
+                let due = seen.now.as_micros().max(just_behind.unwrap_or(i64::MIN));
+                self.must(event.time.as_micros() == due, || {
+                    format!("{event:?} is not of {due}, behind {time:?}")
+                });
+                time = Some(event.time);
                 self.must(event.before == at, || format!("{event:?} follows {at:?}"));
                 let over = at.is_some_and(|(state, _)| state.is_terminal());
                 self.must(!over || event.kind == EventKind::JobDeleted, || {
                     format!("{event:?} after the end")
                 });
                 at = Some(event.after);
-                let shown = job.map(|job| (job.revision, (job.state, job.status)));
+                let shown = job.map(|job| (job.revision, job.update_time, (job.state, job.status)));
                 self.must(
-                    shown.is_none_or(|s| s == (event.revision, event.after)),
+                    shown.is_none_or(|s| s == (event.revision, event.time, event.after)),
                     || format!("a watcher is shown {shown:?} for {event:?}"),
                 );
                 let (end, _) = event.after;
@@ -389,6 +396,9 @@ impl Audit {
                     self.must(first, || format!("P4: job {} ended twice", key.job));
                 }
             }
+            self.must(time.is_none_or(|t| t == write.job.update_time), || {
+                format!("job {} was not updated when its last event was", key.job)
+            });
             self.must(revision == write.job.revision, || {
                 format!(
                     "job {} has {} without an event",
@@ -436,7 +446,7 @@ impl Audit {
         for job in after.jobs.values() {
             let tenant = || job.tenant.clone();
             *counts
-                .entry(Counted::Jobs(tenant(), job.state))
+                .entry(Counted::Jobs(tenant(), job.state, job.status))
                 .or_default() += 1;
             for task in &job.tasks {
                 let counted = Counted::Tasks(tenant(), task.spec.driver.clone(), task.state);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longhaul::domain::{
-    Job, JobState, LeaseKey, Status, TaskState, Tenant,
+    Job, JobState, LeaseKey, Status, TaskState, Tenant, Timestamp,
     command::{Command, Decision, Refusal, Reply, Reported, WriteKind},
     counts::Counted,
 };
@@ -55,6 +55,19 @@ fn a_lost_event_is_noticed() {
 fn a_gap_in_the_revisions_is_noticed() {
     let told = falsify(|_, decision| decision.changes.events[0].revision += 1);
     says(&told, "has a gap");
+}
+
+/// As if the time of a revision were simply the clock's.
+#[test]
+fn two_revisions_of_one_time_are_noticed() {
+    let told = falsify(|_, decision| {
+        // The clock has stood still since the job was submitted.
+        let event = &mut decision.changes.events[0];
+        event.time = Timestamp::from_micros(event.time.as_micros() - 1);
+    });
+    says(&told, "is not of");
+    let told = falsify(|_, d| written(d).update_time = Timestamp::default());
+    says(&told, "was not updated when");
 }
 
 #[test]
@@ -112,8 +125,15 @@ fn a_second_end_of_a_lease_is_noticed() {
 #[test]
 fn a_counter_off_by_one_is_noticed() {
     let told = falsify(|_, decision| {
-        let counted = Counted::Jobs(Tenant::new("acme"), JobState::Running);
+        let counted = Counted::Jobs(Tenant::new("acme"), JobState::Running, Status::Normal);
         decision.changes.counts.add(counted, 1);
+    });
+    says(&told, "differ from a recount");
+    // As if only the state had been counted.
+    let told = falsify(|_, decision| {
+        let counted = |status| Counted::Jobs(Tenant::new("acme"), JobState::Running, status);
+        decision.changes.counts.add(counted(Status::Normal), -1);
+        decision.changes.counts.add(counted(Status::Warning), 1);
     });
     says(&told, "differ from a recount");
 }

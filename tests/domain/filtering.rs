@@ -2,7 +2,8 @@
 
 use longhaul::domain::{
     Job, JobId, JobState, Status, Timestamp,
-    filter::{FIELDS, Filter},
+    counts::Counts,
+    filter::{FIELDS, Field, Filter, Order, Pattern},
     submission::{NewJob, NewTask},
     task::Object,
 };
@@ -15,6 +16,7 @@ fn job() -> Job {
     let mut world = World::new();
     let key = world.submit(NewJob {
         action: "create".into(),
+        summary: "Create S3 bucket test1234".into(),
         creator: "ann@example.com".into(),
         priority: 5,
         object: Some(Object {
@@ -72,6 +74,9 @@ fn a_filter_matches_what_it_says() {
         ("action:rea", true),
         ("action:\"rea\"", true),
         ("action:\"cre*\"", true),
+        ("summary = \"Create S3 bucket test1234\"", true),
+        ("summary:bucket", true),
+        ("summary = \"Delete*\"", false),
         ("creator = \"ann@example.com\"", true),
         ("creator:example", true),
         ("driver = ansible", true),
@@ -97,6 +102,14 @@ fn a_filter_matches_what_it_says() {
             "parent_job_id = \"01890000-0000-7000-8000-000000000000\"",
             false,
         ),
+        ("job_id = \"00000000-0000-0000-0000-000000000002\"", true),
+        ("job_id = \"00000000-0000-0000-0000-000000000003\"", false),
+        ("job_id != \"00000000-0000-0000-0000-000000000003\"", true),
+        // It has neither started nor ended.
+        ("start_time > \"1970-01-01T00:00:00Z\"", false),
+        ("NOT start_time > \"1970-01-01T00:00:00Z\"", true),
+        ("end_time <= \"2100-01-01T00:00:00Z\"", false),
+        ("end_time != \"2100-01-01T00:00:00Z\"", true),
         ("priority = 5", true),
         ("priority > 4", true),
         ("priority <= 4", false),
@@ -162,6 +175,11 @@ fn what_makes_no_sense_is_refused_with_a_hint() {
             "not a time such as",
         ),
         ("parent_job_id = x", "not a UUID"),
+        ("job_id = \"\"", "not a UUID"),
+        (
+            "job_id > \"01890000-0000-7000-8000-000000000000\"",
+            "can be compared with =, != and :",
+        ),
         ("parent_job_id > \"\"", "can be compared with =, != and :"),
         ("action > create", "can be compared with =, != and :"),
         ("storage", "compared with nothing"),
@@ -191,7 +209,8 @@ fn what_makes_no_sense_is_refused_with_a_hint() {
             "state" => "RUNNING",
             "status" => "ERROR",
             "priority" => "1",
-            "create_time" | "update_time" => "\"2026-01-01T00:00:00Z\"",
+            "job_id" => "\"01890000-0000-7000-8000-000000000000\"",
+            _ if field.ends_with("_time") => "\"2026-01-01T00:00:00Z\"",
             _ => "\"\"",
         };
         parse(&format!("{field} = {value}"));
@@ -249,10 +268,127 @@ fn state_and_status_can_be_those_of_another_time() {
     let filter = parse("state = RUNNING AND status = WARNING");
     assert!(!filter.matches(&job));
     assert!(filter.matches_with(&job, JobState::Running, Status::Warning));
-    assert_eq!(parse("state = FAILED").as_state(), Some(JobState::Failed));
-    for other in ["state != FAILED", "state = FAILED AND priority = 1", ""] {
-        assert_eq!(parse(other).as_state(), None);
+}
+
+#[test]
+fn a_job_that_has_ended_had_not_ended_before() {
+    let mut job = job();
+    job.state = JobState::Succeeded;
+    job.start_time = Some(Timestamp::from_micros(5));
+    job.end_time = Some(Timestamp::from_micros(7));
+    let ended = Filter::EndTime(Order::Greater, Timestamp::from_micros(6));
+    let started = Filter::StartTime(Order::Greater, Timestamp::from_micros(4));
+    for (state, had_started, had_ended) in [
+        (JobState::Queued, false, false),
+        (JobState::Running, true, false),
+        (JobState::Cancelling, true, false),
+        (JobState::Succeeded, true, true),
+    ] {
+        let matched = |filter: &Filter| filter.matches_with(&job, state, Status::Normal);
+        assert_eq!(
+            (matched(&started), matched(&ended)),
+            (had_started, had_ended),
+            "{state:?}"
+        );
+        // Who follows the others learns that it is not among them any more.
+        assert_eq!(
+            matched(&Filter::Not(Box::new(ended.clone()))),
+            !had_ended,
+            "{state:?}"
+        );
     }
+    assert!(ended.matches(&job));
+}
+
+#[test]
+fn the_kind_of_a_job_is_its_action_and_what_it_is_done_to() {
+    let mut job = job();
+    assert_eq!(job.spec.kind(), "create_sg_buckets");
+    let kind = |text: &str| Filter::Text(Field::Kind, Pattern::from_wildcard(text));
+    assert!(kind("create_sg_buckets").matches(&job));
+    assert!(kind("create*").matches(&job));
+    assert!(!kind("create").matches(&job));
+    let mut spec = (*job.spec).clone();
+    spec.object = None;
+    job.spec = spec.into();
+    assert!(kind("create").matches(&job));
+    assert!(Filter::parse("kind = create").is_err());
+}
+
+#[test]
+fn a_wildcard_is_read_as_the_simplest_pattern_that_will_do() {
+    let text = str::to_owned;
+    for (wildcard, pattern) in [
+        ("", Pattern::Exact(text(""))),
+        ("ab", Pattern::Exact(text("ab"))),
+        ("*", Pattern::Prefix(text(""))),
+        ("***", Pattern::Prefix(text(""))),
+        ("ab*", Pattern::Prefix(text("ab"))),
+        ("*ab", Pattern::Suffix(text("ab"))),
+        ("**ab**", Pattern::Contains(text("ab"))),
+        ("a*b", Pattern::Glob(vec![text("a"), text("b")])),
+        (
+            "*a**b*",
+            Pattern::Glob(vec![text(""), text("a"), text("b"), text("")]),
+        ),
+    ] {
+        assert_eq!(Pattern::from_wildcard(wildcard), pattern, "{wildcard}");
+    }
+}
+
+#[test]
+fn a_filter_knows_whether_the_outcome_decides() {
+    for text in [
+        "",
+        "state = FAILED",
+        "state != FAILED",
+        "state < RUNNING OR status = ERROR",
+        "NOT (state = RUNNING AND (status = WARNING OR status = NORMAL))",
+        // No job matches, whatever its priority.
+        "state = RUNNING AND state = FAILED AND priority = 1",
+        "state <= CANCELLED OR priority = 1",
+    ] {
+        assert!(parse(text).is_about_outcome(), "{text}");
+    }
+    for text in [
+        "priority = 1",
+        "state = FAILED AND priority = 1",
+        "state = FAILED OR action = create",
+        "NOT (state = FAILED AND labels:env)",
+        "create_time > \"2026-01-01T00:00:00Z\"",
+    ] {
+        assert!(!parse(text).is_about_outcome(), "{text}");
+    }
+}
+
+#[test]
+fn counters_by_outcome_tell_how_many_match() {
+    let counts = Counts {
+        jobs: vec![
+            (JobState::Queued, Status::Normal, 1),
+            (JobState::Running, Status::Normal, 2),
+            (JobState::Running, Status::Warning, 4),
+            (JobState::Failed, Status::PartialFailures, 8),
+            (JobState::Failed, Status::Error, 16),
+        ],
+        tasks: Vec::new(),
+    };
+    for (text, total) in [
+        ("", Some(31)),
+        ("state = RUNNING", Some(6)),
+        ("state = RUNNING AND NOT status = NORMAL", Some(4)),
+        ("status >= PARTIAL_FAILURES OR state = QUEUED", Some(25)),
+        ("state = CANCELLED", Some(0)),
+        ("state = RUNNING AND priority = 1", None),
+    ] {
+        assert_eq!(counts.matching(&parse(text)), total, "{text}");
+    }
+    let by_state = [
+        (JobState::Queued, 1),
+        (JobState::Running, 6),
+        (JobState::Failed, 24),
+    ];
+    assert_eq!(counts.jobs_by_state(), by_state);
 }
 
 #[test]
@@ -302,5 +438,24 @@ proptest! {
             (false, true) => value.contains(middle),
         };
         prop_assert_eq!(filter.matches(&job), expected, "{:?}", filter);
+    }
+
+    #[test]
+    fn a_star_stands_for_anything_wherever_it_is(value in "[abé]{0,8}", pattern in "[abé*]{0,8}") {
+        /// As it is defined: a star takes nothing, or one more character.
+        fn matches(pattern: &[char], text: &[char]) -> bool {
+            match (pattern, text) {
+                (['*', rest @ ..], _) => {
+                    matches(rest, text) || !text.is_empty() && matches(pattern, &text[1..])
+                }
+                ([first, pattern @ ..], [same, text @ ..]) if first == same => matches(pattern, text),
+                ([], []) => true,
+                _ => false,
+            }
+        }
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        let expected = matches(&chars(&pattern), &chars(&value));
+        let read = Pattern::from_wildcard(&pattern);
+        prop_assert_eq!(read.matches(&value), expected, "{:?}", read);
     }
 }

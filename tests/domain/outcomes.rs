@@ -1,11 +1,16 @@
 //! How a job ends, under each failure policy, and what it says of itself until then.
 
+use std::time::Duration;
+
 use longhaul::domain::{
-    JobState, Status, TaskState, event::EventKind, job::FailurePolicy, limits::MAX_WARNINGS,
-    submission::NewJob, task::Document,
+    JobState, Status, TaskState, Timestamp, command::Command, event::EventKind, job::FailurePolicy,
+    limits::MAX_WARNINGS, submission::NewJob, task::Document,
 };
 
 use crate::world::*;
+
+/// What times are counted in.
+const MICRO: Duration = Duration::from_micros(1);
 
 /// Runs the tasks `a`, `b`, … at once, and ends each with a report.
 fn end_with(
@@ -314,4 +319,34 @@ fn a_job_says_how_many_of_its_tasks_and_knows_one_from_many() {
     let lease = world.lease("d");
     world.report(&lease, success()).expect("held");
     assert_eq!(said(&world, &good), "1 of 1 task succeeded");
+}
+
+#[test]
+fn revisions_of_one_moment_are_told_apart_by_their_times() {
+    let mut world = World::new();
+    let key = world.submit(new_job([new_task("a", &[])]));
+    let lease = world.lease("d");
+    // The clock stands, and one batch makes several revisions.
+    let say = |done| Command::Report {
+        lease: lease.clone(),
+        report: progress(done),
+    };
+    world.run((1..=3).map(say).collect(), &[]);
+    let micros = |time: Timestamp| time.as_micros() - world.now.as_micros();
+    let events = world.store.events.iter();
+    let times: Vec<i64> = events.map(|event| micros(event.time)).collect();
+    assert_eq!(times, [0, 1, 2, 3, 4]);
+    assert_eq!(micros(world.job(&key).update_time), 4);
+    // It goes on behind the last one, or with the clock once that is ahead again.
+    world.run(vec![say(4)], &[]);
+    assert_eq!(world.job(&key).update_time.since(world.now), 5 * MICRO);
+    world.now = world.now.after(5 * MICRO);
+    world.run(vec![say(5)], &[]);
+    assert_eq!(world.job(&key).update_time, world.now.after(MICRO));
+    world.now = world.now.after(seconds(1));
+    world.run(vec![say(6)], &[]);
+    assert_eq!(world.job(&key).update_time, world.now);
+    // Other jobs have times of their own.
+    let other = world.submit(new_job([new_task("b", &[])]));
+    assert_eq!(world.job(&other).update_time, world.now);
 }

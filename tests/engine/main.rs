@@ -6,6 +6,8 @@ mod failure;
 mod follow;
 mod group_commit;
 mod rig;
+mod select;
+mod sorted;
 #[path = "../stores/tampered.rs"]
 mod tampered;
 mod watch;

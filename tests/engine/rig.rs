@@ -80,10 +80,18 @@ pub struct Rig {
 }
 
 pub async fn rig() -> Rig {
+    rig_with(|_| {}, &Changes::default()).await
+}
+
+/// With a store that is as `adjust` makes it, and holds `stored` before the engine starts.
+pub async fn rig_with(adjust: impl FnOnce(&mut TamperedStore), stored: &Changes) -> Rig {
     let faults = Arc::new(Faults::default());
     let store = MemoryStore::new();
-    let (info, writer) = (store.info().clone(), store.writer().unwrap());
-    let store = TamperedStore::new(info, store, writer, faults.clone());
+    let (info, mut writer) = (store.info().clone(), store.writer().unwrap());
+    writer.begin().await.unwrap();
+    writer.commit(stored).await.unwrap();
+    let mut store = TamperedStore::new(info, store, writer, faults.clone());
+    adjust(&mut store);
     let start = Timestamp::from_micros(1_800_000_000_000_000);
     let clock = Arc::new(ManualClock(Mutex::new(start)));
     let settings = EngineSettings::default();

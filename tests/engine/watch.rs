@@ -1,10 +1,10 @@
 //! Ranges tile, a reader that keeps up sees every change of state, and the end is always told.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use longhaul::{
     domain::{JobState, command::Report},
-    engine::{JobWatch, WatchItem, WatchOptions},
+    engine::{EngineError, JobWatch, WaitEnd, WatchItem, WatchOptions},
 };
 
 use crate::rig::{Rig, rig};
@@ -191,19 +191,39 @@ async fn a_draining_engine_ends_watches_and_waits() {
     let rig = rig().await;
     let (mut watch, key) = all_states(&rig, &["a"]).await;
     next(&mut watch).await;
-    let engine = rig.engine.clone();
-    let waits = {
-        let key = key.clone();
-        tokio::spawn(async move { engine.wait(&key, None, Duration::from_secs(600)).await })
-    };
+    let mut wait = pin!(rig.engine.wait(&key, None, Duration::from_secs(600)));
+    assert!(futures_util::poll!(&mut wait).is_pending(), "it has begun");
     rig.engine.drain().await;
     assert!(matches!(
         next(&mut watch).await,
         WatchItem::Draining { revision: 1 }
     ));
     assert!(watch.next().await.is_none());
-    assert!(waits.await.unwrap().is_err());
+    // Whoever waits has the job as it was last; whoever comes later has nothing.
+    let (version, end) = wait.await.unwrap();
+    assert_eq!((version.job.revision, end), (1, WaitEnd::Draining));
     assert!(rig.engine.watch(&key, options(0)).await.is_err());
+    let late = rig.engine.wait(&key, None, Duration::ZERO).await;
+    assert!(matches!(late, Err(EngineError::Draining)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_says_why_it_ended() {
+    let rig = rig().await;
+    let key = rig.submit(&["a"]).await.key();
+    let wait = async |after, seconds| {
+        let timeout = Duration::from_secs(seconds);
+        let (version, end) = rig.engine.wait(&key, after, timeout).await.unwrap();
+        (version.job.revision, end)
+    };
+    assert_eq!(wait(None, 0).await, (1, WaitEnd::TimedOut));
+    assert_eq!(wait(Some(1), 10).await, (1, WaitEnd::TimedOut));
+    assert_eq!(wait(Some(0), 10).await, (1, WaitEnd::Done));
+    let lease = rig.lease("a").await.lease;
+    assert_eq!(wait(Some(1), 10).await, (2, WaitEnd::Done));
+    assert_eq!(wait(None, 10).await, (2, WaitEnd::TimedOut));
+    rig.succeed(&lease).await;
+    assert_eq!(wait(None, 10).await, (3, WaitEnd::Done));
 }
 
 /// In paused time, which goes on by itself when there is nothing to do but wait.

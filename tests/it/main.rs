@@ -10,6 +10,7 @@ mod harness;
 mod jobs;
 mod large_answers;
 mod lifecycle;
+mod listing;
 mod many;
 mod quickstart;
 mod slow_watcher;

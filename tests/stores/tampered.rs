@@ -9,9 +9,10 @@ use longhaul::{
         command::{Changes, ReadyTask, RequestKey, RequestRecord},
         counts::Counts,
         event::Event,
+        filter::Filter,
     },
     store::{
-        Committed, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Writer,
+        Committed, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tally, Writer,
         memory::MemoryStore,
     },
 };
@@ -29,11 +30,15 @@ pub trait Tampering: Send + 'static {
     ) -> Result<Committed, StoreError>;
 }
 
-/// See the module. Reads past the writer are honest.
+/// See the module. Reads past the writer are honest, but may be short.
 pub struct TamperedStore {
     info: StoreInfo,
     store: MemoryStore,
     writer: Mutex<Option<Box<dyn Writer>>>,
+    /// How many jobs a look examines, whether they match or not.
+    pub sight: usize,
+    /// Behind the end a list begins anew.
+    pub endless: bool,
 }
 
 struct TamperedWriter<T> {
@@ -54,7 +59,27 @@ impl TamperedStore {
             info,
             store,
             writer: Mutex::new(Some(writer)),
+            sight: usize::MAX,
+            endless: false,
         }
+    }
+
+    /// As a store that has many more rows than it looks at for an answer.
+    async fn short(&self, query: ListQuery) -> Result<Page, StoreError> {
+        let candidates = ListQuery {
+            filter: Filter::All,
+            limit: self.sight,
+            after: query.after.filter(|_| !self.endless),
+            ..query.clone()
+        };
+        let mut page = self.store.list(candidates).await?;
+        let matching = page.jobs.into_iter().zip(page.at);
+        let mut matching = matching.filter(|(job, _)| query.filter.matches(job));
+        (page.jobs, page.at) = matching.by_ref().take(query.limit).unzip();
+        if matching.next().is_some() || self.endless {
+            page.next = page.at.last().copied();
+        }
+        Ok(page)
     }
 }
 
@@ -71,7 +96,16 @@ impl Store for TamperedStore {
         self.store.job(key).await
     }
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
-        self.store.list(query).await
+        self.short(query).await
+    }
+    async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError> {
+        let limit = query.limit;
+        let page = self.short(query).await?;
+        let last = page.at.last().filter(|_| page.at.len() == limit);
+        Ok(Tally {
+            count: page.jobs.len(),
+            next: last.copied().or(page.next),
+        })
     }
     async fn events(
         &self,

@@ -16,6 +16,7 @@ use crate::domain::{
 #[derive(Debug)]
 pub(crate) struct JobSpecRow<'a> {
     pub action: Cow<'a, str>,
+    pub summary: Cow<'a, str>,
     /// NULL, as are the next two, exactly if there is no object.
     pub object_type: Option<Cow<'a, str>>,
     pub object_id: Option<Cow<'a, str>>,
@@ -37,7 +38,9 @@ pub(crate) struct JobStateRow {
     pub status: i64,
     pub revision: i64,
     pub timer: Option<i64>,
+    pub start_time: Option<i64>,
     pub update_time: i64,
+    pub end_time: Option<i64>,
     pub expire_time: Option<i64>,
     /// The rest, packed.
     pub rest: Vec<u8>,
@@ -60,6 +63,7 @@ impl<'a> JobSpecRow<'a> {
         let object = object.as_ref();
         Self {
             action: action.into(),
+            summary: summary.into(),
             object_type: object.map(|o| o.kind.as_str().into()),
             object_id: object.map(|o| o.id.as_str().into()),
             object_name: object.map(|o| o.name.as_str().into()),
@@ -69,7 +73,7 @@ impl<'a> JobSpecRow<'a> {
             parent: parent.map(|id| id.0.into_bytes()),
             create_time: job.create_time.as_micros(),
             spec: pack(&SpecPart {
-                summary: summary.into(),
+                former_summary: "".into(),
                 failure_policy: failure_policy.code(),
                 schedule_time: micros(*schedule_time),
                 traceparent: traceparent.into(),
@@ -109,14 +113,16 @@ impl JobStateRow {
             status: status.code(),
             revision: number(*revision),
             timer: micros(*timer),
+            start_time: micros(*start_time),
             update_time: update_time.as_micros(),
+            end_time: micros(*end_time),
             expire_time: micros(*expire_time),
             rest: pack(&StatePart {
                 last_error: last_error.into(),
                 children: ChildrenPart::from(*children),
                 cancel: cancel.as_ref().map(CancelPart::from),
-                start_time: micros(*start_time),
-                end_time: micros(*end_time),
+                former_start_time: None,
+                former_end_time: None,
             }),
         }
     }
@@ -134,7 +140,7 @@ pub(crate) fn assemble(
     let rest: StatePart<'_> = unpack("rest", &now.rest)?;
     let spec = JobSpec {
         action: fixed.action.into_owned(),
-        summary: part.summary.into_owned(),
+        summary: fixed.summary.into_owned(),
         object: fixed.object_type.map(|kind| Object {
             kind: kind.into_owned(),
             id: fixed.object_id.unwrap_or_default().into_owned(),
@@ -164,9 +170,9 @@ pub(crate) fn assemble(
         cancel: rest.cancel.map(Into::into),
         timer: time(now.timer),
         create_time: Timestamp::from_micros(fixed.create_time),
-        start_time: time(rest.start_time),
+        start_time: time(now.start_time),
         update_time: Timestamp::from_micros(now.update_time),
-        end_time: time(rest.end_time),
+        end_time: time(now.end_time),
         expire_time: time(now.expire_time),
     })
 }
@@ -174,7 +180,8 @@ pub(crate) fn assemble(
 /// What of a job's specification has no column of its own.
 #[derive(Serialize, Deserialize)]
 struct SpecPart<'a> {
-    summary: Cow<'a, str>,
+    /// Has a column by now: empty, or as it was before that.
+    former_summary: Cow<'a, str>,
     failure_policy: i64,
     schedule_time: Option<i64>,
     traceparent: Cow<'a, str>,
@@ -189,8 +196,9 @@ struct StatePart<'a> {
     last_error: Cow<'a, str>,
     children: ChildrenPart,
     cancel: Option<CancelPart<'a>>,
-    start_time: Option<i64>,
-    end_time: Option<i64>,
+    /// These two have columns by now: nothing, or as it was before that.
+    former_start_time: Option<i64>,
+    former_end_time: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]

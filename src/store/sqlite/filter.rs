@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 
 use crate::{
     domain::{
-        JobId, JobState,
+        JobId, JobState, Status, Timestamp,
         filter::{Field, Filter, Order, Pattern},
     },
     store::rows::Coded,
@@ -35,28 +35,11 @@ pub(super) fn condition(filter: &Filter, first: usize) -> Condition {
 
 /// The states that a job can be in if the filter is to match; maybe too many, never too few.
 pub(super) fn possible_states(filter: &Filter) -> Vec<JobState> {
-    let may_match = |state: &JobState| may_match(filter, *state);
+    let may_match = |state: &JobState| {
+        let mut statuses = Status::ALL.iter();
+        statuses.any(|status| filter.matches_outcome(*state, *status) != Some(false))
+    };
     JobState::ALL.into_iter().filter(may_match).collect()
-}
-
-fn may_match(filter: &Filter, state: JobState) -> bool {
-    match filter {
-        Filter::And(parts) => parts.iter().all(|part| may_match(part, state)),
-        Filter::Or(parts) => parts.iter().any(|part| may_match(part, state)),
-        Filter::Not(part) => match part.as_ref() {
-            Filter::State(order, value) => !order.holds(&state, value),
-            _ => true,
-        },
-        Filter::State(order, value) => order.holds(&state, value),
-        Filter::All
-        | Filter::Status(..)
-        | Filter::Text(..)
-        | Filter::HasLabel(_)
-        | Filter::Parent(_)
-        | Filter::Priority(..)
-        | Filter::CreateTime(..)
-        | Filter::UpdateTime(..) => true,
-    }
 }
 
 /// The parent that a job must have if the filter is to match.
@@ -67,6 +50,27 @@ pub(super) fn required_parent(filter: &Filter) -> Option<JobId> {
         _ => None,
     }
 }
+
+/// The ids of which a job must have one if the filter is to match, each once.
+pub(super) fn required_ids(filter: &Filter) -> Option<Vec<JobId>> {
+    match filter {
+        Filter::Id(Order::Equal, id) => Some(vec![*id]),
+        Filter::And(parts) => parts.iter().find_map(required_ids),
+        Filter::Or(parts) => {
+            let each: Option<Vec<_>> = parts.iter().map(required_ids).collect();
+            let mut ids = each?.concat();
+            ids.sort_unstable();
+            ids.dedup();
+            (1..=MAX_IDS).contains(&ids.len()).then_some(ids)
+        }
+        _ => None,
+    }
+}
+
+/// As [`crate::domain::JobSpec::kind`].
+const KIND: &str = "(j.action || CASE WHEN coalesce(j.object_type, '') = '' THEN '' ELSE '_' || j.object_type END)";
+/// Ids that are looked for one by one: SQLite has a limit on the parts of a statement.
+const MAX_IDS: usize = 100;
 
 struct Emitter {
     first: usize,
@@ -90,9 +94,12 @@ impl Emitter {
             Filter::CreateTime(order, time) => {
                 self.compare("j.create_time", *order, time.as_micros())
             }
+            Filter::StartTime(order, time) => self.moment("j.start_time", *order, *time),
+            Filter::EndTime(order, time) => self.moment("j.end_time", *order, *time),
             Filter::UpdateTime(order, time) => {
                 self.compare("j.update_time", *order, time.as_micros())
             }
+            Filter::Id(order, id) => self.compare("j.id", *order, id.0.as_bytes().to_vec()),
             Filter::Parent(None) => "(j.parent IS NULL)".into(),
             Filter::Parent(Some(parent)) => {
                 let parent = self.bind(parent.0.as_bytes().to_vec());
@@ -117,7 +124,13 @@ impl Emitter {
         }
     }
 
-    fn compare(&mut self, column: &str, order: Order, value: i64) -> String {
+    /// Compares a time that may not be there yet.
+    fn moment(&mut self, column: &str, order: Order, time: Timestamp) -> String {
+        let compared = self.compare(column, order, time.as_micros());
+        format!("({column} IS NOT NULL AND {compared})")
+    }
+
+    fn compare(&mut self, column: &str, order: Order, value: impl Into<Value>) -> String {
         let operator = match order {
             Order::Equal => "=",
             Order::Less => "<",
@@ -131,6 +144,8 @@ impl Emitter {
     fn text(&mut self, field: &Field, pattern: &Pattern) -> String {
         match field {
             Field::Action => self.pattern("j.action", pattern),
+            Field::Kind => self.pattern(KIND, pattern),
+            Field::Summary => self.pattern("j.summary", pattern),
             Field::Creator => self.pattern("j.creator", pattern),
             Field::ObjectType => self.pattern("coalesce(j.object_type, '')", pattern),
             Field::ObjectId => self.pattern("coalesce(j.object_id, '')", pattern),
@@ -172,7 +187,41 @@ impl Emitter {
                 let (_, part) = self.bytes(part);
                 format!("(instr(CAST({text} AS BLOB), {part}) > 0)")
             }
+            Pattern::Glob(parts) => match parts.as_slice() {
+                [] => self.pattern(text, &Pattern::Exact(String::new())),
+                [all] => self.pattern(text, &Pattern::Exact(all.clone())),
+                [start, middle @ .., end] => self.glob(text, start, middle, end),
+            },
         }
+    }
+
+    /// Looks for the parts between start and end one behind the other, each in what the one before has left.
+    fn glob(&mut self, text: &str, start: &str, middle: &[String], end: &str) -> String {
+        let ends = start.len() + end.len();
+        let mut conditions = vec![format!("length(CAST({text} AS BLOB)) >= {ends}")];
+        conditions.push(self.pattern(text, &Pattern::Prefix(start.to_owned())));
+        conditions.push(self.pattern(text, &Pattern::Suffix(end.to_owned())));
+        let middle = middle.iter().filter(|part| !part.is_empty());
+        let parts: Vec<(usize, String)> = middle.map(|part| self.bytes(part)).collect();
+        if !parts.is_empty() {
+            let case = |value: fn(&(usize, String)) -> String| {
+                let parts = parts.iter().enumerate();
+                let each = parts.map(|(at, part)| format!("WHEN {at} THEN {}", value(part)));
+                format!("CASE g.found {} END", each.collect::<Vec<_>>().join(" "))
+            };
+            let (part, length) = (case(|part| part.1.clone()), case(|part| part.0.to_string()));
+            let all = parts.len();
+            conditions.push(format!(
+                "EXISTS (WITH RECURSIVE g(found, rest) AS (
+                    SELECT 0, substr(CAST({text} AS BLOB), {from}, length(CAST({text} AS BLOB)) - {ends})
+                    UNION ALL
+                    SELECT found + 1, substr(rest, instr(rest, {part}) + {length}) FROM g
+                    WHERE found < {all} AND instr(rest, {part}) > 0
+                 ) SELECT 1 FROM g WHERE found = {all})",
+                from = start.len() + 1,
+            ));
+        }
+        format!("({})", conditions.join(" AND "))
     }
 
     fn bytes(&mut self, part: &str) -> (usize, String) {

@@ -15,7 +15,7 @@ use super::{filter, read};
 use crate::{
     domain::{Job, JobId, JobKey, Tenant},
     store::{
-        FeedItem, ListOrder, ListPosition, ListQuery, Page, StoreError,
+        FeedItem, ListOrder, ListPosition, ListQuery, Page, StoreError, Tally,
         rows::{Coded, assemble, number, unsigned},
     },
 };
@@ -68,22 +68,59 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, S
     })
 }
 
+/// How many jobs match: see [`crate::store::Store::tally`].
+pub(super) fn tally(connection: &Connection, query: &ListQuery) -> Result<Tally, StoreError> {
+    let source = Source::of(query);
+    let (sql, values) = count(query, &source);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let (last, count) = statement.query_row(params_from_iter(values), |row| {
+        let last = match row.get_ref(0)? {
+            ValueRef::Null => None,
+            _ => Some(position(row)),
+        };
+        Ok((last, row.get(1)?))
+    })?;
+    let count: usize = unsigned("count", count)?;
+    let next = match last.transpose()? {
+        Some(last) if count >= query.limit => Some(last),
+        _ => source.last_candidate(connection)?,
+    };
+    Ok(Tally { count, next })
+}
+
 /// The statement that reads a page, and the values of its parameters.
 pub(super) fn select(query: &ListQuery, source: &Source) -> (String, Vec<Value>) {
+    // One more than asked tells whether there is another page.
+    let (matching, values) = matching(query, source, query.limit.saturating_add(1));
+    let columns = read::JOB_COLUMNS;
+    (format!("SELECT c.at, j.id, {columns} {matching}"), values)
+}
+
+/// The statement that counts, and the values of its parameters.
+pub(super) fn count(query: &ListQuery, source: &Source) -> (String, Vec<Value>) {
+    let (matching, values) = matching(query, source, query.limit);
+    let last = match query.order {
+        ListOrder::CreateTime | ListOrder::UpdateTime => "max",
+        ListOrder::CreateTimeDesc | ListOrder::UpdateTimeDesc => "min",
+    };
+    let sql = format!("SELECT {last}(at), count(*) FROM (SELECT c.at {matching})");
+    (sql, values)
+}
+
+/// What comes behind the columns: the first `limit` candidates that match.
+fn matching(query: &ListQuery, source: &Source, most: usize) -> (String, Vec<Value>) {
     let limit = source.values.len() + 1;
     let condition = filter::condition(&query.filter, limit + 1);
     let sql = format!(
-        "SELECT c.at, j.id, {columns} FROM ({candidates}) AS c
+        "FROM ({candidates}) AS c
          CROSS JOIN jobs AS j ON j.tenant = ?1 AND j.id = c.id AND {is_current}
          WHERE {condition} LIMIT ?{limit}",
-        columns = read::JOB_COLUMNS,
         candidates = source.candidates,
         is_current = source.is_current,
         condition = condition.sql,
     );
     let mut values = source.values.clone();
-    // One more than asked tells whether there is another page.
-    values.push(read::as_limit(query.limit.saturating_add(1)).into());
+    values.push(read::as_limit(most).into());
     values.extend(condition.values);
     (sql, values)
 }
@@ -102,7 +139,8 @@ impl Source {
     /// The narrowest there is.
     pub(super) fn of(query: &ListQuery) -> Self {
         let (begin, behind, order) = match query.order {
-            ListOrder::UpdateTimeDesc => return Self::by_change(query),
+            ListOrder::UpdateTimeDesc => return Self::by_change(query, i64::MAX, "<", "DESC"),
+            ListOrder::UpdateTime => return Self::by_change(query, 0, ">", "ASC"),
             ListOrder::CreateTimeDesc => (Uuid::max(), "<", "DESC"),
             ListOrder::CreateTime => (Uuid::nil(), ">", "ASC"),
         };
@@ -116,7 +154,19 @@ impl Source {
             begin.as_bytes().to_vec().into(),
         ];
         let states = filter::possible_states(&query.filter);
-        let candidates = if let Some(parent) = filter::required_parent(&query.filter) {
+        let candidates = if let Some(ids) = filter::required_ids(&query.filter) {
+            let each: Vec<String> = ids
+                .iter()
+                .map(|id| {
+                    values.push(id.0.as_bytes().to_vec().into());
+                    let id = values.len();
+                    format!(
+                        "SELECT id AS at, id FROM jobs WHERE tenant = ?1 AND id = ?{id} AND id {behind} ?2"
+                    )
+                })
+                .collect();
+            each.join(" UNION ALL ")
+        } else if let Some(parent) = filter::required_parent(&query.filter) {
             values.push(parent.0.as_bytes().to_vec().into());
             format!(
                 "SELECT id AS at, id FROM jobs INDEXED BY jobs_children
@@ -145,15 +195,15 @@ impl Source {
     }
 
     /// A job's last change is the event with the job's own revision, so the order of changes needs no index of its own.
-    fn by_change(query: &ListQuery) -> Self {
+    fn by_change(query: &ListQuery, begin: i64, behind: &str, order: &str) -> Self {
         let begin = match query.after {
             Some(ListPosition::Feed(position)) => number(position),
-            Some(ListPosition::Job(_)) | None => i64::MAX,
+            Some(ListPosition::Job(_)) | None => begin,
         };
         Self {
             candidates: format!(
                 "SELECT position AS at, job AS id, tenant, revision FROM events
-                 WHERE position < ?2 ORDER BY position DESC LIMIT {MAX_EXAMINED}"
+                 WHERE position {behind} ?2 ORDER BY position {order} LIMIT {MAX_EXAMINED}"
             ),
             values: vec![query.tenant.0.to_string().into(), begin.into()],
             is_current: "c.tenant = ?1 AND j.revision = c.revision",

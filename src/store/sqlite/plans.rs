@@ -4,7 +4,10 @@ use rusqlite::{Connection, Result};
 
 use super::{list, open, read};
 use crate::{
-    domain::{JobId, Tenant, filter::Filter},
+    domain::{
+        JobId, Tenant,
+        filter::{Field, Filter, Pattern},
+    },
     store::{ListOrder, ListPosition, ListQuery},
 };
 
@@ -20,8 +23,15 @@ fn plan(connection: &Connection, sql: &str) -> Result<Vec<String>> {
 
 /// Steps that look at every row of a table, or at every row before the first can be answered.
 fn slow_steps(steps: &[String]) -> Vec<&String> {
-    // What was found by an index and has a limit: candidates for a page, tasks ahead of one; and the labels of one job.
-    let bounded = ["SCAN c", "SCAN (subquery-1)", "SCAN l "];
+    // What was found by an index and has a limit: candidates for a page, and those that match; tasks ahead of one; and the labels of one job.
+    // And the parts of a pattern that were found in a text so far.
+    let bounded = [
+        "SCAN c",
+        "SCAN (subquery-",
+        "SCAN l ",
+        "SCAN g",
+        "SCAN CONSTANT ROW",
+    ];
     let is_bounded = |step: &str| bounded.iter().any(|start| step.starts_with(start));
     let is_slow = |step: &str| {
         let scans = step.starts_with("SCAN ") && !step.contains(" USING ");
@@ -68,7 +78,10 @@ fn every_question_finds_its_rows_by_an_index() {
 fn every_page_finds_its_rows_by_an_index() {
     let (_dir, connection) = empty();
     let parent = format!("parent_job_id = \"{}\"", uuid::Uuid::max());
-    for (text, index) in [
+    let id = format!("job_id = \"{}\"", uuid::Uuid::max());
+    let ids = format!("{id} OR job_id = \"{}\"", uuid::Uuid::nil());
+    let by_id = "SEARCH jobs USING PRIMARY KEY (tenant=? AND id=?)";
+    let texts = [
         ("", "PRIMARY KEY"),
         ("state = QUEUED", "jobs_open"),
         ("state = RUNNING OR state = CANCELLING", "jobs_open"),
@@ -76,29 +89,43 @@ fn every_page_finds_its_rows_by_an_index() {
         ("state = SUCCEEDED", "PRIMARY KEY"),
         ("labels.env = prod", "PRIMARY KEY"),
         ("driver = ansible", "PRIMARY KEY"),
+        (
+            "summary:bucket OR end_time > \"2026-01-01T00:00:00Z\"",
+            "PRIMARY KEY",
+        ),
         (parent.as_str(), "jobs_children"),
-    ] {
+        (id.as_str(), by_id),
+        (ids.as_str(), by_id),
+    ];
+    let wild = |field| Filter::Text(field, Pattern::from_wildcard("a*b*c*"));
+    let parsed = texts.map(|(text, index)| (Filter::parse(text).unwrap(), index));
+    let made = [Field::Kind, Field::Summary, Field::Driver].map(|of| (wild(of), "PRIMARY KEY"));
+    for (filter, index) in parsed.into_iter().chain(made) {
         for order in [
             ListOrder::CreateTime,
             ListOrder::CreateTimeDesc,
             ListOrder::UpdateTimeDesc,
+            ListOrder::UpdateTime,
         ] {
             for after in [None, Some(ListPosition::Job(JobId(uuid::Uuid::nil())))] {
                 let query = ListQuery {
                     tenant: Tenant::new("acme"),
-                    filter: Filter::parse(text).unwrap(),
+                    filter: filter.clone(),
                     order,
                     after,
                     limit: 50,
                 };
-                let (sql, _) = list::select(&query, &list::Source::of(&query));
-                let steps = plan(&connection, &sql).unwrap();
-                assert!(slow_steps(&steps).is_empty(), "{sql}\n{steps:#?}");
-                let uses = |step: &String| step.contains(index);
-                assert!(
-                    order == ListOrder::UpdateTimeDesc || steps.iter().any(uses),
-                    "{sql}\n{steps:#?}"
-                );
+                let by_change = matches!(order, ListOrder::UpdateTime | ListOrder::UpdateTimeDesc);
+                let source = list::Source::of(&query);
+                for (sql, _) in [list::select(&query, &source), list::count(&query, &source)] {
+                    let steps = plan(&connection, &sql).unwrap();
+                    assert!(slow_steps(&steps).is_empty(), "{sql}\n{steps:#?}");
+                    let uses = |step: &String| step.contains(index);
+                    assert!(by_change || steps.iter().any(uses), "{sql}\n{steps:#?}");
+                    // Tasks are looked at for their drivers alone.
+                    let tasks = steps.iter().any(|step| step.starts_with("SEARCH t "));
+                    assert_eq!(tasks, sql.contains("t.driver"), "{sql}\n{steps:#?}");
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        Document, Job, JobId, JobKey, JobState, Task, TaskState, Tenant, Timestamp,
+        Document, Job, JobId, JobKey, JobState, Status, Task, TaskState, Tenant, Timestamp,
         command::{ReadyTask, RequestKey, RequestRecord},
         counts::Counts,
         event::Event,
@@ -26,8 +26,8 @@ use crate::{
 };
 
 /// The columns of a job that [`job_columns`] reads, of `jobs AS j`.
-pub(super) const JOB_COLUMNS: &str = "j.state, j.status, j.revision, j.timer, j.update_time, j.expire_time, j.rest,
-    j.parent, j.priority, j.create_time, j.action, j.creator, j.object_type, j.object_id, j.object_name, j.labels, j.spec";
+pub(super) const JOB_COLUMNS: &str = "j.state, j.status, j.revision, j.timer, j.start_time, j.update_time, j.end_time, j.expire_time, j.rest,
+    j.parent, j.priority, j.create_time, j.action, j.summary, j.creator, j.object_type, j.object_id, j.object_name, j.labels, j.spec";
 /// The columns of an event that [`event_columns`] reads.
 pub(super) const EVENT_COLUMNS: &str = "tenant, job, revision, time, kind, rest";
 
@@ -44,7 +44,8 @@ pub(super) const SELECT_TASKS: &str =
     WHERE tenant = ?1 AND job = ?2 ORDER BY ordinal";
 
 pub(super) const POSITION: &str = "SELECT max(position) FROM events";
-pub(super) const COUNTS: &str = "SELECT driver, state, count FROM counters WHERE tenant = ?1 AND count <> 0 ORDER BY driver, state";
+pub(super) const COUNTS: &str = "SELECT driver, state, status, count FROM counters
+    WHERE tenant = ?1 AND count <> 0 ORDER BY driver, state, status";
 pub(super) const QUEUED_BEFORE: &str = "SELECT count(*) FROM (
     SELECT 1 FROM tasks INDEXED BY tasks_ready
     WHERE driver = ?1 AND tenant = ?2 AND ready_time IS NOT NULL AND priority >= ?3
@@ -150,7 +151,7 @@ pub(super) fn position(connection: &Connection) -> Result<u64, StoreError> {
     Ok(unsigned("position", position.unwrap_or(0))?)
 }
 
-/// When the newest event was decided.
+/// The newest time that anything was decided under, or a little later: see [`Event::time`].
 pub(super) fn newest_time(connection: &Connection) -> rusqlite::Result<Timestamp> {
     let micros: Option<i64> = connection
         .query_row(
@@ -169,9 +170,10 @@ pub(super) fn counts(connection: &Connection, tenant: &Tenant) -> Result<Counts,
     let mut counts = Counts::default();
     while let Some(row) = rows.next()? {
         let driver: Arc<str> = row.get(0)?;
-        let (state, count) = (row.get(1)?, row.get(2)?);
+        let (state, status, count) = (row.get(1)?, row.get(2)?, row.get(3)?);
         if driver.is_empty() {
-            counts.jobs.push((JobState::from_code(state)?, count));
+            let (state, status) = (JobState::from_code(state)?, Status::from_code(status)?);
+            counts.jobs.push((state, status, count));
         } else {
             let state = TaskState::from_code(state)?;
             counts.tasks.push((driver, state, count));
@@ -368,7 +370,9 @@ pub(super) fn job_columns(
         status: at.next()?,
         revision: at.next()?,
         timer: at.next()?,
+        start_time: at.next()?,
         update_time: at.next()?,
+        end_time: at.next()?,
         expire_time: at.next()?,
         rest: at.next()?,
     };
@@ -377,6 +381,7 @@ pub(super) fn job_columns(
         priority: at.next()?,
         create_time: at.next()?,
         action: at.text()?,
+        summary: at.text()?,
         creator: at.text()?,
         object_type: at.optional_text()?,
         object_id: at.optional_text()?,

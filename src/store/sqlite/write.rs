@@ -21,11 +21,11 @@ use crate::{
 const MAX_INLINE_BYTES: usize = 1_024;
 
 const INSERT_JOB: &str = "INSERT INTO jobs
-    (tenant, id, state, status, revision, timer, update_time, expire_time, rest,
-     parent, priority, create_time, action, creator, object_type, object_id, object_name, labels, spec)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+    (tenant, id, state, status, revision, timer, start_time, update_time, end_time, expire_time, rest,
+     parent, priority, create_time, action, summary, creator, object_type, object_id, object_name, labels, spec)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
 const UPDATE_JOB: &str = "UPDATE jobs
-    SET state = ?3, status = ?4, revision = ?5, timer = ?6, update_time = ?7, expire_time = ?8, rest = ?9
+    SET state = ?3, status = ?4, revision = ?5, timer = ?6, start_time = ?7, update_time = ?8, end_time = ?9, expire_time = ?10, rest = ?11
     WHERE tenant = ?1 AND id = ?2";
 const INSERT_TASK: &str = "INSERT INTO tasks
     (tenant, job, ordinal, ready_time, rest, driver, priority, spec, payload, result)
@@ -68,13 +68,16 @@ fn insert_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
             now.status,
             now.revision,
             now.timer,
+            now.start_time,
             now.update_time,
+            now.end_time,
             now.expire_time,
             now.rest,
             fixed.parent,
             fixed.priority,
             fixed.create_time,
             fixed.action,
+            fixed.summary,
             fixed.creator,
             fixed.object_type,
             fixed.object_id,
@@ -134,7 +137,9 @@ fn update_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
             now.status,
             now.revision,
             now.timer,
+            now.start_time,
             now.update_time,
+            now.end_time,
             now.expire_time,
             now.rest,
         ])?;
@@ -289,15 +294,15 @@ fn insert_requests(connection: &Connection, changes: &Changes) -> Result<()> {
 
 fn add_counts(connection: &Connection, changes: &Changes) -> Result<()> {
     let mut add = connection.prepare_cached(
-        "INSERT INTO counters (tenant, driver, state, count) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO counters (tenant, driver, state, status, count) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET count = count + excluded.count",
     )?;
     for (counted, by) in changes.counts.iter() {
-        let (tenant, driver, state) = match counted {
-            Counted::Jobs(tenant, state) => (tenant, "", state.code()),
-            Counted::Tasks(tenant, driver, state) => (tenant, driver.as_ref(), state.code()),
+        let (tenant, driver, state, status) = match counted {
+            Counted::Jobs(tenant, state, status) => (tenant, "", state.code(), status.code()),
+            Counted::Tasks(tenant, driver, state) => (tenant, driver.as_ref(), state.code(), 0),
         };
-        add.execute(params![tenant.0, driver, state, by])?;
+        add.execute(params![tenant.0, driver, state, status, by])?;
     }
     Ok(())
 }

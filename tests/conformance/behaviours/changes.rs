@@ -139,12 +139,14 @@ pub async fn a_removed_job_gives_its_request_id_back(mut stored: Stored) {
 
 pub async fn counters_add_up(mut stored: Stored) {
     let acme = Tenant::new("acme");
-    let queued = Counted::Jobs(acme.clone(), JobState::Queued);
+    let queued = |status| Counted::Jobs(acme.clone(), JobState::Queued, status);
+    let (normal, warned) = (queued(Status::Normal), queued(Status::Warning));
     let running = Counted::Tasks(acme.clone(), "ansible".into(), TaskState::Running);
-    let theirs = Counted::Jobs(Tenant::new("umbrella"), JobState::Queued);
+    let theirs = Counted::Jobs(Tenant::new("umbrella"), JobState::Queued, Status::Normal);
     for (count, by) in [
-        (&queued, 5),
-        (&queued, -2),
+        (&normal, 5),
+        (&warned, 4),
+        (&normal, -2),
         (&running, 1),
         (&theirs, 9),
         (&running, 1),
@@ -157,7 +159,11 @@ pub async fn counters_add_up(mut stored: Stored) {
         stored.commit(changes).await;
     }
     let counts = stored.store.counts(&acme).await.unwrap();
-    assert_eq!(counts.jobs, [(JobState::Queued, 3)]);
+    let queued = |status, count| (JobState::Queued, status, count);
+    assert_eq!(
+        counts.jobs,
+        [queued(Status::Normal, 3), queued(Status::Warning, 4)]
+    );
     assert_eq!(counts.tasks, [("ansible".into(), TaskState::Running, 2)]);
 }
 

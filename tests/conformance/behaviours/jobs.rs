@@ -7,6 +7,7 @@ use longhaul::{
         Document, JobId, JobKey, JobState, Status, TaskState, Tenant,
         command::{Changes, WriteKind},
         event::EventKind,
+        filter::{Field, Filter, Order, Pattern},
         job::{CancelReceipt, ChildCounts, FailurePolicy},
         task::{LeaseEnd, Object, Progress, RetryPolicy, Timeouts},
     },
@@ -213,6 +214,7 @@ pub async fn pages_follow_without_gap_or_repeat(mut stored: Stored) {
         ListOrder::CreateTime,
         ListOrder::CreateTimeDesc,
         ListOrder::UpdateTimeDesc,
+        ListOrder::UpdateTime,
     ] {
         let mut found = Vec::new();
         let mut query = ListQuery {
@@ -227,7 +229,7 @@ pub async fn pages_follow_without_gap_or_repeat(mut stored: Stored) {
                 None => break,
             }
         }
-        if order != ListOrder::CreateTime {
+        if matches!(order, ListOrder::CreateTimeDesc | ListOrder::UpdateTimeDesc) {
             found.reverse();
         }
         assert_eq!(found, expected, "{order:?}");
@@ -258,7 +260,76 @@ pub async fn the_order_of_changes_is_that_of_the_feed(mut stored: Stored) {
         order: ListOrder::UpdateTimeDesc,
         ..list("acme", 10)
     };
-    let page = stored.store.list(query).await.unwrap();
+    let page = stored.store.list(query.clone()).await.unwrap();
     let ids: Vec<_> = page.jobs.iter().map(|job| job.id).collect();
     assert_eq!(ids, [2, 0, 3, 1].map(|n| JobId(id(n))));
+    let query = ListQuery {
+        order: ListOrder::UpdateTime,
+        ..query
+    };
+    let page = stored.store.list(query).await.unwrap();
+    let ids: Vec<_> = page.jobs.iter().map(|job| job.id).collect();
+    assert_eq!(ids, [1, 3, 0, 2].map(|n| JobId(id(n))));
+}
+
+pub async fn a_tally_counts_what_a_list_reads(mut stored: Stored) {
+    for n in 0..25 {
+        let tenant = if n % 5 == 0 { "umbrella" } else { "acme" };
+        let mut job = job(tenant, n);
+        respec(&mut job, |spec| spec.priority = i32::from(n % 3 == 0));
+        job.state = if n % 2 == 0 {
+            JobState::Running
+        } else {
+            JobState::Failed
+        };
+        if n % 4 == 0 {
+            respec(&mut job, |spec| spec.parent = Some(JobId(id(77))));
+        }
+        stored.submit(&job).await;
+    }
+    let filters = [
+        Filter::All,
+        Filter::Priority(Order::Equal, 1),
+        Filter::Parent(Some(JobId(id(77)))),
+        Filter::State(Order::Equal, JobState::Running),
+        Filter::Text(Field::Driver, Pattern::Exact("ansible".into())),
+        Filter::Id(Order::Equal, JobId(id(3))),
+        Filter::Not(Box::new(Filter::All)),
+    ];
+    let orders = [
+        ListOrder::CreateTime,
+        ListOrder::CreateTimeDesc,
+        ListOrder::UpdateTimeDesc,
+        ListOrder::UpdateTime,
+    ];
+    for (filter, order) in filters.iter().flat_map(|f| orders.map(|order| (f, order))) {
+        let query = |limit| ListQuery {
+            filter: filter.clone(),
+            order,
+            ..list("acme", limit)
+        };
+        let all = stored.store.list(query(100)).await.unwrap();
+        for step in 1..=all.jobs.len() + 1 {
+            // Step by step, each from where the one before ended.
+            let mut after = None;
+            let mut counted = 0;
+            loop {
+                let query = ListQuery {
+                    after,
+                    ..query(step)
+                };
+                let tally = stored.store.tally(query).await.unwrap();
+                assert!(tally.count <= step);
+                counted += tally.count;
+                let Some(next) = tally.next else { break };
+                assert_eq!(
+                    Some(&next),
+                    all.at.get(counted - 1),
+                    "{filter:?} in {order:?}"
+                );
+                after = Some(next);
+            }
+            assert_eq!(counted, all.jobs.len(), "{filter:?} in {order:?}");
+        }
+    }
 }
