@@ -9,9 +9,11 @@ mod call;
 mod dialect;
 mod gateway;
 mod native;
+mod pages;
 mod polls;
 mod query;
 pub mod routes;
+mod submit;
 mod terms;
 
-pub use gateway::{Gateway, GatewaySettings, PathClash};
+pub use gateway::{Gateway, GatewayError, GatewaySettings};

@@ -18,7 +18,10 @@ use crate::{
     api::{Api, ServerFacts},
     domain::limits::Policy,
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
-    rest::{Gateway, GatewaySettings, PathClash},
+    rest::{
+        Gateway, GatewayError, GatewaySettings,
+        routes::{Routes, RoutesError},
+    },
     store::{
         Store, StoreError,
         sqlite::{OpenError, SqliteStore},
@@ -55,6 +58,8 @@ pub struct ServeSettings {
     pub max_streams_per_connection: u32,
     /// REST requests of one tenant that may wait at once for a change.
     pub max_waits_per_tenant: usize,
+    /// A file, or a folder of files, with routes that turn requests into jobs.
+    pub routes: Option<PathBuf>,
 }
 
 impl Default for ServeSettings {
@@ -72,6 +77,7 @@ impl Default for ServeSettings {
             max_connections: 10_000,
             max_streams_per_connection: 200_000,
             max_waits_per_tenant: 10_000,
+            routes: None,
         }
     }
 }
@@ -95,9 +101,12 @@ pub enum StartError {
     /// The store can not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The REST gateway has two things at one path; a fault of this build.
+    /// The routes have mistakes.
     #[error(transparent)]
-    Gateway(#[from] PathClash),
+    Routes(#[from] RoutesError),
+    /// The REST gateway has two things at one path.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// The interfaces can not be described; a fault of this build.
     #[error("the server can not describe its own interface: {0}")]
     Reflection(String),
@@ -197,7 +206,11 @@ async fn serve(
     let gateway_settings = GatewaySettings {
         max_waits: settings.max_waits_per_tenant,
     };
-    let rest = Gateway::new(api, gateway_settings)?;
+    let routes = match &settings.routes {
+        Some(path) => Routes::load(path)?,
+        None => Routes::default(),
+    };
+    let rest = Gateway::new(api, gateway_settings, routes)?;
     let front = Front::new(router, rest);
     let limits = connection::Limits {
         max_connections: settings.max_connections,

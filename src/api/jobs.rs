@@ -1,6 +1,6 @@
 //! `JobService`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Api, Caller, Fault,
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
+        Job,
         command::Submission,
         limits::MAX_BATCH_JOBS,
         submission::{Violation, check_request_id},
@@ -42,15 +43,24 @@ impl Api {
         caller: &Caller,
         request: v1::SubmitRequest,
     ) -> Result<v1::SubmitResponse, Fault> {
-        let now = self.engine.now();
-        let submission = submission::read(request, "", caller, now).map_err(Fault::invalid)?;
-        let mut answers = self.engine.submit(vec![submission]).await?;
-        let answer = answers.pop().ok_or_else(Fault::draining)?;
-        let (job, created) = answer?;
+        let (job, created) = self.submit_job(caller, request).await?;
         Ok(v1::SubmitResponse {
             job: Some(render::job(&job, View::Full)),
             created,
         })
+    }
+
+    /// As [`Self::submit`], for a front end with a form of its own for jobs.
+    pub(crate) async fn submit_job(
+        &self,
+        caller: &Caller,
+        request: v1::SubmitRequest,
+    ) -> Result<(Arc<Job>, bool), Fault> {
+        let now = self.engine.now();
+        let submission = submission::read(request, "", caller, now).map_err(Fault::invalid)?;
+        let mut answers = self.engine.submit(vec![submission]).await?;
+        let answer = answers.pop().ok_or_else(Fault::draining)?;
+        Ok(answer?)
     }
 
     /// `SubmitBatch`.

@@ -114,3 +114,6 @@ query-too-long = la requête d'URL compte { $bytes } octets ; { $most } au plus 
 too-many-waits = { $most } requêtes attendent déjà ; revenez plus tard, ou suivez plusieurs jobs en une requête
 true-or-false = doit être true ou false
 whole-number = doit être un nombre entier de { $least } à { $most }
+foreign-token = ne vient pas d'une réponse à la même requête ; recommencez sans lui
+sort-direction = doit être des champs séparés par des virgules, chacun suivi de asc, de desc ou de rien
+too-many-sort-fields = compte { $fields } champs ; { $most } au plus sont admis

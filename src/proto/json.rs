@@ -214,7 +214,24 @@ pub fn value(text: &[u8]) -> Result<serde_json::Value, InvalidJson> {
 /// # Errors
 /// The text is not JSON, or not of this message.
 pub fn to_message<M: ApiMessage>(text: &str) -> Result<M, InvalidJson> {
-    let message = read(descriptor::<M>(), text.as_bytes())?;
+    of_text(text.as_bytes())
+}
+
+/// As [`to_message`], from bytes.
+///
+/// # Errors
+/// As there.
+pub fn of_text<M: ApiMessage>(text: &[u8]) -> Result<M, InvalidJson> {
+    let message = read(descriptor::<M>(), text)?;
+    M::decode(message.encode_to_vec().as_slice()).map_err(InvalidJson::new)
+}
+
+/// As [`to_message`], from JSON that was read already.
+///
+/// # Errors
+/// As there.
+pub fn of_value<M: ApiMessage>(value: serde_json::Value) -> Result<M, InvalidJson> {
+    let message = from_value(descriptor::<M>(), value)?;
     M::decode(message.encode_to_vec().as_slice()).map_err(InvalidJson::new)
 }
 

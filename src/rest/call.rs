@@ -1,12 +1,12 @@
 //! A request, taken apart.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 use percent_encoding::percent_decode_str;
 
-use super::{body, query::Query};
+use super::{body, query::Query, submit::IDEMPOTENCY_KEY};
 use crate::{
     api::{Caller, Fault, traceparent},
     domain::{JobId, JobKey, command::Refusal},
@@ -21,6 +21,8 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(120);
 /// See the module.
 pub(super) struct Call {
     pub(super) caller: Caller,
+    /// Where the connection comes from, as far as this machine can see.
+    pub(super) peer: Option<IpAddr>,
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
@@ -31,11 +33,18 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(head: Parts, body: Bytes, gaps: Vec<(String, String)>, query: Query) -> Self {
+    pub(super) fn new(
+        head: Parts,
+        body: Bytes,
+        gaps: Vec<(String, String)>,
+        query: Query,
+        peer: Option<IpAddr>,
+    ) -> Self {
         let text = |name: &str| head.headers.get(name)?.to_str().ok();
         let language = language(&head.headers);
         Self {
             caller: Caller::anonymous(traceparent(text("traceparent")), language),
+            peer,
             method: head.method,
             uri: head.uri,
             headers: head.headers,
@@ -71,6 +80,12 @@ impl Call {
     /// The body, which has to be JSON, or empty.
     pub(super) fn json(&self) -> Result<&Bytes, Fault> {
         body::check_json(&self.headers, &self.body).map(|()| &self.body)
+    }
+
+    /// What makes repeating this request safe; empty if it is not. The standard's form is a quoted string, and most clients send it bare.
+    pub(super) fn idempotency_key(&self) -> String {
+        let key = self.header(&IDEMPOTENCY_KEY).unwrap_or_default();
+        key.trim_matches('"').to_owned()
     }
 
     /// How long the caller would rather wait than ask again: `Prefer: wait=N`, in seconds.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
 
-use super::{answer::Response, call::Call, polls::Polls, query::Query};
+use super::{answer::Response, call::Call, pages::Pages, polls::Polls, query::Query};
 use crate::{
     api::{Api, Fault},
     domain::Job,
@@ -17,6 +17,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) api: Api,
     pub(super) polls: Polls,
+    pub(super) pages: Pages,
 }
 
 /// Answers a request; a fault is put into the words of the endpoint's dialect.

@@ -1,10 +1,12 @@
 //! Finds what answers a request, and puts what went wrong into the words of the dialect that was spoken.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts,
+};
 use matchit::Router;
 
 use super::{
@@ -13,8 +15,11 @@ use super::{
     call::{self, Call, unescaped},
     dialect::{Dialect, Endpoint, Handler, Shared},
     native::Native,
+    pages::Pages,
     polls::Polls,
     query::{Query, not_text},
+    routes::{self, PathFault, Routes, RoutesError},
+    submit,
 };
 use crate::{
     api::{Api, Fault, Reason},
@@ -43,6 +48,7 @@ struct Inner {
     resources: Vec<Resource>,
     /// To the index of a resource.
     paths: Router<usize>,
+    routes: Routes,
 }
 
 /// What the operator sets.
@@ -52,40 +58,55 @@ pub struct GatewaySettings {
     pub max_waits: usize,
 }
 
-/// Two parts of the gateway want the same path; a fault of this build.
+/// Why the gateway can not serve.
 #[derive(Debug, thiserror::Error)]
-#[error("the path {path} can not be served: {reason}")]
-pub struct PathClash {
-    path: String,
-    reason: matchit::InsertError,
+pub enum GatewayError {
+    /// Two parts of it want the same path; a fault of this build.
+    #[error("the path {path} can not be served: {reason}")]
+    Clash {
+        /// The path.
+        path: String,
+        /// Why not.
+        reason: matchit::InsertError,
+    },
+    /// A route has a path of ours.
+    #[error(transparent)]
+    Routes(#[from] RoutesError),
 }
 
 impl Gateway {
     /// On the API.
     ///
     /// # Errors
-    /// Two endpoints clash.
-    pub fn new(api: Api, settings: GatewaySettings) -> Result<Self, PathClash> {
+    /// Two endpoints clash, or a route with one.
+    pub fn new(api: Api, settings: GatewaySettings, routes: Routes) -> Result<Self, GatewayError> {
         let dialects: Vec<Box<dyn Dialect>> = vec![Box::new(Native::new())];
         let mut inner = Inner {
             shared: Shared {
                 api,
                 polls: Polls::new(settings.max_waits),
+                pages: Pages::new(),
             },
             dialects,
             resources: Vec::new(),
             paths: Router::new(),
+            routes,
         };
         for dialect in 0..inner.dialects.len() {
             for endpoint in inner.dialects[dialect].endpoints() {
                 inner.add(dialect, endpoint)?;
             }
         }
+        let endpoints = inner.resources.iter().flat_map(|resource| {
+            let methods = resource.methods.iter().map(|(method, _)| method.as_str());
+            methods.map(|method| (method, resource.path.as_str()))
+        });
+        inner.routes.check_against(&endpoints.collect::<Vec<_>>())?;
         Ok(Self(Arc::new(inner)))
     }
 
     /// Answers a request.
-    pub async fn answer(self, request: Request<Body>) -> Response {
+    pub async fn answer(self, request: Request<Body>, peer: Option<IpAddr>) -> Response {
         let inner = &*self.0;
         let (head, body) = request.into_parts();
         let language = call::language(&head.headers);
@@ -96,8 +117,7 @@ impl Gateway {
             Some(path) => path,
         };
         let Ok(found) = inner.paths.at(path) else {
-            let dialect = inner.dialect_of(path);
-            return say(dialect, &no_path(head.uri.path()), language);
+            return inner.routed(head, body, peer, language).await;
         };
         let resource = &inner.resources[*found.value];
         let dialect = &*inner.dialects[resource.dialect];
@@ -106,7 +126,8 @@ impl Gateway {
             ref method => method.clone(),
         };
         let Some((_, handler)) = resource.methods.iter().find(|(m, _)| *m == method) else {
-            return resource.other_method(dialect, &head.method, language);
+            let methods = resource.methods.iter().map(|(m, _)| m.as_str());
+            return other_method(dialect, &head.method, methods, language);
         };
         if let Err(fault) = own_site(&method, &head.headers) {
             return say(dialect, &fault, language);
@@ -123,7 +144,7 @@ impl Gateway {
                 Method::GET => Bytes::new(),
                 _ => body::read(&head.headers, body).await?,
             };
-            let call = Call::new(head, body, gaps, query);
+            let call = Call::new(head, body, gaps, query, peer);
             handler(inner.shared.clone(), call).await
         };
         answer
@@ -133,7 +154,7 @@ impl Gateway {
 }
 
 impl Inner {
-    fn add(&mut self, dialect: usize, endpoint: Endpoint) -> Result<(), PathClash> {
+    fn add(&mut self, dialect: usize, endpoint: Endpoint) -> Result<(), GatewayError> {
         let Endpoint {
             method,
             path,
@@ -146,7 +167,7 @@ impl Inner {
         }
         let inserted = self.paths.insert(path.as_str(), self.resources.len());
         if let Err(reason) = inserted {
-            return Err(PathClash { path, reason });
+            return Err(GatewayError::Clash { path, reason });
         }
         self.resources.push(Resource {
             dialect,
@@ -154,6 +175,49 @@ impl Inner {
             methods: vec![(method, handler)],
         });
         Ok(())
+    }
+
+    /// Answers a request on a path that is not built in.
+    async fn routed(
+        &self,
+        head: Parts,
+        body: Body,
+        peer: Option<IpAddr>,
+        language: Language,
+    ) -> Response {
+        let path = head.uri.path();
+        let found = match self.routes.find(head.method.as_str(), path) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let Some((dialect, methods)) = self.routes.methods(path) else {
+                    return say(self.dialect_of(path), &no_path(path), language);
+                };
+                let methods = methods.iter().map(|method| method.name());
+                let dialect = self.speaker(dialect, path);
+                return other_method(dialect, &head.method, methods, language);
+            }
+            Err(PathFault { dialect, violation }) => {
+                let fault = Fault::invalid(vec![violation]);
+                return say(self.speaker(dialect, path), &fault, language);
+            }
+        };
+        let dialect = self.speaker(found.route.dialect(), path);
+        let answer = async {
+            own_site(&head.method, &head.headers)?;
+            let query = Query::parse(head.uri.query())?;
+            let body = body::read(&head.headers, body).await?;
+            let call = Call::new(head, body, Vec::new(), query, peer);
+            submit::routed(self.shared.clone(), call, dialect, found).await
+        };
+        let answer = answer.await;
+        answer.unwrap_or_else(|fault| say(dialect, &fault, language))
+    }
+
+    /// The dialect of a route, in the form that fits the path best.
+    fn speaker(&self, dialect: routes::Dialect, path: &str) -> &dyn Dialect {
+        let forms = self.dialects.iter().filter(|d| d.name() == dialect.name());
+        let best = forms.max_by_key(|form| form.prefixes().iter().map(|p| alike(p, path)).max());
+        best.map_or(&*self.dialects[0], |best| &**best)
     }
 
     /// Who answers for a path that nobody serves: the dialect with the longest prefix.
@@ -168,33 +232,38 @@ impl Inner {
     }
 }
 
-impl Resource {
-    /// A method that the path does not have.
-    fn other_method(&self, dialect: &dyn Dialect, method: &Method, language: Language) -> Response {
-        let mut allowed: Vec<&str> = self.methods.iter().map(|(m, _)| m.as_str()).collect();
-        if allowed.contains(&"GET") {
-            allowed.push("HEAD");
-        }
-        allowed.push("OPTIONS");
-        let allowed = allowed.join(", ");
-        let response = if method == Method::OPTIONS {
-            answer::empty(StatusCode::NO_CONTENT)
-        } else {
-            let method = method.as_str().chars().take(32).collect::<String>();
-            let message = sentence!(
-                "method-not-allowed",
-                "{method} is not possible here; possible are {allowed}",
-                method,
-                allowed
-            );
-            say(
-                dialect,
-                &Fault::new(Reason::MethodNotAllowed, message),
-                language,
-            )
-        };
-        answer::with(response, header::ALLOW, &allowed)
+/// A method that the path does not have.
+fn other_method<'a>(
+    dialect: &dyn Dialect,
+    method: &Method,
+    allowed: impl Iterator<Item = &'a str>,
+    language: Language,
+) -> Response {
+    let mut allowed: Vec<&str> = allowed.collect();
+    if allowed.contains(&"GET") {
+        allowed.push("HEAD");
     }
+    allowed.push("OPTIONS");
+    let allowed = allowed.join(", ");
+    let response = if method == Method::OPTIONS {
+        answer::empty(StatusCode::NO_CONTENT)
+    } else {
+        let method = method.as_str().chars().take(32).collect::<String>();
+        let message = sentence!(
+            "method-not-allowed",
+            "{method} is not possible here; possible are {allowed}",
+            method,
+            allowed
+        );
+        let fault = Fault::new(Reason::MethodNotAllowed, message);
+        say(dialect, &fault, language)
+    };
+    answer::with(response, header::ALLOW, &allowed)
+}
+
+/// How many characters two paths have in common at their beginnings.
+fn alike(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 
 /// A fault in the words of a dialect.

@@ -30,8 +30,6 @@ use crate::{
     proto::{json, v1},
 };
 
-/// Makes repeating a request safe; our `request_id`. See draft-ietf-httpapi-idempotency-key-header.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Where the state of what was accepted can be seen; as Location, for clients that look for this one.
 const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-location");
 /// Says that `Prefer` was heeded (RFC 7240).
@@ -116,9 +114,8 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
     };
     let mut parameters = call.query.rest();
     let is_repeatable = route.method.input().get_field_by_name(REQUEST_ID).is_some();
-    if let Some(key) = call.header(&IDEMPOTENCY_KEY).filter(|_| is_repeatable) {
-        // The standard's form is a quoted string.
-        let key = key.trim_matches('"').to_owned();
+    let key = call.idempotency_key();
+    if is_repeatable && !key.is_empty() {
         parameters.push((REQUEST_ID.to_owned(), key));
     }
     call.query.finish()?;

@@ -6,10 +6,13 @@
 use crate::domain::{
     JobState, Status, Timestamp,
     filter::{Filter, Order},
+    wording::{Sentence, sentence},
 };
 
 /// Alternatives in a value: each is work for every candidate row.
 const MAX_ALTERNATIVES: usize = 50;
+/// Fields to sort by: what a place in such a list takes has to fit a token.
+const MAX_SORT_FIELDS: usize = 8;
 
 /// How a field compares with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +109,34 @@ impl Operator {
     }
 }
 
+/// A list of fields to sort by, each with whether its largest values come first: `a desc, b asc, c`.
+pub(super) fn sort_fields(text: &str) -> Result<Vec<(String, bool)>, Sentence> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    if parts.len() > MAX_SORT_FIELDS {
+        return Err(sentence!(
+            "too-many-sort-fields",
+            "has {fields} fields; at most {most} are allowed",
+            fields = parts.len(),
+            most = MAX_SORT_FIELDS
+        ));
+    }
+    let fields = parts.into_iter().map(|part| {
+        let (field, direction) = part
+            .split_once(char::is_whitespace)
+            .unwrap_or((part, "asc"));
+        let is = |word: &str| direction.trim().eq_ignore_ascii_case(word);
+        match () {
+            () if is("asc") => Ok((field.to_owned(), false)),
+            () if is("desc") => Ok((field.to_owned(), true)),
+            () => Err(Sentence::plain(
+                "sort-direction",
+                "must be fields parted by commas, each with asc or desc behind it or nothing",
+            )),
+        }
+    });
+    fields.collect()
+}
+
 /// The condition that a job is in one of the states and statuses that a dialect shows as this. Both enums are small, so that each pair is looked at.
 pub(super) fn outcomes(shown: impl Fn(JobState, Status) -> bool) -> Filter {
     let mut any = Vec::new();
@@ -170,6 +201,15 @@ mod tests {
         assert_eq!(not.any, any);
         assert!(read("!null").negated);
         assert_eq!(Terms::read(&"|".repeat(60)), Err(TooMany));
+    }
+
+    #[test]
+    fn sort_fields_have_directions() {
+        let fields = sort_fields("name desc, state ASC,type").unwrap();
+        let expected = [("name", true), ("state", false), ("type", false)];
+        assert_eq!(fields, expected.map(|(name, desc)| (name.to_owned(), desc)));
+        assert!(sort_fields("name down").is_err());
+        assert!(sort_fields("a,b,c,d,e,f,g,h,i").is_err());
     }
 
     #[test]

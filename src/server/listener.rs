@@ -91,7 +91,7 @@ async fn accept(
                 };
                 is_full = false;
                 let serve =
-                    connection::serve(stream, builder.clone(), front.clone(), draining.clone());
+                    connection::serve(stream, builder.clone(), front.of(peer), draining.clone());
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);

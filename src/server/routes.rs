@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::{IpAddr, SocketAddr},
     task::{Context, Poll},
 };
 
@@ -145,11 +146,24 @@ async fn unknown(uri: Uri) -> Response {
 pub(super) struct Front {
     grpc: Router,
     rest: Gateway,
+    peer: Option<IpAddr>,
 }
 
 impl Front {
     pub(super) fn new(grpc: Router, rest: Gateway) -> Self {
-        Self { grpc, rest }
+        Self {
+            grpc,
+            rest,
+            peer: None,
+        }
+    }
+
+    /// For a connection from there.
+    pub(super) fn of(&self, peer: SocketAddr) -> Self {
+        Self {
+            peer: Some(peer.ip()),
+            ..self.clone()
+        }
     }
 }
 
@@ -175,7 +189,10 @@ where
         if is_grpc {
             return Either::Left(self.grpc.call(request));
         }
-        let answer = self.rest.clone().answer(request.map(axum::body::Body::new));
+        let answer = self
+            .rest
+            .clone()
+            .answer(request.map(axum::body::Body::new), self.peer);
         Either::Right(answer.map(Ok).boxed())
     }
 }
