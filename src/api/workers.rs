@@ -175,15 +175,47 @@ impl Api {
         &self,
         request: v1::ReportRequest,
     ) -> Result<v1::ReportResponse, Fault> {
-        let reports = request.reports;
+        let v1::ReportRequest { reports, wait } = request;
         if reports.is_empty() {
             return Err(Fault::bad_field("reports", entries(MAX_REPORTS)));
         }
-        let (results, directives) = take_reports(&self.engine, reports).await?;
+        let mut fields = Fields::default();
+        let wait =
+            wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
+        fields.check()?;
+        let (results, mut directives) = take_reports(&self.engine, reports).await?;
+        if let Some(wait) = wait
+            && directives.is_empty()
+        {
+            let open = results.iter().filter(|result| result.expire_time.is_some());
+            let tokens = open.map(|result| &result.lease_token);
+            let leases = tokens.filter_map(|token| self.engine.open_lease_token(token));
+            directives = self.orders(leases.collect(), wait).await?;
+        }
         Ok(v1::ReportResponse {
             results,
             directives,
         })
+    }
+
+    /// What the worker is asked to do about these leases, as soon as there is something. It is asked for as a worker would: by a heartbeat.
+    async fn orders(
+        &self,
+        leases: Vec<LeaseKey>,
+        wait: Duration,
+    ) -> Result<Vec<v1::Directive>, Fault> {
+        let leases = self.engine.await_orders(leases, wait).await?;
+        let heartbeats = leases.iter().map(|l| (l.clone(), Report::Heartbeat));
+        let answers = self.engine.report(heartbeats.collect()).await?;
+        let answers = leases.iter().zip(answers);
+        Ok(answers
+            .filter_map(|(lease, answer)| match answer {
+                Ok(Reported { cancel, .. }) => {
+                    cancel.map(|order| lease::directive_cancel(lease, order, &self.engine))
+                }
+                Err(_) => Some(lease::directive_lost(lease, &self.engine)),
+            })
+            .collect())
     }
 }
 

@@ -62,6 +62,9 @@ pub struct ServeLayer {
     /// The most REST requests of one tenant that wait at a time for a change [default: 10000]
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_WAITS_PER_TENANT")]
     max_waits_per_tenant: Option<usize>,
+    /// A file, or a folder of files, with routes that turn HTTP requests into jobs; see docs/routes.md [default: none]
+    #[arg(long, value_name = "PATH", env = "LONGHAUL_ROUTES")]
+    routes: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or directives such as longhaul::engine=debug [default: info]
     #[arg(long, value_name = "LEVEL", env = "LONGHAUL_LOG")]
     log_level: Option<LogLevel>,
@@ -141,6 +144,7 @@ impl Settings {
             max_connections,
             max_streams_per_connection,
             max_waits_per_tenant,
+            routes,
             log_level,
             log_format,
         } = top;
@@ -199,6 +203,8 @@ impl Settings {
                 file.max_waits_per_tenant,
                 default.max_waits_per_tenant,
             ),
+            routes: Some(layers.pick("routes", routes, file.routes, PathBuf::new()))
+                .filter(|path| !path.as_os_str().is_empty()),
         };
         Ok(Self {
             serve,

@@ -66,7 +66,7 @@ fn obey(working: &mut Working, ctx: &mut Context<'_>, command: Command) -> Resul
             let key = lease.job_key();
             let ordinal = lease.ordinal as usize;
             let waits = working.get(&key).is_some_and(|job| {
-                report::held(job, &lease)
+                job.is_held(&lease)
                     && job.tasks[ordinal].state == TaskState::Cancelling
                     && job.cancel.as_ref().is_some_and(|c| c.delivered.is_none())
             });

@@ -248,6 +248,24 @@ impl Job {
         }
     }
 
+    /// Whether the holder of a lease has something to hear: it is lost, or its task is to stop and the holder has not said that it knows.
+    pub fn has_order_for(&self, lease: &LeaseKey) -> bool {
+        let task = self.tasks.get(lease.ordinal as usize);
+        task.is_none_or(|task| {
+            !self.is_held(lease) || task.state == TaskState::Cancelling && !task.cancel_acknowledged
+        })
+    }
+
+    /// Whether a lease is the current one of its task.
+    pub fn is_held(&self, lease: &LeaseKey) -> bool {
+        let task = self.tasks.get(lease.ordinal as usize);
+        task.is_some_and(|task| {
+            task.state.is_leased()
+                && task.attempt == lease.attempt
+                && task.fencing_token == lease.fencing_token
+        })
+    }
+
     /// Bytes of memory that it takes, roughly: for bounds, not for bookkeeping.
     pub fn memory_bytes(&self) -> usize {
         let tasks = self.tasks.iter().map(|task| {

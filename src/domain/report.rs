@@ -24,7 +24,7 @@ pub(super) fn take(
 ) -> Result<Reported, Refusal> {
     let key = lease.job_key();
     let job = working.get(&key).ok_or(Refusal::LeaseLost)?;
-    if !held(job, lease) {
+    if !job.is_held(lease) {
         let known = repeated(job, lease, &report);
         // Whoever counts this among its leases has to learn that it is none.
         working.out.dead.push(lease.clone());
@@ -71,15 +71,6 @@ fn result_bytes(job: &Job, ordinal: u32, report: &Report) -> usize {
     let others = (0u32..).zip(&job.tasks).filter(|(at, _)| *at != ordinal);
     let others = others.filter_map(|(_, task)| task.result.as_ref());
     others.map(|other| other.0.len()).sum::<usize>() + result.0.len()
-}
-
-/// Whether the lease is the task's current one.
-pub(super) fn held(job: &Job, lease: &LeaseKey) -> bool {
-    job.tasks.get(lease.ordinal as usize).is_some_and(|task| {
-        task.state.is_leased()
-            && task.attempt == lease.attempt
-            && task.fencing_token == lease.fencing_token
-    })
 }
 
 /// Whether a report was accepted before: the same lease ended in the same way.

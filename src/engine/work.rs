@@ -1,7 +1,7 @@
 //! Workers' calls: streams with a session in the dispatcher, and unary calls without.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,16 +10,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Engine, EngineError,
+    Engine, EngineError, WatchItem, WatchOptions,
     commit::Message,
     dispatch::{Acquirer, Roster, Session, SessionId},
     token::BadToken,
 };
 use crate::domain::{
-    LeaseKey,
+    JobKey, LeaseKey,
     command::{CancelOrder, Command, Grant, Refusal, Reply, Report, Reported},
 };
 
@@ -144,6 +145,70 @@ impl Engine {
                 })
             })
             .collect())
+    }
+
+    /// Waits until one of these leases is lost or its holder has been asked to stop, and answers with those of its job; with none if the time is up, or
+    /// the server goes.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn await_orders(
+        &self,
+        leases: Vec<LeaseKey>,
+        timeout: Duration,
+    ) -> Result<Vec<LeaseKey>, EngineError> {
+        let mut jobs: HashMap<JobKey, Vec<LeaseKey>> = HashMap::new();
+        for lease in leases {
+            jobs.entry(lease.job_key()).or_default().push(lease);
+        }
+        let mut watched: FuturesUnordered<_> = jobs
+            .into_iter()
+            .map(|(key, leases)| self.ordered(key, leases, timeout))
+            .collect();
+        let first = async {
+            while let Some(found) = watched.next().await {
+                match found {
+                    Ok(found) if found.is_empty() => {}
+                    found => return found,
+                }
+            }
+            Ok(Vec::new())
+        };
+        let found = tokio::time::timeout(timeout, first).await;
+        found.unwrap_or_else(|_elapsed| Ok(Vec::new()))
+    }
+
+    /// The leases of one job that are lost or whose holder has been asked to stop, as soon as there is one; none if the server goes.
+    async fn ordered(
+        &self,
+        key: JobKey,
+        leases: Vec<LeaseKey>,
+        timeout: Duration,
+    ) -> Result<Vec<LeaseKey>, EngineError> {
+        let options = WatchOptions {
+            after_revision: 0,
+            // Progress is the worker's own.
+            min_interval: timeout,
+            heartbeat: timeout + Duration::from_secs(60),
+        };
+        let mut watch = match self.watch(&key, options).await {
+            Ok(watch) => watch,
+            Err(EngineError::Draining) => return Ok(Vec::new()),
+            Err(EngineError::Refused(Refusal::JobNotFound(_))) => return Ok(leases),
+            Err(error) => return Err(error),
+        };
+        while let Some(item) = watch.next().await {
+            let Ok(WatchItem::Snapshot { version, .. }) = item else {
+                continue;
+            };
+            let job = &version.job;
+            let ordered = leases.iter().filter(|lease| job.has_order_for(lease));
+            let ordered: Vec<LeaseKey> = ordered.cloned().collect();
+            if !ordered.is_empty() {
+                return Ok(ordered);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// The name of a lease, as its worker carries it.

@@ -13,6 +13,7 @@ mod lifecycle;
 mod listing;
 mod many;
 mod quickstart;
+mod rest;
 mod slow_watcher;
 mod state_machine;
 mod trace_context;

@@ -197,6 +197,7 @@ async fn end_some(client: &Client, count: usize) {
         report: Some(Report::Success(Success::default())),
     });
     let request = ReportRequest {
+        wait: None,
         reports: reports.collect(),
     };
     let answer = client.workers().report(request).await.unwrap().into_inner();

@@ -102,6 +102,7 @@ async fn a_late_report_is_refused_and_changes_nothing() {
 
     let before = job_when(&client, &job.id, |_| true).await;
     let success = |lease: &longhaul::proto::v1::Lease| ReportRequest {
+        wait: None,
         reports: vec![TaskReport {
             lease_token: lease.lease_token.clone(),
             report: Some(Report::Success(Success::default())),

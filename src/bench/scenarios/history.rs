@@ -149,7 +149,12 @@ impl Side {
                 report: Some(Report::Success(Success::default())),
             };
             let reports = vec![done];
-            workers.report(ReportRequest { reports }).await?;
+            workers
+                .report(ReportRequest {
+                    reports,
+                    wait: None,
+                })
+                .await?;
         }
         sample.elapsed = start.elapsed();
         Ok(sample)

@@ -301,6 +301,7 @@ impl Stage {
             }),
         };
         let request = ReportRequest {
+            wait: None,
             reports: vec![TaskReport {
                 lease_token: lease.lease_token.clone(),
                 report: Some(report),

@@ -232,12 +232,21 @@ async fn batches_have_bounds_and_a_bad_job_does_not_harm_the_others() {
     };
     let mut workers = client.workers();
     for reports in [Vec::new(), vec![report.clone(); 1_001]] {
-        let status = workers.report(ReportRequest { reports }).await.unwrap_err();
+        let status = workers
+            .report(ReportRequest {
+                reports,
+                wait: None,
+            })
+            .await
+            .unwrap_err();
         assert_names(&status, &["reports"]);
     }
     let reports = vec![report];
     let answer = workers
-        .report(ReportRequest { reports })
+        .report(ReportRequest {
+            reports,
+            wait: None,
+        })
         .await
         .unwrap()
         .into_inner();
@@ -274,7 +283,15 @@ async fn a_result_that_is_too_large_is_refused_for_its_size() {
         };
         let reports = vec![report];
         let mut workers = workers.clone();
-        async move { workers.report(ReportRequest { reports }).await.unwrap() }
+        async move {
+            workers
+                .report(ReportRequest {
+                    reports,
+                    wait: None,
+                })
+                .await
+                .unwrap()
+        }
     };
     let answer = report(Some(payload(text))).await.into_inner();
     let error = answer.results[0].error.as_ref().unwrap();

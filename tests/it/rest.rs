@@ -1,0 +1,4 @@
+//! The REST gateway as its clients see it: a real server, plain HTTP.
+
+mod native;
+mod web;
