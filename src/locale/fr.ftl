@@ -37,6 +37,7 @@ tasks-needed = en a { $tasks } ; il en faut de 1 à { $most }
 timeout-range = doit être compris entre { $least } ms et 365 jours
 too-long = compte { $bytes } octets ; { $most } au plus sont admis
 too-many-names = compte { $count } noms ; { $most } au plus sont admis
+too-many-to-sort = trop de jobs correspondent pour être triés ainsi ; précisez le filtre, ou triez par date de soumission
 up-to-a-day = doit être compris entre 0 et 1 jour
 uuid = doit être un UUID, par exemple { $example }
 

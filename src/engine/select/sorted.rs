@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_BYTES, PAGE, Residual};
 use crate::{
-    domain::{Job, JobId, Tenant, Timestamp, filter::Filter},
+    domain::{Job, JobId, Tenant, Timestamp, filter::Filter, wording::sentence},
     engine::{Engine, EngineError},
     store::{ListOrder, ListQuery},
 };
@@ -192,7 +192,10 @@ impl Engine {
 fn too_many() -> EngineError {
     EngineError::invalid(
         "order_by",
-        "too many jobs match to sort them so; narrow the filter, or sort by time of submission",
+        sentence!(
+            "too-many-to-sort",
+            "too many jobs match to sort them so; narrow the filter, or sort by time of submission"
+        ),
     )
 }
 
