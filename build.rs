@@ -16,7 +16,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).open_files(PROTOS)?;
+    // Comments are what reflection and the OpenAPI document have to say.
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(PROTOS)?;
     // With the HTTP form of each method, which the set of types below has no place for.
     let encoded = compiler.encode_file_descriptor_set();
     std::fs::write(out.join("descriptors.bin"), encoded)?;

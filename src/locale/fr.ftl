@@ -107,6 +107,7 @@ method-not-allowed = { $method } n'est pas possible ici ; sont possibles { $allo
 no-method = il n'y a pas de méthode { $name }
 no-parameter = il n'y a pas de tel paramètre ici
 no-parameters = il n'y a pas de paramètres ici
+no-page = il n'y a pas de page { $name }
 no-path = il n'y a rien à { $path } ; /openapi.json dit ce qu'il y a
 not-json = le corps doit être du JSON et le dire : content-type: application/json
 not-text = doit être de l'UTF-8 sans caractères de contrôle, encodé avec des %

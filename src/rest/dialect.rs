@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
+use serde_json::{Map, Value};
 
-use super::{answer::Response, call::Call, pages::Pages, polls::Polls, query::Query};
+use super::{
+    answer::Response, call::Call, openapi::Operation, pages::Pages, polls::Polls, query::Query,
+};
 use crate::{
     api::{Api, Fault},
     domain::Job,
@@ -31,6 +34,8 @@ pub(super) struct Endpoint {
     /// With `{name}` for what a caller puts in.
     pub(super) path: String,
     pub(super) handler: Handler,
+    /// What the OpenAPI document says of it.
+    pub(super) operation: Option<Operation>,
 }
 
 impl Endpoint {
@@ -44,6 +49,15 @@ impl Endpoint {
             method,
             path: path.into(),
             handler: Arc::new(move |shared, call| Box::pin(handler(shared, call))),
+            operation: None,
+        }
+    }
+
+    /// Says what it does.
+    pub(super) fn described(self, operation: Operation) -> Self {
+        Self {
+            operation: Some(operation),
+            ..self
         }
     }
 }
@@ -64,6 +78,11 @@ pub(super) trait Dialect: Send + Sync + 'static {
 
     /// Its paths.
     fn endpoints(&self) -> Vec<Endpoint>;
+
+    /// The schemas that its operations refer to, by name.
+    fn schemas(&self) -> Map<String, Value> {
+        Map::new()
+    }
 
     /// A fault in its words; the HTTP status is `fault.reason.http()`.
     fn error(&self, fault: &Fault, language: Language) -> ErrorBody;

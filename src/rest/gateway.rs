@@ -15,9 +15,11 @@ use super::{
     call::{self, Call, unescaped},
     dialect::{Dialect, Endpoint, Handler, Shared},
     native::Native,
+    openapi::Document,
     pages::Pages,
     polls::Polls,
     query::{Query, not_text},
+    reference,
     routes::{self, PathFault, Routes, RoutesError},
     submit,
 };
@@ -92,10 +94,18 @@ impl Gateway {
             paths: Router::new(),
             routes,
         };
+        let mut document = Document::default();
         for dialect in 0..inner.dialects.len() {
+            document.add_schemas(inner.dialects[dialect].schemas());
             for endpoint in inner.dialects[dialect].endpoints() {
+                if let Some(operation) = &endpoint.operation {
+                    document.add(&endpoint.method, &endpoint.path, operation);
+                }
                 inner.add(dialect, endpoint)?;
             }
+        }
+        for endpoint in reference::endpoints(document.finish()) {
+            inner.add(0, endpoint)?;
         }
         let endpoints = inner.resources.iter().flat_map(|resource| {
             let methods = resource.methods.iter().map(|(method, _)| method.as_str());
@@ -159,6 +169,7 @@ impl Inner {
             method,
             path,
             handler,
+            operation: _,
         } = endpoint;
         let same = self.resources.iter_mut().find(|r| r.path == path);
         if let Some(resource) = same {

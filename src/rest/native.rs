@@ -2,7 +2,9 @@
 //!
 //! What HTTP adds: a job that has not ended is a 202 with its place, its revision is its entity tag, and `Prefer: wait` is a long poll.
 
+mod describe;
 mod events;
+mod examples;
 mod methods;
 mod problem;
 mod route;
@@ -12,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use prost_reflect::DynamicMessage;
+use serde_json::{Map, Value};
 
 use self::{
     events::EVENT_STREAM,
@@ -74,15 +77,22 @@ impl Dialect for Native {
             }
             let (method, path) = (route.http_method.clone(), route.path.clone());
             let route = Arc::clone(route);
-            endpoints.push(Endpoint::new(method, path, move |shared, call| {
+            let operation = describe::operation(&route, other.as_deref());
+            let endpoint = Endpoint::new(method, path, move |shared, call| {
                 let route = match &other {
                     Some(stream) if call.accepts(EVENT_STREAM) => stream,
                     Some(_) | None => &route,
                 };
                 handle(shared, call, Arc::clone(route))
-            }));
+            });
+            endpoints.push(endpoint.described(operation));
         }
         endpoints
+    }
+
+    fn schemas(&self) -> Map<String, Value> {
+        let routes: Vec<&Route> = self.routes.iter().map(|route| &**route).collect();
+        describe::schemas(&routes)
     }
 
     fn error(&self, fault: &Fault, language: Language) -> ErrorBody {

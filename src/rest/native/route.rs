@@ -3,8 +3,7 @@
 use http::Method;
 use prost::Message as _;
 use prost_reflect::{
-    DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
-    MethodDescriptor, Value,
+    DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MethodDescriptor, Value,
 };
 use serde_json::{Map, Value as Json};
 
@@ -38,6 +37,8 @@ pub(super) struct Route {
     pub(super) body: BodyRule,
     /// The field of the answer that is the body; all of it if there is none.
     pub(super) answer: Option<FieldDescriptor>,
+    /// Whether it is the first form of its method.
+    pub(super) is_first: bool,
 }
 
 /// All HTTP forms of all methods, in the order of the contract.
@@ -65,7 +66,11 @@ fn of_method(method: &MethodDescriptor, http: &ExtensionDescriptor) -> Vec<Route
     let more = rule.get_field_by_name("additional_bindings");
     let more = more.as_deref().and_then(Value::as_list).unwrap_or_default();
     let rules = std::iter::once(rule).chain(more.iter().filter_map(Value::as_message));
-    rules.filter_map(|rule| of_rule(method, rule)).collect()
+    let mut routes: Vec<Route> = rules.filter_map(|rule| of_rule(method, rule)).collect();
+    if let Some(first) = routes.first_mut() {
+        first.is_first = true;
+    }
+    routes
 }
 
 fn of_rule(method: &MethodDescriptor, rule: &DynamicMessage) -> Option<Route> {
@@ -94,6 +99,7 @@ fn of_rule(method: &MethodDescriptor, rule: &DynamicMessage) -> Option<Route> {
             Some(field) => BodyRule::Field(request.get_field_by_name(field)?),
         },
         answer: text("response_body").and_then(|field| answer.get_field_by_name(&field)),
+        is_first: false,
     })
 }
 
@@ -237,11 +243,22 @@ fn no_parameter(known: &[FieldDescriptor]) -> Sentence {
     }
 }
 
-/// The descriptor of a message that a field holds.
-pub(super) fn message_of(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    match field.kind() {
-        Kind::Message(message) => Some(message),
-        _ => None,
+#[cfg(test)]
+impl Route {
+    /// What the body of a request is.
+    pub(super) fn body_message(&self) -> prost_reflect::MessageDescriptor {
+        match &self.body {
+            BodyRule::Field(field) => field.kind().as_message().unwrap().clone(),
+            BodyRule::None | BodyRule::All => self.method.input(),
+        }
+    }
+
+    /// What the body of an answer is.
+    pub(super) fn answer_message(&self) -> prost_reflect::MessageDescriptor {
+        match &self.answer {
+            Some(field) => field.kind().as_message().unwrap().clone(),
+            None => self.method.output(),
+        }
     }
 }
 

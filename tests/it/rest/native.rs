@@ -460,3 +460,36 @@ async fn only_so_many_requests_of_a_tenant_wait() {
     drop(events);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_reference_comes_from_here_alone() {
+    let server = Server::start().await;
+    let document = get(&server, "/openapi.json").send().await.expect(200);
+    assert_eq!(document["openapi"], "3.1.0");
+    let submit = &document["paths"]["/v1/jobs"]["post"];
+    assert_eq!(submit["operationId"], "Submit");
+    assert!(submit["requestBody"]["content"]["application/json"]["example"].is_object());
+    for path in ["/", "/docs"] {
+        let reply = get(&server, path).send().await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("location")),
+            (307, "/docs/")
+        );
+    }
+    let page = get(&server, "/docs/").send().await;
+    assert!(page.header("content-security-policy").contains("'self'"));
+    let loads = page
+        .text
+        .split(['"', '\''])
+        .filter(|word| word.ends_with(".js") || word.ends_with(".css"));
+    let mut loaded = 0;
+    for file in loads {
+        let file = file.strip_prefix("./").unwrap_or(file);
+        let status = get(&server, &format!("/docs/{file}")).open().await.status();
+        assert_eq!(status.as_u16(), 200, "{file}");
+        loaded += 1;
+    }
+    assert!(loaded >= 4, "{}", page.text);
+    assert!(!page.text.contains("http"), "{}", page.text);
+    server.stop().await;
+}
