@@ -1,4 +1,5 @@
 //! The REST gateway as its clients see it: a real server, plain HTTP.
 
+mod hostile;
 mod native;
 mod web;

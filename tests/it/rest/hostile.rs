@@ -1,0 +1,263 @@
+//! Requests that mean harm, or nothing: each gets a 4xx in the words of the dialect that it was sent to, nothing is stored, and others are served.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::web::{Reply, call, get, post};
+use crate::harness::Server;
+
+/// The collections of jobs, and what is always in the error bodies of their dialects.
+const COLLECTIONS: [(&str, fn(&Value) -> bool); 8] = [
+    ("/v1/jobs", is_problem),
+    ("/api/management-server/jobs", is_error),
+    ("/api/v2/management-server/jobs", is_error),
+    ("/management-server/jobs", is_error),
+    ("/api/jobs", is_error),
+    ("/api/v3/jobs", is_error),
+    ("/v2.1/jobs", is_envelope),
+    ("/api/v2.1/jobs", is_envelope),
+];
+/// Nothing should take longer, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn is_problem(body: &Value) -> bool {
+    body["reason"].is_string() && body["detail"].is_string() && body["status"].is_number()
+}
+
+fn is_error(body: &Value) -> bool {
+    body["error"]["code"].is_string() && body["error"]["message"].is_string()
+}
+
+fn is_envelope(body: &Value) -> bool {
+    body["status"]["code"].is_number()
+        && body["status"]["user_message"].is_string()
+        && body["result"].is_null()
+}
+
+#[track_caller]
+fn refused(reply: &Reply, is_ours: fn(&Value) -> bool, what: &str) {
+    assert!(reply.status.is_client_error(), "{what}: {reply:?}");
+    let body: Value =
+        serde_json::from_str(&reply.text).unwrap_or_else(|e| panic!("{what}: {e}: {reply:?}"));
+    assert!(is_ours(&body), "{what}: {reply:?}");
+}
+
+async fn nothing_is_stored(server: &Server) {
+    let counts = get(server, "/v1/jobs:counts").send().await;
+    assert_eq!(counts.expect(200), json!({}));
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_job_are_refused() {
+    let server = Server::start().await;
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let deep_payload = format!(
+        r#"{{"tasks":[{{"driver":"d","requestPayload":{}1{}}}]}}"#,
+        r#"{"a":"#.repeat(60),
+        "}".repeat(60)
+    );
+    let payload =
+        |value: &str| format!(r#"{{"tasks":[{{"driver":"d","requestPayload":{{"n":{value}}}}}]}}"#);
+    let long = payload(&format!("\"{}\"", "x".repeat(2 * 1024 * 1024)));
+    let bodies = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "3",
+        "\"x\"",
+        "{}",
+        "\u{feff}{}",
+        &deep,
+        &deep_payload,
+        &long,
+        r#"{"tasks":[{"driver":"d"}],"tasks":[{"driver":"e"}]}"#,
+        r#"{"tasks":[{"driver":"d","driver":"e"}]}"#,
+        &payload("NaN"),
+        &payload("1e400"),
+        &payload("-Infinity"),
+        &payload("01"),
+        &payload(r#""\ud800""#),
+        &payload(r#"{"a":1,"a":2}"#),
+        r#"{"tasks":[{"driver":"d"}],"unknown":1}"#,
+        r#"{"tasks":[{"driver":"a/b"}]}"#,
+        r#"{"tasks":[{"driver":"d"}],"summary":"a\u0000b"}"#,
+        r#"{"tasks":[{"driver":"d"}],"priority":1e99}"#,
+        r#"{"tasks":[{"driver":"d"}],"scheduleTime":"9999-99-99T00:00:00Z"}"#,
+        r#"{"tasks":[{"driver":"d"}]} trailing"#,
+    ];
+    for (collection, is_ours) in COLLECTIONS {
+        for body in bodies {
+            let request =
+                call(&server, "POST", collection).header("content-type", "application/json");
+            let reply = request.body(body.to_owned()).send().await;
+            refused(&reply, is_ours, &format!("{collection} {:.80}", body));
+        }
+        let no_utf8 = call(&server, "POST", collection).header("content-type", "application/json");
+        let reply = no_utf8.body(&b"{\"summary\":\"\xff\"}"[..]).send().await;
+        refused(&reply, is_ours, "no UTF-8");
+        let form = call(&server, "POST", collection).header("content-type", "text/plain");
+        let reply = form.body(r#"{"tasks":[{"driver":"d"}]}"#).send().await;
+        refused(&reply, is_ours, "no JSON");
+    }
+    nothing_is_stored(&server).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn paths_and_parameters_that_lead_nowhere_are_refused() {
+    let server = Server::start().await;
+    for (collection, is_ours) in COLLECTIONS {
+        for id in [
+            "x",
+            "..",
+            "%2e%2e",
+            "..%2F..%2Fetc",
+            "%2F",
+            "%00",
+            "%ff",
+            "a%0d%0ab",
+            "%",
+            "-",
+            "🙂",
+            &"9".repeat(3_000),
+        ] {
+            let id: String = id
+                .chars()
+                .map(|c| {
+                    if c.is_ascii() {
+                        c.to_string()
+                    } else {
+                        "%F0%9F%99%82".to_owned()
+                    }
+                })
+                .collect();
+            let reply = get(&server, &format!("{collection}/{id}")).send().await;
+            refused(&reply, is_ours, &format!("{collection}/{id:.40}"));
+        }
+        for query in [
+            "nothing=1",
+            "a=%0d%0aSet-Cookie:x",
+            "a=%ff",
+            "%00=1",
+            "a=1&a=2",
+            "=",
+            "%zz",
+            &format!("a={}", "x".repeat(20_000)),
+        ] {
+            let reply = get(&server, &format!("{collection}?{query}")).send().await;
+            refused(&reply, is_ours, &format!("{collection}?{query:.40}"));
+            assert!(reply.headers.get("set-cookie").is_none());
+        }
+        for method in ["PUT", "PATCH", "TRACE", "BREW"] {
+            let reply = call(&server, method, collection).send().await;
+            assert_eq!(
+                reply.status.as_u16(),
+                405,
+                "{method} {collection}: {reply:?}"
+            );
+            refused(&reply, is_ours, method);
+            assert!(reply.header("allow").contains("GET"));
+        }
+        let below = get(&server, &format!("{collection}/a/b/c")).send().await;
+        refused(&below, is_ours, "below");
+    }
+    server.stop().await;
+}
+
+/// Sends bytes, and reads what comes until the connection ends.
+async fn raw(server: &Server, parts: &[&[u8]]) -> String {
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let mut answer = Vec::new();
+    let talk = async {
+        for part in parts {
+            // The server may have answered and left already.
+            if stream.write_all(part).await.is_err() {
+                break;
+            }
+        }
+        let _ = stream.read_to_end(&mut answer).await;
+    };
+    timeout(PATIENCE, talk).await.expect("the server ends it");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn lengths_that_lie_and_bodies_without_end_are_cut_off() {
+    let server = Server::start().await;
+    let head = |collection: &str, more: &str| {
+        format!(
+            "POST {collection} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{more}\r\n\r\n"
+        )
+    };
+    let two_gigabytes = head("/v1/jobs", "content-length: 2147483648");
+    let deploy = head("/api/jobs", "content-length: 2147483648");
+    let chunked = head("/v2.1/jobs", "transfer-encoding: chunked");
+    let chunk = format!("100000\r\n{}\r\n", "x".repeat(0x10_0000));
+    let endless: Vec<&[u8]> = std::iter::once(chunked.as_bytes())
+        .chain(std::iter::repeat_n(chunk.as_bytes(), 40))
+        .collect();
+    let negative = head("/v1/jobs", "content-length: -1");
+    let two_lengths = head("/v1/jobs", "content-length: 5\r\ncontent-length: 6");
+    let bad_chunk = head("/v1/jobs", "transfer-encoding: chunked") + "zz\r\n";
+    let (announced, deploys, endless, negative, twice, bad) = tokio::join!(
+        raw(&server, &[two_gigabytes.as_bytes()]),
+        raw(&server, &[deploy.as_bytes()]),
+        raw(&server, &endless),
+        raw(&server, &[negative.as_bytes()]),
+        raw(&server, &[two_lengths.as_bytes()]),
+        raw(&server, &[bad_chunk.as_bytes()]),
+    );
+    for (name, answer) in [("announced", &announced), ("deploy", &deploys)] {
+        assert!(answer.starts_with("HTTP/1.1 413"), "{name}: {answer}");
+        assert!(answer.contains("MESSAGE_TOO_LARGE"), "{name}: {answer}");
+    }
+    // A client that goes on sending may not get to read the answer.
+    assert!(
+        endless.is_empty() || endless.starts_with("HTTP/1.1 413"),
+        "{endless}"
+    );
+    for (name, answer) in [
+        ("negative", &negative),
+        ("twice", &twice),
+        ("bad chunk", &bad),
+    ] {
+        assert!(answer.starts_with("HTTP/1.1 400"), "{name}: {answer}");
+    }
+    post(&server, "/v1/jobs", &json!({"tasks": [{"driver": "d"}]}))
+        .send()
+        .await
+        .expect(202);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn others_are_served_while_some_are_slow() {
+    let server = Server::start().await;
+    let mut slow = Vec::new();
+    for beginning in [
+        "GET /v1/jobs HTTP/1.1\r\nhost: x\r\nx-slow: ",
+        "POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+        "POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
+    ] {
+        for _ in 0..100 {
+            let mut stream = TcpStream::connect(server.address()).await.unwrap();
+            stream.write_all(beginning.as_bytes()).await.unwrap();
+            slow.push(stream);
+        }
+    }
+    for _ in 0..50 {
+        post(&server, "/v1/jobs", &json!({"tasks": [{"driver": "d"}]}))
+            .send()
+            .await
+            .expect(202);
+    }
+    drop(slow);
+    server.stop().await;
+}
