@@ -17,6 +17,7 @@ mod sample;
 mod scenarios;
 mod scratch;
 mod watchers;
+mod web;
 mod work;
 
 use std::{

@@ -125,6 +125,11 @@ impl Server {
         })
     }
 
+    /// Where it serves.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// Connections of their own.
     pub(super) async fn connect(&self, connections: usize) -> Result<Vec<Client>, BenchError> {
         connect(&self.endpoint, connections).await

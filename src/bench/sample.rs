@@ -51,6 +51,11 @@ impl JobSample {
         self
     }
 
+    /// As it is described.
+    pub(super) fn spec(&self) -> &JobSpec {
+        &self.spec
+    }
+
     /// A request to store one more of it, with a request id as the client library would add.
     pub(super) fn request(&self) -> SubmitRequest {
         SubmitRequest {

@@ -5,6 +5,7 @@ mod floor;
 mod history;
 mod idle;
 mod life;
+mod rest;
 mod restart;
 mod start;
 mod submit;
@@ -45,6 +46,10 @@ pub enum Scenario {
     Watchers,
     /// What finished jobs cost.
     History,
+    /// Submissions by REST.
+    Rest,
+    /// What REST requests cost that wait.
+    Polls,
     /// How long a killed server is away.
     Restart,
     /// What an idle server costs.
@@ -53,7 +58,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Floor,
         Self::Submit,
         Self::Lone,
@@ -67,6 +72,8 @@ impl Scenario {
         Self::FanOut,
         Self::Watchers,
         Self::History,
+        Self::Rest,
+        Self::Polls,
         Self::Restart,
         Self::Idle,
     ];
@@ -87,6 +94,8 @@ impl Scenario {
             Self::FanOut => "fan-out",
             Self::Watchers => "watchers",
             Self::History => "history",
+            Self::Rest => "rest",
+            Self::Polls => "polls",
             Self::Restart => "restart",
             Self::Idle => "idle",
         }
@@ -107,6 +116,8 @@ impl Scenario {
             Self::FanOut => watch::fan_out(bench).await,
             Self::Watchers => idle::watchers(bench).await,
             Self::History => history::measure(bench).await,
+            Self::Rest => rest::submit(bench).await,
+            Self::Polls => rest::polls(bench).await,
             Self::Restart => restart::measure(bench).await,
             Self::Idle => idle::server(bench).await,
         }
