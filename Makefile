@@ -8,16 +8,21 @@ export PATH := $(TOOLS)/bin:$(PATH)
 GRPCURL_VERSION    := v1.9.1
 BUF_VERSION        := 1.75.0
 CARGO_DENY_VERSION := 0.20.2
+SCHEMATHESIS_VERSION := 4.32.5
 
 GRPCURL    := $(TOOLS)/.grpcurl-$(GRPCURL_VERSION)
 BUF        := $(TOOLS)/.buf-$(BUF_VERSION)
 CARGO_DENY := $(TOOLS)/.cargo-deny-$(CARGO_DENY_VERSION)
+SCHEMATHESIS := $(TOOLS)/.schemathesis-$(SCHEMATHESIS_VERSION)
 
-.PHONY: help setup test fmt lint docs proto deny advisories quickstart bench ci
+.PHONY: help setup test schemathesis fmt lint docs proto deny advisories quickstart bench ci
+
+# Random requests for each operation of the REST API.
+EXAMPLES ?= 50
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the build and the tests need and is missing
 	@.ci/need cc:gcc,libc6-dev
@@ -25,6 +30,9 @@ setup: ## Install what the build and the tests need and is missing
 
 test: setup ## Run every test, after make setup
 	cargo test --locked
+
+schemathesis: $(SCHEMATHESIS) ## Try EXAMPLES random requests for each operation of the REST API
+	tests/schemathesis.sh $(EXAMPLES) $(SEED)
 
 fmt: ## Format the code
 	cargo fmt
@@ -63,6 +71,12 @@ $(GRPCURL):
 $(BUF):
 	@.ci/need npm:npm
 	npm install --prefix $(TOOLS)/buf --no-save --no-audit --no-fund --ignore-scripts @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+$(SCHEMATHESIS):
+	@python3 -c 'import ensurepip' 2>/dev/null || .ci/need python3-venv:python3,python3-venv
+	python3 -m venv $(TOOLS)/schemathesis
+	$(TOOLS)/schemathesis/bin/pip install --quiet schemathesis==$(SCHEMATHESIS_VERSION)
 	@touch $@
 
 # Without optimisation: it is built more often than it is run.
