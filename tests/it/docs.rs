@@ -85,15 +85,25 @@ fn script(name: &str, document: &str) -> Result<String, String> {
 
 /// The documents of the project, by their path.
 fn documents() -> impl Iterator<Item = (String, String)> {
-    let docs = fs::read_dir(root().join("docs")).unwrap();
-    let docs = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()));
-    let top = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned);
-    top.into_iter()
-        .chain(docs.filter(|name| name.ends_with(".md")))
-        .map(|name| {
-            let text = fs::read_to_string(root().join(&name)).unwrap();
-            (name, text)
-        })
+    let mut names = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut folders = vec!["docs".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(name),
+                false if name.ends_with(".md") => names.push(name),
+                false => {}
+            }
+        }
+    }
+    names.into_iter().map(|name| {
+        let text = fs::read_to_string(root().join(&name)).unwrap();
+        (name, text)
+    })
 }
 
 fn root() -> &'static Path {
@@ -107,7 +117,8 @@ async fn what_the_documents_tell_to_type_works() {
         if script.is_empty() {
             continue;
         }
-        let server = Server::start().await;
+        let routes = root().join("examples/routes");
+        let server = Server::start_with(&["--routes", routes.to_str().unwrap()]).await;
         let home = TempDir::new().unwrap();
         let mut shell = Command::new("bash");
         shell
