@@ -5,6 +5,7 @@
 
 mod connection;
 mod gather;
+mod intake;
 mod listener;
 mod routes;
 mod stream_end;

@@ -10,7 +10,6 @@ use std::{
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     gather::{Gathered, gather},
-    routes::Front,
+    intake::Intake,
 };
 
 /// How long a client has to say which protocol it speaks, and to send the headers of an HTTP/1 request.
@@ -75,14 +74,14 @@ pub(super) fn builder(limits: Limits) -> Builder<TokioExecutor> {
 pub(super) async fn serve(
     stream: TcpStream,
     builder: Builder<TokioExecutor>,
-    front: Front,
+    intake: Intake,
     draining: CancellationToken,
 ) {
     // Small messages must not wait for larger ones; without it they are only late.
     let _ = stream.set_nodelay(true);
     let (stream, outgoing) = gather(stream);
     let io = TokioIo::new(Opening::new(stream));
-    let connection = builder.serve_connection(io, TowerToHyperService::new(front));
+    let connection = builder.serve_connection(io, intake);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = outgoing.drive(connection.as_mut()) => result,

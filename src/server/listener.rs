@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{self, Limits},
+    intake::Intake,
     routes::Front,
 };
 
@@ -63,6 +64,7 @@ async fn accept(
     draining: CancellationToken,
 ) -> JoinSet<()> {
     let builder = connection::builder(limits);
+    let intake = Intake::new(front, draining.clone());
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let mut is_full = false;
@@ -91,7 +93,7 @@ async fn accept(
                 };
                 is_full = false;
                 let serve =
-                    connection::serve(stream, builder.clone(), front.of(peer), draining.clone());
+                    connection::serve(stream, builder.clone(), intake.of(peer), draining.clone());
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);

@@ -16,6 +16,7 @@ use std::{
 use longhaul::client::Client;
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
+use tonic::transport::{Channel, Endpoint};
 
 use process::Process;
 
@@ -93,6 +94,12 @@ impl Server {
     /// A client that is connected to it.
     pub async fn client(&self) -> Client {
         Client::connect(&self.endpoint()).await.unwrap()
+    }
+
+    /// A connection to it, for calls that no client would make.
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.endpoint()).unwrap();
+        endpoint.connect().await.unwrap()
     }
 
     /// Ends it as a power failure would, as far as a process can tell.

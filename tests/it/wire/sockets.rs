@@ -1,4 +1,4 @@
-//! Connections that speak another protocol, or none.
+//! Connections that speak another protocol, or none, or not to the end.
 
 use std::time::Duration;
 
@@ -7,8 +7,13 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tonic::Code;
 
-use crate::{harness::Server, jobs::submit};
+use super::half_a_call::HalfACall;
+use crate::{
+    harness::Server,
+    jobs::{reason, submit},
+};
 
 /// A silent connection is closed after 10 s; one that began to speak HTTP/2, after a ping and its answer's time, 20 s each.
 const CLOSED_WITHIN: Duration = Duration::from_secs(75);
@@ -86,4 +91,72 @@ async fn a_connection_too_many_is_refused_and_not_left_waiting() {
     assert_eq!(output.code, Some(4), "{output:?}");
     drop(first);
     server.stop().await;
+}
+
+/// In HTTP/1.1 and HTTP/2, with silence and with a byte now and then.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let half = |path, length, body| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n{body}"
+        )
+    };
+    let (length, chunked) = ("content-length: 1000", "transfer-encoding: chunked");
+    let halves = [
+        half("/v1/jobs:batch", length, "{}"),
+        half("/v1/jobs:batch", chunked, "2\r\n{}"),
+        half("/v1/jobs", length, "{}"),
+        half("/v1/jobs", chunked, "2\r\n{}"),
+    ];
+    let closed = halves.map(|half| {
+        let server = &server;
+        async move { closed_after(server, half.as_bytes()).await }
+    });
+    let dribble = half("/v1/jobs", length, "");
+    let channel = server.channel().await;
+    let submit_to = "/longhaul.v1.JobService/Submit";
+    let (answers, (), silent, slow) = tokio::join!(
+        futures_util::future::join_all(closed),
+        closed_though_it_dribbles(&server, dribble.as_bytes()),
+        HalfACall::begin(&channel, submit_to, b"\0\0\0\x01\0\x0a").ended(CLOSED_WITHIN),
+        HalfACall::dribbling(&channel, submit_to, Duration::from_secs(5)).ended(CLOSED_WITHIN),
+    );
+    for answer in answers {
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains("BODY_TOO_SLOW"), "{answer}");
+    }
+    for status in [silent, slow] {
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        assert_eq!(reason(&status), "BODY_TOO_SLOW", "{status:?}");
+    }
+    submit(&client, "nobody").await;
+    server.stop().await;
+}
+
+/// As [`closed_after`], but a byte follows every 5 s.
+async fn closed_though_it_dribbles(server: &Server, bytes: &[u8]) {
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    write.write_all(bytes).await.unwrap();
+    let dribble = async {
+        while write.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = Vec::new();
+    let closed = async {
+        let _ = read.read_to_end(&mut answer).await;
+    };
+    let either = async {
+        tokio::select! {
+            () = dribble => {}
+            () = closed => {}
+        }
+    };
+    let ended = timeout(CLOSED_WITHIN, either).await;
+    ended.expect("the server closes it");
 }

@@ -1,0 +1,116 @@
+//! How requests come in: the service of a connection, in front of every route and for every protocol.
+//!
+//! A method waits for its message for as long as it takes; so the body of each request has an end of its own, set here.
+
+mod body;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::body::Body;
+use http::{Request, header};
+use hyper::{body::Incoming, service::Service};
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use self::body::RequestBody;
+use super::routes::Front;
+use crate::{api::BodyError, grpc::error, locale::Language};
+
+/// Methods whose requests are streams for as long as the caller likes: a worker's has a clock of its own, and reflection's end with the answers.
+const STREAMS: [&str; 3] = [
+    "/longhaul.v1.WorkerService/Work",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// The service of connections; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Intake {
+    front: Front,
+    /// Cancelled when requests that are not complete are not waited for any more.
+    draining: Arc<CancellationToken>,
+}
+
+impl Intake {
+    pub(super) fn new(front: Front, draining: CancellationToken) -> Self {
+        Self {
+            front,
+            draining: Arc::new(draining),
+        }
+    }
+
+    /// For a connection from there.
+    pub(super) fn of(&self, peer: SocketAddr) -> Self {
+        Self {
+            front: self.front.of(peer),
+            draining: Arc::clone(&self.draining),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Intake {
+    type Response = <Front as tower::Service<Request<Body>>>::Response;
+    type Error = <Front as tower::Service<Request<Body>>>::Error;
+    type Future = <Front as tower::Service<Request<Body>>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let form = if is_grpc(&request) {
+            in_grpc
+        } else {
+            in_general
+        };
+        let is_stream = STREAMS.contains(&request.uri().path()) && is_grpc(&request);
+        let limited = (!is_stream).then(|| Arc::clone(&self.draining));
+        let request = request.map(|body| Body::new(RequestBody::new(body, limited, form)));
+        // It is always ready.
+        self.front.clone().call(request)
+    }
+}
+
+/// Whether the caller speaks gRPC.
+pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// As tonic takes it for an answer.
+fn in_grpc(error: BodyError) -> axum::BoxError {
+    error::status(&error.into(), Language::English).into()
+}
+
+/// As whoever reads the body can recognise it.
+fn in_general(error: BodyError) -> axum::BoxError {
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+    use crate::proto::DESCRIPTORS;
+
+    #[test]
+    fn every_method_that_takes_a_stream_is_known() {
+        let of = |descriptors: &[u8]| {
+            let pool = DescriptorPool::decode(descriptors).expect("descriptors");
+            let methods = pool.services().flat_map(|service| {
+                let methods = service.methods().filter(|m| m.is_client_streaming());
+                let paths = methods.map(|m| format!("/{}/{}", service.full_name(), m.name()));
+                paths.collect::<Vec<_>>()
+            });
+            methods.collect::<Vec<_>>()
+        };
+        let served = [
+            DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let mut served: Vec<_> = served.into_iter().flat_map(of).collect();
+        served.sort();
+        let mut known = STREAMS.to_vec();
+        known.sort();
+        assert_eq!(served, known);
+    }
+}
