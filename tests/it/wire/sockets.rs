@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A silent connection is closed after 10 s; one that began to speak HTTP/2, after a ping and its answer's time, 20 s each.
-const CLOSED_WITHIN: Duration = Duration::from_secs(75);
+const CLOSED_WITHIN: Duration = Duration::from_secs(70);
 /// The beginning of every HTTP/2 connection, with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -35,7 +35,7 @@ async fn closed_after(server: &Server, bytes: &[u8]) -> Vec<u8> {
 async fn connections_that_say_nothing_are_closed() {
     let server = Server::start().await;
     let client = server.client().await;
-    let half_a_header = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: ";
+    let half_a_header = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: and more than the preface has";
     tokio::join!(
         closed_after(&server, b""),
         closed_after(&server, &PREFACE[..10]),
@@ -45,6 +45,47 @@ async fn connections_that_say_nothing_are_closed() {
         closed_after(&server, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"),
     );
     submit(&client, "nobody").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let server = Server::start().await;
+    let head = |bytes| {
+        let long = "x".repeat(bytes);
+        format!("GET /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {long}\r\n\r\n")
+    };
+    for (bytes, status) in [(15 * 1024, "404"), (20 * 1024, "431"), (300_000, "431")] {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        // The server may have had enough before the end.
+        let _ = stream.write_all(head(bytes).as_bytes()).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(
+            answer,
+            format!("HTTP/1.1 {status}").as_bytes(),
+            "{bytes} bytes"
+        );
+    }
+    server.stop().await;
+}
+
+/// Longer than a first request may take: pools keep connections for a minute, and would send into one that is being closed.
+#[tokio::test]
+async fn a_connection_is_kept_for_the_next_request() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    // The shortest request that there is: shorter than the beginning of HTTP/2.
+    let get = b"GET / HTTP/1.1\r\nhost:\r\n\r\n";
+    for pause in [Duration::from_secs(12), Duration::ZERO] {
+        stream.write_all(get).await.unwrap();
+        let mut answer = [0; 512];
+        let read = timeout(CLOSED_WITHIN, stream.read(&mut answer)).await;
+        let answer = &answer[..read.unwrap().unwrap()];
+        assert!(answer.starts_with(b"HTTP/1.1 404"), "{answer:?}");
+        tokio::time::sleep(pause).await;
+    }
+    drop(stream);
     server.stop().await;
 }
 
