@@ -13,6 +13,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) enum BodyError {
     /// It did not come in time.
     TooSlow,
+    /// It is large, and the server holds too much of others that are not complete.
+    NoRoom,
     /// The server goes, and does not wait for the rest.
     Draining,
 }
@@ -27,6 +29,10 @@ impl BodyError {
     fn sentence(self) -> Sentence {
         match self {
             Self::TooSlow => Sentence::plain("body-too-slow", "the body did not come in time"),
+            Self::NoRoom => Sentence::plain(
+                "no-room",
+                "too many large requests are under way; send it again in a moment",
+            ),
             Self::Draining => Sentence::plain(
                 "body-not-waited-for",
                 "the server is shutting down and the request was not complete; send it again",
@@ -47,6 +53,7 @@ impl From<BodyError> for Fault {
     fn from(error: BodyError) -> Self {
         let reason = match error {
             BodyError::TooSlow => Reason::BodyTooSlow,
+            BodyError::NoRoom => Reason::NoRoom,
             BodyError::Draining => Reason::Draining,
         };
         Self::new(reason, error.sentence()).retry(RETRY)

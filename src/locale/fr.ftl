@@ -90,6 +90,7 @@ result-too-large = les résultats des tâches d'un job peuvent compter ensemble 
 body-not-waited-for = le serveur s'arrête et la requête n'était pas complète ; envoyez-la de nouveau
 body-too-slow = le corps n'est pas arrivé à temps
 draining = le serveur s'arrête ; appelez de nouveau
+no-room = trop de grandes requêtes sont en cours ; envoyez-la de nouveau dans un instant
 outcome-unknown = issue inconnue ; réessayez avec le même request_id
 stopped = le serveur a cessé de travailler ; appelez-en un autre, ou celui-ci quand il sera de retour
 store-corrupt = ce qui est enregistré ne peut pas être lu ; le journal du serveur en dit plus

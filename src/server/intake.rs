@@ -1,8 +1,11 @@
 //! How requests come in: the service of a connection, in front of every route and for every protocol.
 //!
-//! A method waits for its message for as long as it takes; so the body of each request has an end of its own, set here.
+//! A method waits for its message for as long as it takes, and holds what there is of it; so the body of each request has an end of its own, and all
+//! that are not complete share a bounded room. Both are set here.
 
 mod body;
+mod framing;
+mod room;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,7 +15,10 @@ use hyper::{body::Incoming, service::Service};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use self::body::RequestBody;
+use self::{
+    body::{Bounds, RequestBody},
+    room::Room,
+};
 use super::routes::Front;
 use crate::{api::BodyError, grpc::error, locale::Language};
 
@@ -27,23 +33,22 @@ const STREAMS: [&str; 3] = [
 #[derive(Clone)]
 pub(super) struct Intake {
     front: Front,
-    /// Cancelled when requests that are not complete are not waited for any more.
-    draining: Arc<CancellationToken>,
+    bounds: Arc<Bounds>,
 }
 
 impl Intake {
+    /// After `draining`, requests that are not complete are not waited for any more.
     pub(super) fn new(front: Front, draining: CancellationToken) -> Self {
-        Self {
-            front,
-            draining: Arc::new(draining),
-        }
+        let room = Room::default();
+        let bounds = Arc::new(Bounds { draining, room });
+        Self { front, bounds }
     }
 
     /// For a connection from there.
     pub(super) fn of(&self, peer: SocketAddr) -> Self {
         Self {
             front: self.front.of(peer),
-            draining: Arc::clone(&self.draining),
+            bounds: Arc::clone(&self.bounds),
         }
     }
 }
@@ -54,14 +59,16 @@ impl Service<Request<Incoming>> for Intake {
     type Future = <Front as tower::Service<Request<Body>>>::Future;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let form = if is_grpc(&request) {
-            in_grpc
-        } else {
-            in_general
-        };
-        let is_stream = STREAMS.contains(&request.uri().path()) && is_grpc(&request);
-        let limited = (!is_stream).then(|| Arc::clone(&self.draining));
-        let request = request.map(|body| Body::new(RequestBody::new(body, limited, form)));
+        let is_grpc = is_grpc(&request);
+        let is_stream = is_grpc && STREAMS.contains(&request.uri().path());
+        let bounds = Arc::clone(&self.bounds);
+        let request = request.map(|body| {
+            Body::new(match (is_grpc, is_stream) {
+                (_, true) => RequestBody::stream(body, bounds, in_grpc),
+                (true, false) => RequestBody::whole(body, bounds, in_grpc),
+                (false, false) => RequestBody::whole(body, bounds, in_general),
+            })
+        });
         // It is always ready.
         self.front.clone().call(request)
     }

@@ -6,6 +6,7 @@ mod process;
 
 use std::{
     ffi::OsStr,
+    fs,
     net::TcpListener,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -84,6 +85,14 @@ impl Server {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Memory that it holds.
+    pub fn resident_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.unwrap().parse().unwrap()
     }
 
     /// What it has logged.

@@ -1,7 +1,7 @@
 //! A watcher that reads nothing while its job changes 10,000 times: it costs the server no memory and nobody else any time, and when it reads again it
 //! finds the newest state.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use longhaul::proto::{
     Struct,
@@ -55,7 +55,7 @@ async fn a_watcher_that_does_not_read_costs_nobody_anything() {
     let mut brisk = watch(&mut jobs, &job.id, View::Result).await;
 
     worker.press(0).await;
-    let before = resident_kb(&server);
+    let before = server.resident_kb();
     let mut seen = 0;
     for batch in 0..CHANGES / BATCH {
         worker.press(1 + batch * BATCH).await;
@@ -72,7 +72,7 @@ async fn a_watcher_that_does_not_read_costs_nobody_anything() {
             seen = message.revision;
         }
     }
-    let after = resident_kb(&server);
+    let after = server.resident_kb();
     assert!(
         after < before + GROWTH_KB,
         "the server grew from {before} KB to {after} KB"
@@ -116,14 +116,6 @@ async fn watch(
         ..WatchJobRequest::default()
     };
     jobs.watch_job(request).await.unwrap().into_inner()
-}
-
-/// Memory that the server holds.
-fn resident_kb(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.unwrap().parse().unwrap()
 }
 
 /// A worker with one task, about which it has much to say.

@@ -13,6 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::{
+    framing::Framing,
+    room::{Held, Room},
+};
 use crate::{api::BodyError, engine::monotonic_now};
 
 /// How long a body may be silent: as long as a ping may stay unanswered.
@@ -20,11 +24,28 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// How long a body may take in all: the largest, of 16 MiB, over a line of some 2 Mbit/s.
 const WHOLE: Duration = Duration::from_secs(60);
 
+/// What all bodies of a server have in common.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    /// Cancelled when requests that are not complete are not waited for any more.
+    pub(super) draining: CancellationToken,
+    pub(super) room: Room,
+}
+
+/// What is made of the bytes.
+enum Kind {
+    /// One message, which is held until it is complete.
+    Whole { received: usize },
+    /// Messages that are taken one by one, for as long as the caller likes.
+    Stream(Framing),
+}
+
 /// See the module.
 pub(super) struct RequestBody<B> {
     body: B,
-    /// Says that the server goes; none for a stream, which is not watched.
-    draining: Option<Arc<CancellationToken>>,
+    kind: Kind,
+    bounds: Arc<Bounds>,
+    held: Held,
     /// Set when the body was waited for; most are there at once.
     waiting: Option<Waiting>,
     /// How errors are told.
@@ -33,28 +54,58 @@ pub(super) struct RequestBody<B> {
 }
 
 impl<B> RequestBody<B> {
-    /// Watched if it is given the token of the drain.
-    pub(super) fn new(
-        body: B,
-        draining: Option<Arc<CancellationToken>>,
-        form: fn(BodyError) -> BoxError,
-    ) -> Self {
+    /// A body that has to come in time.
+    pub(super) fn whole(body: B, bounds: Arc<Bounds>, form: fn(BodyError) -> BoxError) -> Self {
+        Self::new(body, Kind::Whole { received: 0 }, bounds, form)
+    }
+
+    /// A stream of gRPC messages, which is not timed.
+    pub(super) fn stream(body: B, bounds: Arc<Bounds>, form: fn(BodyError) -> BoxError) -> Self {
+        Self::new(body, Kind::Stream(Framing::default()), bounds, form)
+    }
+
+    fn new(body: B, kind: Kind, bounds: Arc<Bounds>, form: fn(BodyError) -> BoxError) -> Self {
         Self {
             body,
-            draining,
+            kind,
+            bounds,
+            held: Held::default(),
             waiting: None,
             form,
             ended: false,
         }
     }
 
+    /// Notes what has come; false if there is no room for it.
+    fn take(&mut self, data: &[u8]) -> bool {
+        let held = match &mut self.kind {
+            Kind::Whole { received } => {
+                *received += data.len();
+                *received
+            }
+            Kind::Stream(framing) => framing.push(data),
+        };
+        self.bounds.room.hold(&mut self.held, held)
+    }
+
+    fn fail(&mut self, error: BodyError) -> BoxError {
+        self.ended = true;
+        (self.form)(error)
+    }
+
     /// Resolves when the body is not to be waited for any longer.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let Some(draining) = &self.draining else {
+        if let Kind::Stream(_) = self.kind {
             return Poll::Pending;
-        };
-        let waiting = self.waiting.get_or_insert_with(|| Waiting::new(draining));
+        }
+        let waiting = (self.waiting).get_or_insert_with(|| Waiting::new(&self.bounds.draining));
         waiting.poll(cx)
+    }
+}
+
+impl<B> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        self.bounds.room.hold(&mut self.held, 0);
     }
 }
 
@@ -113,12 +164,17 @@ where
                 if let Some(waiting) = &mut this.waiting {
                     waiting.heard = monotonic_now();
                 }
+                let data = frame
+                    .as_ref()
+                    .and_then(|frame| frame.as_ref().ok()?.data_ref());
+                if data.is_some_and(|data| !this.take(data)) {
+                    return Poll::Ready(Some(Err(this.fail(BodyError::NoRoom))));
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Poll::Pending => this.poll_patience(cx).map(|error| {
-                this.ended = true;
-                Some(Err((this.form)(error)))
-            }),
+            Poll::Pending => this
+                .poll_patience(cx)
+                .map(|error| Some(Err(this.fail(error)))),
         }
     }
 

@@ -48,6 +48,11 @@ impl HalfACall {
         call
     }
 
+    /// Whether the server has not waited for the rest.
+    pub fn is_answered(&self) -> bool {
+        self.answer.is_finished()
+    }
+
     /// The status that it is answered with, although it does not end.
     pub async fn ended(self, within: Duration) -> Status {
         let Self { answer, more } = self;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
     time::timeout,
 };
 use tonic::Code;
@@ -200,4 +202,46 @@ async fn closed_though_it_dribbles(server: &Server, bytes: &[u8]) {
     };
     let ended = timeout(CLOSED_WITHIN, either).await;
     ended.expect("the server closes it");
+}
+
+/// What the server may grow by while it holds halves of messages: the room that they share, and what comes and goes.
+const GROWTH_KB: u64 = 512 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_messages_are_bounded_together() {
+    const CALLS: usize = 100;
+    const HALF_BYTES: usize = 15 * 1024 * 1024;
+    let server = Server::start().await;
+    let client = server.client().await;
+    let before = server.resident_kb();
+    let part = Bytes::from(vec![0; 1024 * 1024]);
+    let mut calls = JoinSet::new();
+    let channel = server.channel().await;
+    for _ in 0..CALLS {
+        let head = [0, 0, 0xff, 0xff, 0xff];
+        let call = HalfACall::begin(&channel, "/longhaul.v1.JobService/SubmitBatch", &head);
+        let part = part.clone();
+        calls.spawn(async move {
+            for _ in 0..HALF_BYTES / part.len() {
+                if call.more.send(part.clone()).await.is_err() {
+                    break;
+                }
+            }
+            call
+        });
+    }
+    // Each has sent its half, or was refused.
+    let calls = timeout(CLOSED_WITHIN, calls.join_all()).await.unwrap();
+    submit(&client, "nobody").await;
+    let after = server.resident_kb();
+    assert!(after < before + GROWTH_KB, "from {before} KB to {after} KB");
+    let mut refused = 0;
+    for call in calls.into_iter().filter(HalfACall::is_answered) {
+        let status = call.ended(CLOSED_WITHIN).await;
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert_eq!(reason(&status), "NO_ROOM", "{status:?}");
+        refused += 1;
+    }
+    assert!(refused >= CALLS / 2, "{refused} were refused");
+    server.stop().await;
 }
