@@ -7,10 +7,14 @@ mod body;
 mod framing;
 mod room;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use axum::body::Body;
-use http::{Request, header};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use futures_util::future::{Either, Ready, ready};
+use http::{Request, StatusCode, Version, header};
 use hyper::{body::Incoming, service::Service};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
@@ -53,13 +57,18 @@ impl Intake {
     }
 }
 
+type Answer = <Front as tower::Service<Request<Body>>>::Future;
+
 impl Service<Request<Incoming>> for Intake {
-    type Response = <Front as tower::Service<Request<Body>>>::Response;
-    type Error = <Front as tower::Service<Request<Body>>>::Error;
-    type Future = <Front as tower::Service<Request<Body>>>::Future;
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Answer, Ready<Result<Response, Infallible>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_grpc = is_grpc(&request);
+        if is_grpc && request.version() < Version::HTTP_2 {
+            return Either::Right(ready(Ok(needs_http_2())));
+        }
         let is_stream = is_grpc && STREAMS.contains(&request.uri().path());
         let bounds = Arc::clone(&self.bounds);
         let request = request.map(|body| {
@@ -70,7 +79,7 @@ impl Service<Request<Incoming>> for Intake {
             })
         });
         // It is always ready.
-        self.front.clone().call(request)
+        Either::Left(self.front.clone().call(request))
     }
 }
 
@@ -78,6 +87,12 @@ impl Service<Request<Incoming>> for Intake {
 pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// In HTTP/1 no status would ever arrive: it comes after the answer, in trailers.
+fn needs_http_2() -> Response {
+    let text = "gRPC needs HTTP/2, and this call came over HTTP/1: let the client, and each proxy between, speak HTTP/2\n";
+    (StatusCode::HTTP_VERSION_NOT_SUPPORTED, text).into_response()
 }
 
 /// As tonic takes it for an answer.

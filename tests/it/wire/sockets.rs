@@ -120,6 +120,23 @@ async fn a_browser_on_a_grpc_path_is_told_what_this_is() {
     server.stop().await;
 }
 
+/// In HTTP/1 the status of a call would be lost, and each call look as if it were well.
+#[tokio::test]
+async fn grpc_needs_http_2() {
+    let server = Server::start().await;
+    for content_type in ["application/grpc", "application/grpc+proto"] {
+        let head = format!(
+            "POST /longhaul.v1.JobService/GetCounts HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: {content_type}\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0"
+        );
+        let answer = closed_after(&server, head.as_bytes()).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
+        assert!(answer.contains("gRPC needs HTTP/2"), "{answer}");
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_connection_too_many_is_refused_and_not_left_waiting() {
     let server = Server::start_with(&["--max-connections", "1"]).await;
