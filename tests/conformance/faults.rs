@@ -98,6 +98,34 @@ async fn a_database_that_was_cut_off_is_damaged() {
     }
 }
 
+/// A server was killed, and a shell or a backup still reads what was there before its last commits: these are in the log alone.
+#[tokio::test]
+async fn a_database_that_is_read_elsewhere_is_not_damaged() {
+    let dir = closed().await;
+    let reader = Connection::open(database(dir.path())).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let jobs = |connection: &Connection| -> i64 {
+        let count = "SELECT count(*) FROM jobs";
+        connection.query_row(count, (), |row| row.get(0)).unwrap()
+    };
+    assert_eq!(jobs(&reader), 1);
+    let killed = Connection::open(database(dir.path())).unwrap();
+    killed
+        .execute_batch(
+            "PRAGMA wal_autocheckpoint = 0;
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 200)
+             INSERT INTO meta (key, value) SELECT 'filler ' || n, zeroblob(4096) FROM n;",
+        )
+        .unwrap();
+    drop(killed);
+    let mut again = Stored::in_sqlite_at(dir.path());
+    assert!(again.job(&job("acme", 1).key()).await.is_some());
+    again.submit(&job("acme", 2)).await;
+    assert_eq!(jobs(&reader), 1);
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(jobs(&reader), 2);
+}
+
 #[tokio::test]
 async fn a_log_without_its_database_is_not_thrown_away() {
     let dir = closed().await;

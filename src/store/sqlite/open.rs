@@ -164,10 +164,15 @@ pub(super) fn database(dir: &Path) -> Result<Connection, OpenError> {
     let explain = |error: rusqlite::Error| explain(dir, &file, error);
     let mut connection = connect(&file).map_err(explain)?;
     // What the last process left in the log goes to the file, so that the file can be judged.
-    connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+    let is_read_elsewhere: bool = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))
         .map_err(explain)?;
-    check_length(&connection, &file).map_err(explain)??;
+    if is_read_elsewhere {
+        // Then pages may be in the log alone, where SQLite finds them.
+        tracing::warn!(file = %file.display(), "another process reads the database: its write-ahead log stays as it is, and the file's length is not checked");
+    } else {
+        check_length(&connection, &file).map_err(explain)??;
+    }
     check_version(&connection, &file).map_err(explain)??;
     migrations()
         .run(&mut connection)
