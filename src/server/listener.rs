@@ -18,6 +18,20 @@ use super::{
 /// The pause after an accept that failed for want of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Whether an accept failed because of the one connection that it would have answered; the next one is another.
+fn is_of_one(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::TimedOut
+    )
+}
+
 /// The task that accepts.
 pub(super) struct Listener {
     address: SocketAddr,
@@ -68,6 +82,7 @@ async fn accept(
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let mut is_full = false;
+    let mut is_short = false;
     loop {
         let accepted = tokio::select! {
             () = draining.cancelled() => return connections,
@@ -81,11 +96,12 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
+                is_short = false;
                 let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                     // Left in the kernel it would look accepted, and its client would wait for nothing.
                     if !is_full {
                         let max_connections = limits.max_connections;
-                        tracing::warn!(%peer, max_connections, "connections are refused: there are as many as max_connections allows");
+                        tracing::warn!(%peer, max_connections, "connections are refused: there are as many as max_connections and the limit on open files allow");
                     }
                     is_full = true;
                     drop(stream);
@@ -99,8 +115,14 @@ async fn accept(
                     drop(permit);
                 });
             }
+            Err(error) if is_of_one(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !is_short {
+                    tracing::warn!(%error, "connections can not be accepted");
+                }
+                is_short = true;
                 tokio::time::sleep(PAUSE).await;
             }
         }

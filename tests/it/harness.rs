@@ -49,10 +49,22 @@ impl Server {
 
     /// A server with more flags for `serve`.
     pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_by(longhaul(), flags).await
+    }
+
+    /// A server that may open so many files.
+    pub async fn start_with_files(files: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n {files}; exec \"$@\"");
+        shell.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_longhaul")]);
+        Self::start_by(without_settings(shell), &[]).await
+    }
+
+    async fn start_by(longhaul: Command, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let port = free_port();
-        let process = serve(&folder, port, &flags).await;
+        let process = serve(longhaul, &folder, port, &flags).await;
         Self {
             process,
             flags,
@@ -64,7 +76,7 @@ impl Server {
     /// Starts the server again after it has ended, with the same data, port and flags.
     pub async fn restart(&mut self) {
         self.process.check_log();
-        self.process = serve(&self.folder, self.port, &self.flags).await;
+        self.process = serve(longhaul(), &self.folder, self.port, &self.flags).await;
     }
 
     /// Where it serves, as a URL.
@@ -225,7 +237,10 @@ pub async fn output(mut command: Command) -> Output {
 
 /// The binary, without what the environment says about it.
 pub fn longhaul() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_longhaul")))
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LONGHAUL_") {
             command.env_remove(name);
@@ -244,8 +259,7 @@ pub fn path_with_tools() -> std::ffi::OsString {
 }
 
 /// Starts a server and waits until it serves.
-async fn serve(folder: &TempDir, port: u16, flags: &[String]) -> Process {
-    let mut command = longhaul();
+async fn serve(mut command: Command, folder: &TempDir, port: u16, flags: &[String]) -> Process {
     command
         .arg("serve")
         .args(["--listen", &format!("127.0.0.1:{port}")])

@@ -153,6 +153,33 @@ async fn a_connection_too_many_is_refused_and_not_left_waiting() {
     server.stop().await;
 }
 
+/// Where descriptors run out, connections stay in the kernel: to their clients they look accepted.
+#[tokio::test]
+async fn connections_beyond_the_limit_on_files_are_refused() {
+    const FILES: usize = 64;
+    let server = Server::start_with_files(FILES as u32).await;
+    let client = server.client().await;
+    submit(&client, "nobody").await;
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..FILES {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        let get = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        // A reset refuses it as well.
+        let _ = stream.write_all(get).await;
+        let read = timeout(Duration::from_secs(5), stream.read(&mut [0; 512])).await;
+        match read.expect("an answer, or an end") {
+            Ok(1..) => open.push(stream),
+            Ok(0) | Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 0 && open.len() >= FILES / 4, "{refused} refused");
+    assert!(server.log().contains("LimitNOFILE"), "{}", server.log());
+    submit(&client, "nobody").await;
+    drop(open);
+    server.stop().await;
+}
+
 /// In HTTP/1.1 and HTTP/2, with silence and with a byte now and then.
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
