@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::net::sockopt;
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
@@ -17,6 +18,22 @@ use super::{
 
 /// The pause after an accept that failed for want of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a peer that says nothing is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long a peer may leave what it was sent without a receipt: as long as HTTP/2's pings take to find out. Without it the system tries for a quarter of
+/// an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(40);
+
+/// Finds out about peers that vanish without a word, also where the protocol has no pings. Accepted sockets have it from the one that listens.
+fn watch_peers(socket: &TcpListener) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE)?;
+    let millis = UNACKNOWLEDGED.as_millis() as u32;
+    sockopt::set_tcp_user_timeout(socket, millis)?;
+    Ok(())
+}
 
 /// Whether an accept failed because of the one connection that it would have answered; the next one is another.
 fn is_of_one(error: &io::Error) -> bool {
@@ -42,6 +59,7 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn start(socket: TcpListener, front: Front, limits: Limits) -> io::Result<Self> {
         let address = socket.local_addr()?;
+        watch_peers(&socket)?;
         let draining = CancellationToken::new();
         let task = tokio::spawn(accept(socket, front, limits, draining.clone()));
         Ok(Self {
@@ -126,5 +144,26 @@ async fn accept(
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_notice_peers_that_vanish() -> io::Result<()> {
+        let socket = TcpListener::bind("127.0.0.1:0").await?;
+        watch_peers(&socket)?;
+        let connect = TcpStream::connect(socket.local_addr()?);
+        let (_peer, accepted) = tokio::try_join!(connect, socket.accept())?;
+        let accepted = accepted.0;
+        assert!(sockopt::socket_keepalive(&accepted)?);
+        assert_eq!(sockopt::tcp_keepidle(&accepted)?, KEEP_ALIVE);
+        assert_eq!(sockopt::tcp_keepintvl(&accepted)?, KEEP_ALIVE);
+        assert_eq!(sockopt::tcp_user_timeout(&accepted)?, 40_000);
+        Ok(())
     }
 }
