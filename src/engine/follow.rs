@@ -231,6 +231,12 @@ impl JobFollow {
     async fn change(&mut self) -> Result<FollowItem, EngineError> {
         loop {
             let newest = *self.follower.newest.borrow_and_update();
+            if self.follower.is_draining() {
+                // What is untold is told by the next server.
+                let cursor = self.cursor();
+                return Ok(FollowItem::Draining { cursor });
+            }
+            let alarm = self.spoke + self.heartbeat;
             if self.position < newest {
                 let items = self.stretch(newest).await?;
                 let changes: Vec<Change> = items
@@ -242,13 +248,13 @@ impl JobFollow {
                     let cursor = self.cursor();
                     return Ok(FollowItem::Changes { changes, cursor });
                 }
+                // Whoever has much to catch up with that is none of its business is told how far it is.
+                if super::monotonic_now() >= alarm {
+                    let cursor = self.cursor();
+                    return Ok(FollowItem::Heartbeat { cursor });
+                }
                 continue;
             }
-            if self.follower.is_draining() {
-                let cursor = self.cursor();
-                return Ok(FollowItem::Draining { cursor });
-            }
-            let alarm = self.spoke + self.heartbeat;
             match tokio::time::timeout_at(alarm, self.follower.newest.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(EngineError::Stopped),
