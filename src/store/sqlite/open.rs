@@ -110,12 +110,7 @@ pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
         dir: dir.to_owned(),
         error,
     };
-    // Payloads are nobody else's business.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(unusable)?;
+    make_directory(dir).map_err(unusable)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -148,6 +143,19 @@ pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
         tracing::warn!(%error, "the process id could not be written into the lock file");
     }
     Ok(DirLock { _file: file })
+}
+
+/// Makes the directory and those above it, and sees to it that a power cut does not take them away with what is in them.
+fn make_directory(dir: &Path) -> io::Result<()> {
+    let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let made: Vec<&Path> = dir.ancestors().take_while(missing).collect();
+    // Payloads are nobody else's business.
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for parent in made.into_iter().filter_map(Path::parent) {
+        let here = parent.as_os_str().is_empty();
+        File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Opens, checks and if need be creates or upgrades the database; answers the connection to write with.
