@@ -10,7 +10,7 @@ use std::{
 };
 
 use longhaul::{
-    domain::{Document, JobState, Tenant, event::EventKind},
+    domain::{Document, JobState, Tenant, command::Changes, event::EventKind},
     store::{
         Store, StoreError,
         sqlite::{OpenError, SqliteStore},
@@ -18,6 +18,7 @@ use longhaul::{
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::fixture::*;
 
@@ -324,6 +325,43 @@ async fn the_log_stays_short_though_no_moment_is_idle() {
         let length = fs::metadata(&log).unwrap().len();
         assert!(length < 24 * MIB, "{length} bytes after {n} jobs");
     }
+}
+
+/// Readers without a gap between them: SQLite begins its log anew only at a moment without any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_log_stays_short_though_somebody_always_reads() {
+    const MIB: u64 = 1024 * 1024;
+    let dir = directory();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let mut writer = store.writer().unwrap();
+    let mut commit = async |changes: Changes| {
+        writer.begin().await.unwrap();
+        writer.commit(&changes).await.unwrap();
+    };
+    let body = |bytes| Some(Document(vec![b'x'; bytes].into()));
+    for n in 0..40 {
+        let mut job = job("acme", n);
+        job.tasks[0].result = body(256 * 1024);
+        commit(submitted(&job)).await;
+    }
+    let mut readers = JoinSet::new();
+    for _ in 0..16 {
+        let store = Arc::clone(&store);
+        readers.spawn(async move {
+            loop {
+                store.list(list("acme", 40)).await.unwrap();
+            }
+        });
+    }
+    let log = dir.path().join("longhaul.db-wal");
+    for n in 1_000..1_300 {
+        let mut job = job("other", n);
+        job.tasks[0].result = body(MIB as usize - 1024);
+        commit(submitted(&job)).await;
+        let length = fs::metadata(&log).unwrap().len();
+        assert!(length < 128 * MIB, "{length} bytes after {n} jobs");
+    }
+    readers.shutdown().await;
 }
 
 /// As calls whose client takes nothing any more: they are begun, and then not polled.
