@@ -119,7 +119,7 @@ async fn accept(
                     // Left in the kernel it would look accepted, and its client would wait for nothing.
                     if !is_full {
                         let max_connections = limits.max_connections;
-                        tracing::warn!(%peer, max_connections, "connections are refused: there are as many as max_connections and the limit on open files allow");
+                        tracing::warn!(%peer, max_connections, "connections are refused: max_connections, or the limit on open files, allows no more");
                     }
                     is_full = true;
                     drop(stream);
