@@ -4,6 +4,7 @@
 //! faults, made in `fault` and nowhere else.
 
 mod admin;
+mod body;
 mod caller;
 mod fault;
 mod fields;
@@ -15,6 +16,7 @@ mod submission;
 mod watch;
 mod workers;
 
+pub(crate) use body::BodyError;
 pub(crate) use caller::{Caller, traceparent};
 pub(crate) use fault::{Fault, Reason};
 pub(crate) use render::View;

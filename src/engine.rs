@@ -27,7 +27,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use clock::{Clock, SteadyClock};
-pub use follow::{FollowItem, JobFollow};
+pub use follow::{Change, FollowItem, JobFollow};
 pub use query::{EventPage, JobPage, ListRequest};
 pub use select::{
     Anchor, MAX_SORT_TEXT_BYTES, MAX_SORTED, Residual, Selected, SelectedSorted, Selection,

@@ -4,7 +4,9 @@
 //! what they have begun; the commit loop ends. What is not done after `drain_timeout` is cut off: nothing that was acknowledged is lost by that.
 
 mod connection;
+mod descriptors;
 mod gather;
+mod intake;
 mod listener;
 mod routes;
 mod stream_end;
@@ -213,7 +215,7 @@ async fn serve(
     let rest = Gateway::new(api, gateway_settings, routes)?;
     let front = Front::new(router, rest);
     let limits = connection::Limits {
-        max_connections: settings.max_connections,
+        max_connections: descriptors::connections(settings.max_connections),
         max_streams: settings.max_streams_per_connection,
     };
     let address = settings.listen;

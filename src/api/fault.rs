@@ -110,6 +110,7 @@ reasons! {
     Draining = "DRAINING", Unavailable, 503;
     Stopped = "STOPPED", Unavailable, 503;
     WorkerSilent = "WORKER_SILENT", Unavailable, 503;
+    NoRoom = "NO_ROOM", ResourceExhausted, 503;
 }
 
 /// Why a call was not carried out, for programs and for people.

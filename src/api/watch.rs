@@ -13,7 +13,8 @@ use super::{
     room::Room,
 };
 use crate::{
-    engine::{FollowItem, JobFollow, JobWatch, WatchItem},
+    domain::Job,
+    engine::{Change, FollowItem, JobFollow, JobWatch, WatchItem},
     proto::v1::{self, job_change, watch_jobs_response::Kind},
 };
 
@@ -77,98 +78,120 @@ impl JobsWatch {
     /// What it says.
     pub(crate) fn messages(self) -> BoxStream<'static, Result<v1::WatchJobsResponse, Fault>> {
         let Self { follow, view } = self;
-        stream::unfold(Course::GoOn(follow), move |course| async move {
+        let begin = (Course::GoOn(follow), None);
+        stream::unfold(begin, move |(course, telling)| async move {
             let mut follow = match course {
                 Course::GoOn(follow) => follow,
-                Course::Leave => return Some((vec![Err(Fault::draining())], Course::End)),
+                Course::Leave => return Some((Err(Fault::draining()), (Course::End, None))),
                 Course::End => return None,
             };
-            let item = match follow.next().await? {
-                Ok(item) => item,
-                Err(error) => return Some((vec![Err(error.into())], Course::End)),
+            let telling: Telling = match telling {
+                Some(telling) => telling,
+                None => match follow.next().await? {
+                    Ok(item) => item.into(),
+                    Err(error) => return Some((Err(error.into()), (Course::End, None))),
+                },
             };
-            let last = matches!(item, FollowItem::Draining { .. });
-            let messages = follow_messages(item, &follow, view);
+            let last = matches!(telling.item, FollowItem::Draining { .. });
+            let (message, telling) = telling.next_message(&follow, view);
             let course = if last {
                 Course::Leave
             } else {
                 Course::GoOn(follow)
             };
-            Some((messages.into_iter().map(Ok).collect(), course))
+            Some((Ok(message), (course, telling)))
         })
-        .flat_map(|messages: Vec<_>| stream::iter(messages))
         .boxed()
     }
 }
 
-/// An item as one message, or as several if it is too large for one.
-fn follow_messages(item: FollowItem, follow: &JobFollow, view: View) -> Vec<v1::WatchJobsResponse> {
-    let message = |kind: Kind, changes, cursor| v1::WatchJobsResponse {
-        kind: kind.into(),
-        changes,
-        cursor,
-    };
-    match item {
-        FollowItem::Listed(jobs) => {
-            let listed = jobs.iter().map(|job| v1::JobChange {
-                r#type: job_change::Type::Upsert.into(),
-                job_id: job.id.to_string(),
-                job: Some(render::job(job, view)),
-                from_revision: 0,
-                revision: job.revision,
-            });
-            parts(listed)
-                .into_iter()
-                .map(|part| message(Kind::Listed, part, String::new()))
-                .collect()
-        }
-        FollowItem::Synced { cursor } => vec![message(Kind::Synced, Vec::new(), cursor)],
-        FollowItem::Changes { changes, cursor } => {
-            let told = changes.iter().map(|change| v1::JobChange {
-                r#type: match (&change.job, change.matches) {
-                    (None, _) => job_change::Type::Deleted,
-                    (Some(_), true) => job_change::Type::Upsert,
-                    (Some(_), false) => job_change::Type::Left,
-                }
-                .into(),
-                job_id: change.key.job.to_string(),
-                job: change.job.as_ref().map(|job| render::job(job, view)),
-                from_revision: change.from_revision,
-                revision: change.revision,
-            });
-            let mut untold = changes.as_slice();
-            parts(told)
-                .into_iter()
-                .map(|part| {
-                    untold = untold.get(part.len()..).unwrap_or_default();
-                    let cursor = match untold {
-                        [] => cursor.clone(),
-                        untold => follow.cursor_before(untold),
-                    };
-                    message(Kind::Changes, part, cursor)
-                })
-                .collect()
-        }
-        FollowItem::Heartbeat { cursor } => {
-            vec![message(Kind::Heartbeat, Vec::new(), cursor)]
-        }
-        FollowItem::Draining { cursor } => vec![message(Kind::Draining, Vec::new(), cursor)],
+/// An item that is told: in one message, or in several if it is too large for one. Each is made when there is room for it, so that who does not read
+/// holds one at the most; the jobs themselves are everybody's.
+struct Telling {
+    item: FollowItem,
+    /// How many of its jobs or changes were told.
+    told: usize,
+}
+
+impl From<FollowItem> for Telling {
+    fn from(item: FollowItem) -> Self {
+        Self { item, told: 0 }
     }
 }
 
-/// As many as fit a message, and so on; at least one part, which may be empty.
-fn parts(changes: impl Iterator<Item = v1::JobChange>) -> Vec<Vec<v1::JobChange>> {
-    let mut room = Room::new();
-    let mut parts = Vec::new();
-    let mut part = Vec::new();
-    for change in changes {
-        if !room.takes(&change) {
-            parts.push(std::mem::take(&mut part));
-            room = Room::new();
-            room.takes(&change);
+impl Telling {
+    /// The next message, and what is left to be told.
+    fn next_message(
+        mut self,
+        follow: &JobFollow,
+        view: View,
+    ) -> (v1::WatchJobsResponse, Option<Self>) {
+        let message = |kind: Kind, changes, cursor| v1::WatchJobsResponse {
+            kind: kind.into(),
+            changes,
+            cursor,
+        };
+        match &self.item {
+            FollowItem::Listed(jobs) => {
+                let part = part(&jobs[self.told..], |job| listed(job, view));
+                self.told += part.len();
+                let is_over = self.told >= jobs.len();
+                let message = message(Kind::Listed, part, String::new());
+                (message, (!is_over).then_some(self))
+            }
+            FollowItem::Changes { changes, cursor } => {
+                let part = part(&changes[self.told..], |change| changed(change, view));
+                self.told += part.len();
+                let untold = &changes[self.told..];
+                let cursor = match untold {
+                    [] => cursor.clone(),
+                    untold => follow.cursor_before(untold),
+                };
+                let is_over = untold.is_empty();
+                let message = message(Kind::Changes, part, cursor);
+                (message, (!is_over).then_some(self))
+            }
+            FollowItem::Synced { cursor } => {
+                (message(Kind::Synced, Vec::new(), cursor.clone()), None)
+            }
+            FollowItem::Heartbeat { cursor } => {
+                (message(Kind::Heartbeat, Vec::new(), cursor.clone()), None)
+            }
+            FollowItem::Draining { cursor } => {
+                (message(Kind::Draining, Vec::new(), cursor.clone()), None)
+            }
         }
-        part.push(change);
     }
-    parts.push(part);
-    parts
+}
+
+fn listed(job: &Job, view: View) -> v1::JobChange {
+    v1::JobChange {
+        r#type: job_change::Type::Upsert.into(),
+        job_id: job.id.to_string(),
+        job: Some(render::job(job, view)),
+        from_revision: 0,
+        revision: job.revision,
+    }
+}
+
+fn changed(change: &Change, view: View) -> v1::JobChange {
+    v1::JobChange {
+        r#type: match (&change.job, change.matches) {
+            (None, _) => job_change::Type::Deleted,
+            (Some(_), true) => job_change::Type::Upsert,
+            (Some(_), false) => job_change::Type::Left,
+        }
+        .into(),
+        job_id: change.key.job.to_string(),
+        job: change.job.as_ref().map(|job| render::job(job, view)),
+        from_revision: change.from_revision,
+        revision: change.revision,
+    }
+}
+
+/// As many as fit a message: at least one, if there is any.
+fn part<T>(untold: &[T], render: impl Fn(&T) -> v1::JobChange) -> Vec<v1::JobChange> {
+    let mut room = Room::new();
+    let rendered = untold.iter().map(render);
+    rendered.take_while(|change| room.takes(change)).collect()
 }

@@ -329,7 +329,8 @@ fn free(session: &Session) -> u32 {
     session.slots.saturating_sub(held)
 }
 
-fn give_back(lease: LeaseKey) -> Command {
+/// A lease that reached nobody costs nothing.
+pub(super) fn give_back(lease: LeaseKey) -> Command {
     Command::Report {
         lease,
         report: Report::Release {

@@ -7,7 +7,11 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Engine, EngineError, fingerprint, hub::Follower, query::parse_filter};
+use super::{
+    Engine, EngineError, fingerprint,
+    hub::{Follower, item_bytes},
+    query::parse_filter,
+};
 use crate::{
     domain::{
         Job, JobId, JobKey, Tenant, command::Fingerprint, filter::Filter, submission::Violation,
@@ -17,8 +21,10 @@ use crate::{
 
 /// Jobs in a message of the listing.
 const PAGE: usize = 200;
-/// Events that one read of the feed looks at.
+/// Events that one read of the feed looks at; from memory, items, and what belongs to the last one's commit.
 const STRETCH: u64 = 1_000;
+/// Bytes, as estimated, of the jobs that are taken from memory at once, and what belongs to the last one's commit: about a message's.
+const STRETCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a follower is told.
 #[derive(Clone, Debug)]
@@ -231,6 +237,12 @@ impl JobFollow {
     async fn change(&mut self) -> Result<FollowItem, EngineError> {
         loop {
             let newest = *self.follower.newest.borrow_and_update();
+            if self.follower.is_draining() {
+                // What is untold is told by the next server.
+                let cursor = self.cursor();
+                return Ok(FollowItem::Draining { cursor });
+            }
+            let alarm = self.spoke + self.heartbeat;
             if self.position < newest {
                 let items = self.stretch(newest).await?;
                 let changes: Vec<Change> = items
@@ -242,13 +254,13 @@ impl JobFollow {
                     let cursor = self.cursor();
                     return Ok(FollowItem::Changes { changes, cursor });
                 }
+                // Whoever has much to catch up with that is none of its business is told how far it is.
+                if super::monotonic_now() >= alarm {
+                    let cursor = self.cursor();
+                    return Ok(FollowItem::Heartbeat { cursor });
+                }
                 continue;
             }
-            if self.follower.is_draining() {
-                let cursor = self.cursor();
-                return Ok(FollowItem::Draining { cursor });
-            }
-            let alarm = self.spoke + self.heartbeat;
             match tokio::time::timeout_at(alarm, self.follower.newest.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(EngineError::Stopped),
@@ -284,7 +296,7 @@ impl JobFollow {
         Ok(kept)
     }
 
-    /// Items after our position, if all of them are in memory and the position is the end of a commit.
+    /// A stretch of items after our position, if all of them are in memory and the position is the end of a commit. Commits are taken whole.
     fn remembered(&mut self) -> Option<Vec<FeedItem>> {
         let feed = self.follower.feed()?;
         let first = feed.items.partition_point(|(end, _)| *end <= self.position);
@@ -297,13 +309,25 @@ impl JobFollow {
         if !whole {
             return None;
         }
-        let items = feed.items.range(first..);
-        let ours = items.filter(|(_, item)| item.key.tenant == self.tenant);
-        let items = ours.map(|(_, item)| item.clone()).collect();
-        let newest = feed.newest;
+        let mut ours = Vec::new();
+        let (mut looked, mut bytes) = (0, 0);
+        let mut commit = self.position;
+        let mut until = feed.newest;
+        for (end, item) in feed.items.range(first..) {
+            if *end != commit && (looked >= STRETCH || bytes >= STRETCH_BYTES) {
+                until = commit;
+                break;
+            }
+            commit = *end;
+            looked += 1;
+            if item.key.tenant == self.tenant {
+                bytes += item_bytes(item);
+                ours.push(item.clone());
+            }
+        }
         drop(feed);
-        self.position = newest;
-        Some(items)
+        self.position = until;
+        Some(ours)
     }
 
     /// Whether the listing has told this already: the page that holds the job was read after `until`.

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, RwLock, RwLockReadGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -60,7 +60,8 @@ impl Feed {
     }
 }
 
-fn item_bytes(item: &FeedItem) -> usize {
+/// Bytes of an item's job, as estimated.
+pub(super) fn item_bytes(item: &FeedItem) -> usize {
     item.job.as_ref().map_or(0, |job| job.memory_bytes())
 }
 
@@ -150,8 +151,7 @@ impl Hub {
 
     /// Registers a follower of many jobs.
     pub(super) fn follow(self: &Arc<Self>) -> Follower {
-        // Counted under the lock, so that a commit either sees the follower or is behind the beginning of the feed's memory.
-        let _feed = self.feed.read();
+        // A commit either sees the follower, or is behind the beginning of the feed's memory.
         self.followers.fetch_add(1, Ordering::AcqRel);
         Follower {
             hub: Arc::clone(self),
@@ -161,15 +161,18 @@ impl Hub {
 
     /// Tells followers of a commit; `items` is asked for only if there are any.
     pub(super) fn publish_feed(&self, newest: u64, items: impl FnOnce() -> Vec<FeedItem>) {
+        // Made before the lock is taken, for which all followers would wait. Whoever comes in between reads from the store.
+        let items = (self.followers.load(Ordering::Acquire) > 0).then(items);
         {
-            let Ok(mut feed) = self.feed.write() else {
-                return;
-            };
-            match self.followers.load(Ordering::Acquire) {
-                0 => feed.forget_all(newest),
-                _ => feed.remember(newest, items()),
+            let poisoned = self.feed.is_poisoned();
+            let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
+            match items {
+                Some(items) if !poisoned => feed.remember(newest, items),
+                // What was left half done is forgotten; followers find it in the store.
+                Some(_) | None => feed.forget_all(newest),
             }
             feed.newest = newest;
+            self.feed.clear_poison();
         }
         self.newest.send_replace(newest);
     }
@@ -232,5 +235,27 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.hub.followers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn followers_hear_of_commits_though_the_feed_was_left_half_done() {
+        let hub = Hub::new(3);
+        let follower = hub.follow();
+        let breaks = Arc::clone(&hub);
+        let broken = std::thread::spawn(move || {
+            let _feed = breaks.feed.write();
+            panic!("in the middle");
+        });
+        assert!(broken.join().is_err());
+        assert!(follower.feed().is_none());
+        hub.publish_feed(7, Vec::new);
+        assert_eq!(*follower.newest.borrow(), 7);
+        let feed = follower.feed().expect("it is whole again");
+        assert_eq!((feed.after, feed.newest), (7, 7));
     }
 }

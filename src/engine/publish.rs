@@ -12,6 +12,15 @@ use crate::{
     store::FeedItem,
 };
 
+/// What the watchers of one job are told.
+#[derive(Default)]
+struct Told {
+    versions: Vec<Arc<Version>>,
+    deleted: bool,
+    /// More than progress came since the last version, and was not shown: the next one stands for it.
+    has_unshown_change: bool,
+}
+
 /// Wakes those who watch, after the commit.
 pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: u64) {
     let events = &decision.changes.events;
@@ -19,7 +28,7 @@ pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: u64) {
         // What holders alone can see, such as an extended lease, has no place in the feed.
         return;
     };
-    let mut versions: HashMap<JobKey, (Vec<Arc<Version>>, bool)> = HashMap::new();
+    let mut told: HashMap<JobKey, Told> = HashMap::new();
     let watched = hub.has_watchers();
     for (event, job) in events.iter().zip(&mut decision.history).filter(|_| watched) {
         let key = JobKey {
@@ -29,14 +38,21 @@ pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: u64) {
         if !hub.is_watched(&key) {
             continue;
         }
-        let entry = versions.entry(key).or_default();
+        let told = told.entry(key).or_default();
+        let is_progress = event.kind.is_progress();
         match job.take() {
-            Some(job) => entry.0.push(Version::new(job, event.kind.is_progress())),
-            None => entry.1 |= event.kind == EventKind::JobDeleted,
+            Some(job) => {
+                let progress_only = is_progress && !std::mem::take(&mut told.has_unshown_change);
+                told.versions.push(Version::new(job, progress_only));
+            }
+            None => {
+                told.has_unshown_change |= !is_progress;
+                told.deleted |= event.kind == EventKind::JobDeleted;
+            }
         }
     }
-    for (key, (versions, deleted)) in versions {
-        hub.publish(&key, versions, deleted);
+    for (key, told) in told {
+        hub.publish(&key, told.versions, told.deleted);
     }
     hub.publish_feed(first_position + more, || {
         feed_items(decision, first_position)

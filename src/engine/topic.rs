@@ -15,6 +15,8 @@ use crate::domain::Job;
 
 /// Versions of a job that a topic holds: a watcher that is not further behind sees each change of state on its own.
 const VERSIONS: usize = 8;
+/// Bytes, as estimated, of the jobs of these versions, unless the newest alone has more: each may be held in every form besides.
+const VERSIONS_BYTES: usize = 256 * 1024;
 /// Forms in which front ends encode a job: the views of the API, as messages and as JSON.
 pub const FORMS: usize = 6;
 
@@ -66,6 +68,14 @@ impl News {
             self.versions.remove(drop);
         }
         self.versions.push_back(version);
+        let bytes = |version: &Arc<Version>| version.job.memory_bytes();
+        let mut held: usize = self.versions.iter().map(bytes).sum();
+        while held > VERSIONS_BYTES
+            && self.versions.len() > 1
+            && let Some(oldest) = self.versions.pop_front()
+        {
+            held -= bytes(&oldest);
+        }
     }
 }
 
@@ -236,5 +246,61 @@ mod tests {
         assert!(topic.is_empty());
         topic.tell(|news| news.deleted = true);
         assert_eq!(bell.rung(), 0);
+    }
+
+    /// A job with a payload of so many bytes, at a revision.
+    fn job(revision: u64, bytes: usize) -> Arc<Job> {
+        use crate::domain::{
+            Document, JobId, JobState, Status, TaskId, Tenant, Timestamp,
+            job::ChildCounts,
+            submission::{NewJob, NewTask, check},
+            task::Task,
+        };
+        let task = NewTask {
+            driver: "d".to_owned(),
+            request_payload: Some(Document(vec![7; bytes].into())),
+            ..NewTask::default()
+        };
+        let new = NewJob {
+            tasks: vec![task],
+            ..NewJob::default()
+        };
+        let now = Timestamp::default();
+        let checked = check(new, "job", now, &mut Vec::new()).expect("a good job");
+        let tasks = checked.tasks.into_iter();
+        let tasks = tasks.map(|spec| Task::new(TaskId(uuid::Uuid::nil()), spec, now));
+        Arc::new(Job {
+            id: JobId(uuid::Uuid::nil()),
+            tenant: Tenant::new("acme"),
+            spec: Arc::new(checked.spec),
+            request_id: String::new(),
+            depth: 0,
+            retry_of: None,
+            state: JobState::Running,
+            status: Status::Normal,
+            last_error: String::new(),
+            revision,
+            tasks: tasks.collect(),
+            children: ChildCounts::default(),
+            cancel: None,
+            timer: None,
+            create_time: now,
+            start_time: None,
+            update_time: now,
+            end_time: None,
+            expire_time: None,
+        })
+    }
+
+    #[test]
+    fn versions_are_bounded_in_number_and_in_bytes() {
+        for (bytes, held) in [(10, VERSIONS), (100_000, 2), (600_000, 1)] {
+            let mut news = News::default();
+            for revision in 1..=20 {
+                news.push(Version::new(job(revision, bytes), false));
+            }
+            let newest = news.versions.back().map(|version| version.job.revision);
+            assert_eq!((news.versions.len(), newest), (held, Some(20)), "{bytes}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Engine, EngineError, WatchItem, WatchOptions,
     commit::Message,
-    dispatch::{Acquirer, Roster, Session, SessionId},
+    dispatch::{Acquirer, Roster, Session, SessionId, give_back},
     token::BadToken,
 };
 use crate::domain::{
@@ -107,16 +107,14 @@ impl Engine {
             at_once: wait.is_none(),
         };
         self.tell(Message::Acquire(acquirer)).await?;
-        let mut granted = granted;
+        let engine = self;
+        let mut granted = Granted { engine, granted };
         let granted = match wait {
-            None => granted.await,
-            Some(wait) => match tokio::time::timeout(wait, &mut granted).await {
+            None => (&mut granted.granted).await,
+            Some(wait) => match tokio::time::timeout(wait, &mut granted.granted).await {
                 Ok(granted) => granted,
-                Err(_elapsed) => {
-                    // What was granted at the last moment is here; what comes later finds nobody and is taken back.
-                    granted.close();
-                    return Ok(granted.try_recv().unwrap_or_default());
-                }
+                // What was granted at the last moment is here.
+                Err(_elapsed) => return Ok(granted.take().unwrap_or_default()),
             },
         };
         // Without an answer the server is draining: nothing to give, and the worker will call again.
@@ -233,6 +231,48 @@ impl Engine {
         let sent = self.messages.send(message).await;
         sent.map_err(|_| EngineError::Stopped)
     }
+
+    /// As [`Self::tell`], for a drop, which can not wait.
+    fn tell_in_passing(&self, message: Message) {
+        if let Err(mpsc::error::TrySendError::Full(message)) = self.messages.try_send(message) {
+            // The loop is behind; it must learn of this all the same.
+            // Without a runtime the process is on its way out, and the lease's own end tells the same.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let messages = self.messages.clone();
+                runtime.spawn(async move { messages.send(message).await });
+            }
+        }
+    }
+}
+
+/// Where the leases of a unary call come in. The call may be dropped when they have come and nobody has seen them: then they go back.
+struct Granted<'a> {
+    engine: &'a Engine,
+    granted: oneshot::Receiver<Vec<Grant>>,
+}
+
+impl Granted<'_> {
+    /// What is here; what comes later finds nobody and is taken back.
+    fn take(&mut self) -> Option<Vec<Grant>> {
+        self.granted.close();
+        self.granted.try_recv().ok()
+    }
+}
+
+impl Drop for Granted<'_> {
+    fn drop(&mut self) {
+        let untaken = self.take().unwrap_or_default();
+        if untaken.is_empty() {
+            return;
+        }
+        let back = untaken.into_iter().map(|grant| give_back(grant.lease));
+        let (reply, _nobody) = oneshot::channel();
+        self.engine.tell_in_passing(Message::Commands {
+            commands: back.collect(),
+            reply,
+            room: None,
+        });
+    }
 }
 
 impl WorkSession {
@@ -255,14 +295,6 @@ impl WorkSession {
 
 impl Drop for WorkSession {
     fn drop(&mut self) {
-        let close = Message::Close(self.id);
-        if let Err(mpsc::error::TrySendError::Full(close)) = self.engine.messages.try_send(close) {
-            // The loop is behind; it must learn of this all the same, and a drop can not wait.
-            // Without a runtime the process is on its way out, and the lease's own end tells the same.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                let messages = self.engine.messages.clone();
-                runtime.spawn(async move { messages.send(close).await });
-            }
-        }
+        self.engine.tell_in_passing(Message::Close(self.id));
     }
 }

@@ -87,7 +87,10 @@ result-too-large = les résultats des tâches d'un job peuvent compter ensemble 
 
 ## Le serveur
 
+body-not-waited-for = le serveur s'arrête et la requête n'était pas complète ; envoyez-la de nouveau
+body-too-slow = le corps n'est pas arrivé à temps
 draining = le serveur s'arrête ; appelez de nouveau
+no-room = trop de grandes requêtes sont en cours ; envoyez-la de nouveau dans un instant
 outcome-unknown = issue inconnue ; réessayez avec le même request_id
 stopped = le serveur a cessé de travailler ; appelez-en un autre, ou celui-ci quand il sera de retour
 store-corrupt = ce qui est enregistré ne peut pas être lu ; le journal du serveur en dit plus
@@ -98,7 +101,6 @@ worker-silent = l'exécutant n'a pas donné signe de vie pendant trois intervall
 ## REST
 
 body-too-large = le corps peut compter { $most } octets au plus
-body-too-slow = le corps n'est pas arrivé à temps
 cross-site = une page d'un autre site ne peut pas faire envoyer ceci par un navigateur
 given-twice = est donné deux fois
 grpc-path = { $path } est une méthode gRPC : appelez-la avec un client gRPC, par exemple grpcurl, ou voyez /openapi.json pour l'API REST

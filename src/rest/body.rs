@@ -1,6 +1,4 @@
-//! Reading the body of a request: bounded in bytes and in time.
-
-use std::time::Duration;
+//! Reading the body of a request: bounded in bytes. That it comes in time is seen to where it comes in.
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -8,15 +6,10 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 
 use crate::{
-    api::{Fault, MAX_MESSAGE_BYTES, Reason},
+    api::{BodyError, Fault, MAX_MESSAGE_BYTES, Reason},
     domain::wording::{Sentence, sentence},
-    engine::monotonic_now,
 };
 
-/// How long a body may be silent.
-const MAX_SILENCE: Duration = Duration::from_secs(20);
-/// How long all of it may take.
-const MAX_TIME: Duration = Duration::from_secs(60);
 /// Bytes for which room is made before they come.
 const FIRST_ROOM_BYTES: usize = 64 * 1024;
 
@@ -27,17 +20,13 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, F
     if announced.is_some_and(|length| length > MAX_MESSAGE_BYTES as u64) {
         return Err(too_large());
     }
-    let end = monotonic_now() + MAX_TIME;
     let mut first: Option<Bytes> = None;
     let mut joined = BytesMut::new();
-    loop {
-        let deadline = end.min(monotonic_now() + MAX_SILENCE);
-        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => return Err(Fault::malformed(&error)),
-            Ok(None) => break,
-            Err(_elapsed) => return Err(too_slow()),
-        };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match BodyError::behind(&error) {
+            Some(error) => error.into(),
+            None => Fault::malformed(&error),
+        })?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -86,9 +75,4 @@ fn too_large() -> Fault {
         most = MAX_MESSAGE_BYTES
     );
     Fault::new(Reason::MessageTooLarge, message)
-}
-
-fn too_slow() -> Fault {
-    let message = Sentence::plain("body-too-slow", "the body did not come in time");
-    Fault::new(Reason::BodyTooSlow, message)
 }

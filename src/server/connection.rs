@@ -3,14 +3,18 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
+use hyper::service::{Service as _, service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -21,20 +25,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     gather::{Gathered, gather},
-    routes::Front,
+    intake::Intake,
 };
 
-/// How long a client has to say which protocol it speaks, and to send the headers of an HTTP/1 request.
+/// How long a client has to say which protocol it speaks, and to send the head of its first request in HTTP/1.
 const OPENING: Duration = Duration::from_secs(10);
-/// The length of the HTTP/2 preface: after that many bytes the protocol is known.
-const PREFACE_BYTES: usize = 24;
+/// How every HTTP/2 connection begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long an HTTP/1 connection may be kept without a request, and how long the head of a later one may take: longer than the pools of usual proxies
+/// keep one, which is 60 s, or they would send requests into connections that are being closed.
+const IDLE: Duration = Duration::from_secs(75);
 /// How often a silent HTTP/2 connection is pinged, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Bytes that one stream may have under way to us.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that one connection may have under way to us: many streams' worth, or h2 takes many small calls for an attack.
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
-/// Bytes of an HTTP/2 request's headers.
+/// Bytes of a request's head. In HTTP/1 as much may be read ahead of a request's body, and be written ahead of a slow reader; and there, no more than
+/// hyper's default of 100 headers.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Bytes of one stream that may wait for a slow reader.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
@@ -56,7 +64,8 @@ pub(super) fn builder(limits: Limits) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(OPENING);
+        .header_read_timeout(IDLE)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -75,14 +84,19 @@ pub(super) fn builder(limits: Limits) -> Builder<TokioExecutor> {
 pub(super) async fn serve(
     stream: TcpStream,
     builder: Builder<TokioExecutor>,
-    front: Front,
+    intake: Intake,
     draining: CancellationToken,
 ) {
     // Small messages must not wait for larger ones; without it they are only late.
     let _ = stream.set_nodelay(true);
     let (stream, outgoing) = gather(stream);
-    let io = TokioIo::new(Opening::new(stream));
-    let connection = builder.serve_connection(io, TowerToHyperService::new(front));
+    let asked = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(Opening::new(stream, Arc::clone(&asked)));
+    let service = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
+        intake.call(request)
+    });
+    let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = outgoing.drive(connection.as_mut()) => result,
@@ -97,20 +111,34 @@ pub(super) async fn serve(
     }
 }
 
-/// A stream whose first bytes must come in time. What comes later is watched by the protocol's own limits.
+/// A stream with a deadline for the first request of HTTP/1, and for the preface of HTTP/2. What comes later is watched by the protocol's own limits, and
+/// bodies by the intake.
 struct Opening {
     stream: Gathered,
     deadline: Option<Pin<Box<Sleep>>>,
-    read: usize,
+    /// A request's head is complete.
+    asked: Arc<AtomicBool>,
+    /// What is missing of the preface, if it has been one so far.
+    preface: Option<&'static [u8]>,
 }
 
 impl Opening {
-    fn new(stream: Gathered) -> Self {
+    fn new(stream: Gathered, asked: Arc<AtomicBool>) -> Self {
         Self {
             stream,
             deadline: Some(Box::pin(tokio::time::sleep(OPENING))),
-            read: 0,
+            asked,
+            preface: Some(PREFACE),
         }
+    }
+
+    /// Whether the deadline has been met.
+    fn is_over(&mut self, read: &[u8]) -> bool {
+        self.preface = self.preface.and_then(|missing| {
+            let (expected, later) = missing.split_at(missing.len().min(read.len()));
+            read.starts_with(expected).then_some(later)
+        });
+        self.preface.is_some_and(<[u8]>::is_empty) || self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -122,19 +150,14 @@ impl AsyncRead for Opening {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(deadline) = &mut self.deadline {
-            match poll {
-                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Pending => {}
-                Poll::Ready(_) => {
-                    self.read += buf.filled().len() - before;
-                    if self.read >= PREFACE_BYTES {
-                        self.deadline = None;
-                    }
-                }
-            }
+        if self.deadline.is_some() && self.is_over(&buf.filled()[before..]) {
+            self.deadline = None;
+        }
+        if let Some(deadline) = &mut self.deadline
+            && poll.is_pending()
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         poll
     }

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::net::sockopt;
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
@@ -11,11 +12,42 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{self, Limits},
+    intake::Intake,
     routes::Front,
 };
 
 /// The pause after an accept that failed for want of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a peer that says nothing is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long a peer may leave what it was sent without a receipt: as long as HTTP/2's pings take to find out. Without it the system tries for a quarter of
+/// an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(40);
+
+/// Finds out about peers that vanish without a word, also where the protocol has no pings. Accepted sockets have it from the one that listens.
+fn watch_peers(socket: &TcpListener) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE)?;
+    let millis = UNACKNOWLEDGED.as_millis() as u32;
+    sockopt::set_tcp_user_timeout(socket, millis)?;
+    Ok(())
+}
+
+/// Whether an accept failed because of the one connection that it would have answered; the next one is another.
+fn is_of_one(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::TimedOut
+    )
+}
 
 /// The task that accepts.
 pub(super) struct Listener {
@@ -27,6 +59,7 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn start(socket: TcpListener, front: Front, limits: Limits) -> io::Result<Self> {
         let address = socket.local_addr()?;
+        watch_peers(&socket)?;
         let draining = CancellationToken::new();
         let task = tokio::spawn(accept(socket, front, limits, draining.clone()));
         Ok(Self {
@@ -63,9 +96,11 @@ async fn accept(
     draining: CancellationToken,
 ) -> JoinSet<()> {
     let builder = connection::builder(limits);
+    let intake = Intake::new(front, draining.clone());
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let mut is_full = false;
+    let mut is_short = false;
     loop {
         let accepted = tokio::select! {
             () = draining.cancelled() => return connections,
@@ -79,11 +114,12 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
+                is_short = false;
                 let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                     // Left in the kernel it would look accepted, and its client would wait for nothing.
                     if !is_full {
                         let max_connections = limits.max_connections;
-                        tracing::warn!(%peer, max_connections, "connections are refused: there are as many as max_connections allows");
+                        tracing::warn!(%peer, max_connections, "connections are refused: max_connections, or the limit on open files, allows no more");
                     }
                     is_full = true;
                     drop(stream);
@@ -91,16 +127,43 @@ async fn accept(
                 };
                 is_full = false;
                 let serve =
-                    connection::serve(stream, builder.clone(), front.of(peer), draining.clone());
+                    connection::serve(stream, builder.clone(), intake.of(peer), draining.clone());
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);
                 });
             }
+            Err(error) if is_of_one(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !is_short {
+                    tracing::warn!(%error, "connections can not be accepted");
+                }
+                is_short = true;
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_notice_peers_that_vanish() -> io::Result<()> {
+        let socket = TcpListener::bind("127.0.0.1:0").await?;
+        watch_peers(&socket)?;
+        let connect = TcpStream::connect(socket.local_addr()?);
+        let (_peer, accepted) = tokio::try_join!(connect, socket.accept())?;
+        let accepted = accepted.0;
+        assert!(sockopt::socket_keepalive(&accepted)?);
+        assert_eq!(sockopt::tcp_keepidle(&accepted)?, KEEP_ALIVE);
+        assert_eq!(sockopt::tcp_keepintvl(&accepted)?, KEEP_ALIVE);
+        assert_eq!(sockopt::tcp_user_timeout(&accepted)?, 40_000);
+        Ok(())
     }
 }

@@ -10,13 +10,13 @@ use axum::routing::future::RouteFuture;
 use axum::{Router, extract::State, middleware::Next};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt as _};
-use http::{Request, Uri, header};
+use http::{Request, Uri};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service;
 
-use super::stream_end::EndWith;
+use super::{intake::is_grpc, stream_end::EndWith};
 use crate::{
     api::{Api, MAX_MESSAGE_BYTES},
     grpc::{
@@ -182,11 +182,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let is_grpc = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc {
+        if is_grpc(&request) {
             return Either::Left(self.grpc.call(request));
         }
         let answer = self

@@ -29,10 +29,11 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::Semaphore;
 
 use open::DirLock;
 pub use open::OpenError;
-use readers::Readers;
+use readers::{READERS, Readers};
 use space::Space;
 use writer::SqliteWriter;
 
@@ -56,6 +57,8 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
+    /// One for each reader that may read at a time; the writer takes all of them when it needs a moment without any.
+    turns: Arc<Semaphore>,
     _lock: DirLock,
 }
 
@@ -76,6 +79,7 @@ impl SqliteStore {
         };
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
+            turns: Arc::new(Semaphore::new(READERS)),
             _lock: lock,
         });
         Ok(Self {

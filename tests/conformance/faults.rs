@@ -10,7 +10,7 @@ use std::{
 };
 
 use longhaul::{
-    domain::{Document, JobState, Tenant, event::EventKind},
+    domain::{Document, JobState, Tenant, command::Changes, event::EventKind},
     store::{
         Store, StoreError,
         sqlite::{OpenError, SqliteStore},
@@ -18,6 +18,7 @@ use longhaul::{
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::fixture::*;
 
@@ -96,6 +97,34 @@ async fn a_database_that_was_cut_off_is_damaged() {
         let error = refused(dir.path(), "restore it from a backup");
         assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
     }
+}
+
+/// A server was killed, and a shell or a backup still reads what was there before its last commits: these are in the log alone.
+#[tokio::test]
+async fn a_database_that_is_read_elsewhere_is_not_damaged() {
+    let dir = closed().await;
+    let reader = Connection::open(database(dir.path())).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let jobs = |connection: &Connection| -> i64 {
+        let count = "SELECT count(*) FROM jobs";
+        connection.query_row(count, (), |row| row.get(0)).unwrap()
+    };
+    assert_eq!(jobs(&reader), 1);
+    let killed = Connection::open(database(dir.path())).unwrap();
+    killed
+        .execute_batch(
+            "PRAGMA wal_autocheckpoint = 0;
+             WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 200)
+             INSERT INTO meta (key, value) SELECT 'filler ' || n, zeroblob(4096) FROM n;",
+        )
+        .unwrap();
+    drop(killed);
+    let mut again = Stored::in_sqlite_at(dir.path());
+    assert!(again.job(&job("acme", 1).key()).await.is_some());
+    again.submit(&job("acme", 2)).await;
+    assert_eq!(jobs(&reader), 1);
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(jobs(&reader), 2);
 }
 
 #[tokio::test]
@@ -296,6 +325,43 @@ async fn the_log_stays_short_though_no_moment_is_idle() {
         let length = fs::metadata(&log).unwrap().len();
         assert!(length < 24 * MIB, "{length} bytes after {n} jobs");
     }
+}
+
+/// Readers without a gap between them: SQLite begins its log anew only at a moment without any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_log_stays_short_though_somebody_always_reads() {
+    const MIB: u64 = 1024 * 1024;
+    let dir = directory();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path()).unwrap());
+    let mut writer = store.writer().unwrap();
+    let mut commit = async |changes: Changes| {
+        writer.begin().await.unwrap();
+        writer.commit(&changes).await.unwrap();
+    };
+    let body = |bytes| Some(Document(vec![b'x'; bytes].into()));
+    for n in 0..40 {
+        let mut job = job("acme", n);
+        job.tasks[0].result = body(256 * 1024);
+        commit(submitted(&job)).await;
+    }
+    let mut readers = JoinSet::new();
+    for _ in 0..16 {
+        let store = Arc::clone(&store);
+        readers.spawn(async move {
+            loop {
+                store.list(list("acme", 40)).await.unwrap();
+            }
+        });
+    }
+    let log = dir.path().join("longhaul.db-wal");
+    for n in 1_000..1_300 {
+        let mut job = job("other", n);
+        job.tasks[0].result = body(MIB as usize - 1024);
+        commit(submitted(&job)).await;
+        let length = fs::metadata(&log).unwrap().len();
+        assert!(length < 128 * MIB, "{length} bytes after {n} jobs");
+    }
+    readers.shutdown().await;
 }
 
 /// As calls whose client takes nothing any more: they are begun, and then not polled.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use longhaul::{
     domain::{
         TaskState,
@@ -191,4 +192,23 @@ async fn large_payloads_come_a_few_at_a_time() {
         granted.push(grants.len());
     }
     assert_eq!(granted, [3, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_caller_has_gone_goes_back_at_once() {
+    let rig = rig().await;
+    let drivers = [Arc::from("d")].into();
+    let wait = Some(Duration::from_secs(60));
+    let mut call = Box::pin(rig.engine.acquire("worker".into(), drivers, 1, wait));
+    assert!((&mut call).now_or_never().is_none());
+    let job = rig.submit(&["d"]).await;
+    rig.tick().await;
+    let stored = rig.engine.get(&job.key()).await.unwrap();
+    assert_eq!(stored.tasks[0].state, TaskState::Running, "it was granted");
+    // Before it has looked at its lease.
+    drop(call);
+    rig.lease("d").await;
+    let stored = rig.engine.get(&job.key()).await.unwrap();
+    let task = &stored.tasks[0];
+    assert_eq!((task.lost_leases, task.failures), (0, 0));
 }

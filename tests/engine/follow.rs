@@ -8,7 +8,7 @@ use longhaul::{
     engine::{FollowItem, JobFollow},
 };
 
-use crate::rig::{Rig, coming, rig, submission, tenant};
+use crate::rig::{Rig, coming, rig, rig_whose_feed_takes, submission, tenant};
 
 async fn follow(rig: &Rig, filter: &str, cursor: &str) -> JobFollow {
     rig.engine
@@ -207,4 +207,60 @@ async fn commits_without_events_have_no_place_in_the_feed() {
     let mut resumed = follow(&rig, "", &known.cursor.clone()).await;
     let next = rig.submit(&["d"]).await;
     known.until(&mut resumed, &[next.id], 1).await;
+}
+
+/// How long a read of the feed takes while much has to be caught up with, and what may be silent.
+const READ: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A follower that was away while thousands of events passed that are none of its business.
+async fn behind(rig: &Rig) -> String {
+    let mut known = Known::default();
+    let mut first = follow(rig, "state = FAILED", "").await;
+    while !known.take(first.next().await.unwrap().unwrap()) {}
+    drop(first);
+    for _ in 0..10 {
+        let batch = (0..1_000).map(|_| submission(&["d"])).collect();
+        rig.engine.submit(batch).await.unwrap();
+    }
+    known.cursor
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_catches_up_says_how_far_it_is() {
+    let rig = rig_whose_feed_takes(READ).await;
+    let mut cursors = vec![behind(&rig).await];
+    for _ in 0..2 {
+        let cursor = cursors.last().unwrap();
+        let filter = "state = FAILED";
+        let follow = rig.engine.follow(tenant(), filter, cursor, HEARTBEAT);
+        let mut follower = follow.await.unwrap();
+        let told = tokio::time::timeout(HEARTBEAT + READ, follower.next()).await;
+        let told = told.expect("a heartbeat in time").unwrap().unwrap();
+        let FollowItem::Heartbeat { cursor } = told else {
+            panic!("nothing matches: {told:?}");
+        };
+        assert!(!cursors.contains(&cursor), "it is further on");
+        // Whoever gives up and begins again from there has less to catch up with.
+        cursors.push(cursor);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_catches_up_notices_the_drain() {
+    let rig = rig_whose_feed_takes(READ).await;
+    let cursor = behind(&rig).await;
+    let mut follower = follow(&rig, "state = FAILED", &cursor).await;
+    let next = follower.next();
+    let drain = async {
+        tokio::time::sleep(READ / 2).await;
+        rig.engine.drain().await;
+    };
+    let both = async { tokio::join!(next, drain) };
+    let (told, ()) = tokio::time::timeout(2 * READ, both).await.unwrap();
+    let told = told.unwrap().unwrap();
+    assert!(
+        matches!(&told, FollowItem::Draining { cursor: at } if *at != cursor),
+        "{told:?}"
+    );
 }

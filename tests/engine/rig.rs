@@ -83,6 +83,11 @@ pub async fn rig() -> Rig {
     rig_with(|_| {}, &Changes::default()).await
 }
 
+/// Each read of the feed from the store takes so long.
+pub async fn rig_whose_feed_takes(time: Duration) -> Rig {
+    rig_with(|store| store.feed_takes = time, &Changes::default()).await
+}
+
 /// With a store that is as `adjust` makes it, and holds `stored` before the engine starts.
 pub async fn rig_with(adjust: impl FnOnce(&mut TamperedStore), stored: &Changes) -> Rig {
     let faults = Arc::new(Faults::default());

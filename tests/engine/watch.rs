@@ -3,11 +3,11 @@
 use std::{pin::pin, time::Duration};
 
 use longhaul::{
-    domain::{JobState, command::Report},
+    domain::{JobState, command::Report, task::Progress},
     engine::{EngineError, JobWatch, WaitEnd, WatchItem, WatchOptions},
 };
 
-use crate::rig::{Rig, rig};
+use crate::rig::{Rig, coming, rig};
 
 fn options(after_revision: u64) -> WatchOptions {
     WatchOptions {
@@ -312,4 +312,48 @@ fn the_check_of_tiles_can_fail() {
     let mut over = tiles();
     over.add(4, 5, 0, true).unwrap();
     assert!(over.add(5, 6, 0, false).is_err(), "something after the end");
+}
+
+/// More snapshots than are shown of one batch: the last one is of progress, and stands for the end of a task as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_state_that_was_not_shown_is_not_throttled() {
+    let rig = rig().await;
+    let job = rig.submit(&["d"; 1_000]).await;
+    let (one, other) = (rig.lease("d").await.lease, rig.lease("d").await.lease);
+    let now = rig.engine.get(&job.key()).await.unwrap().revision;
+    let slowly = WatchOptions {
+        min_interval: Duration::from_secs(600),
+        ..options(now)
+    };
+    let mut watch = rig.engine.watch(&job.key(), slowly).await.unwrap();
+    let WatchItem::Synced { .. } = next(&mut watch).await else {
+        panic!("nothing is new");
+    };
+    // The first snapshot of progress is told after the interval, and so are all that follow.
+    let progress = |done| Report::Progress {
+        progress: Some(Progress {
+            done,
+            ..Progress::default()
+        }),
+        status_detail: String::new(),
+    };
+    let success = Report::Success {
+        result: None,
+        status_detail: String::new(),
+    };
+    let mut reports: Vec<_> = (0..60).map(|done| (one.clone(), progress(done))).collect();
+    reports.push((other, success));
+    reports.push((one, progress(60)));
+    let told = reports.len() as u64;
+    for answer in rig.engine.report(reports).await.unwrap() {
+        answer.unwrap();
+    }
+    let WatchItem::Snapshot {
+        version, coalesced, ..
+    } = coming("the end of a task", next(&mut watch)).await
+    else {
+        panic!("much has changed");
+    };
+    assert_eq!(version.job.revision, now + told);
+    assert_eq!(coalesced, told - 1);
 }

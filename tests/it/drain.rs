@@ -17,6 +17,8 @@ use longhaul::{
     worker::{Outcome, TaskContext, Worker},
 };
 use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -31,6 +33,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     harness::{EXIT_WITHIN, Server},
     jobs::{job_when, reason, submit, submit_many},
+    wire::half_a_call::HalfACall,
 };
 
 const WATCHES: usize = 1_000;
@@ -266,6 +269,31 @@ async fn open_calls_of_every_kind_end_cleanly() {
         reflection.message().await.unwrap_err().code(),
         Code::Unavailable
     );
+    let status = server.exit(EXIT_WITHIN).await;
+    assert!(status.success(), "{status}\n{}", server.log());
+    assert!(begin.elapsed() < GONE_WITHIN, "{:?}", begin.elapsed());
+}
+
+/// Requests of which half has come, in HTTP/1.1 and HTTP/2.
+#[tokio::test]
+async fn half_a_request_does_not_hold_up_the_drain() {
+    let mut server = Server::start().await;
+    let submit = "/longhaul.v1.JobService/Submit";
+    let mut halves = Vec::new();
+    for path in [submit, "/v1/jobs"] {
+        let mut half = TcpStream::connect(server.address()).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{{}}");
+        half.write_all(head.as_bytes()).await.unwrap();
+        halves.push(half);
+    }
+    let channel = server.channel().await;
+    let call = HalfACall::begin(&channel, submit, b"\0\0\0\x01\0\x0a");
+    // On the same connection and answered, so the call has arrived.
+    let mut health = HealthClient::new(channel);
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    server.sigterm();
+    let begin = now();
+    assert_ended(&call.ended(WITHIN).await);
     let status = server.exit(EXIT_WITHIN).await;
     assert!(status.success(), "{status}\n{}", server.log());
     assert!(begin.elapsed() < GONE_WITHIN, "{:?}", begin.elapsed());

@@ -6,6 +6,7 @@ mod process;
 
 use std::{
     ffi::OsStr,
+    fs,
     net::TcpListener,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -16,6 +17,7 @@ use std::{
 use longhaul::client::Client;
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
+use tonic::transport::{Channel, Endpoint};
 
 use process::Process;
 
@@ -47,10 +49,22 @@ impl Server {
 
     /// A server with more flags for `serve`.
     pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_by(longhaul(), flags).await
+    }
+
+    /// A server that may open so many files.
+    pub async fn start_with_files(files: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n {files}; exec \"$@\"");
+        shell.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_longhaul")]);
+        Self::start_by(without_settings(shell), &[]).await
+    }
+
+    async fn start_by(longhaul: Command, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let port = free_port();
-        let process = serve(&folder, port, &flags).await;
+        let process = serve(longhaul, &folder, port, &flags).await;
         Self {
             process,
             flags,
@@ -62,7 +76,7 @@ impl Server {
     /// Starts the server again after it has ended, with the same data, port and flags.
     pub async fn restart(&mut self) {
         self.process.check_log();
-        self.process = serve(&self.folder, self.port, &self.flags).await;
+        self.process = serve(longhaul(), &self.folder, self.port, &self.flags).await;
     }
 
     /// Where it serves, as a URL.
@@ -85,6 +99,14 @@ impl Server {
         self.process.pid()
     }
 
+    /// Memory that it holds.
+    pub fn resident_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.unwrap().parse().unwrap()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.log()
@@ -93,6 +115,12 @@ impl Server {
     /// A client that is connected to it.
     pub async fn client(&self) -> Client {
         Client::connect(&self.endpoint()).await.unwrap()
+    }
+
+    /// A connection to it, for calls that no client would make.
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.endpoint()).unwrap();
+        endpoint.connect().await.unwrap()
     }
 
     /// Ends it as a power failure would, as far as a process can tell.
@@ -209,7 +237,10 @@ pub async fn output(mut command: Command) -> Output {
 
 /// The binary, without what the environment says about it.
 pub fn longhaul() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_longhaul")))
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LONGHAUL_") {
             command.env_remove(name);
@@ -228,8 +259,7 @@ pub fn path_with_tools() -> std::ffi::OsString {
 }
 
 /// Starts a server and waits until it serves.
-async fn serve(folder: &TempDir, port: u16, flags: &[String]) -> Process {
-    let mut command = longhaul();
+async fn serve(mut command: Command, folder: &TempDir, port: u16, flags: &[String]) -> Process {
     command
         .arg("serve")
         .args(["--listen", &format!("127.0.0.1:{port}")])

@@ -1,14 +1,15 @@
-//! A watcher that reads nothing while its job changes 10,000 times: it costs the server no memory and nobody else any time, and when it reads again it
-//! finds the newest state.
+//! Watchers that do not read cost the server no memory and nobody else any time, and when they read again they find the newest state: one whose job
+//! changes 10,000 times meanwhile, and followers of thousands of jobs.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use longhaul::proto::{
     Struct,
     v1::{
-        GetRequest, Heartbeat, Lease, Progress, ProgressReport, Success, TaskReport, View,
-        WatchJobRequest, WatchJobResponse, WorkRequest, WorkResponse, WorkerHello,
-        job_service_client::JobServiceClient, task_report::Report, watch_job_response::Kind,
+        GetRequest, Heartbeat, Lease, Progress, ProgressReport, SubmitBatchRequest, Success,
+        TaskReport, View, WatchJobRequest, WatchJobResponse, WatchJobsRequest, WorkRequest,
+        WorkResponse, WorkerHello, job_service_client::JobServiceClient, task_report::Report,
+        watch_job_response::Kind, watch_jobs_response::Kind as FollowKind,
     },
 };
 use tokio::sync::mpsc;
@@ -55,7 +56,7 @@ async fn a_watcher_that_does_not_read_costs_nobody_anything() {
     let mut brisk = watch(&mut jobs, &job.id, View::Result).await;
 
     worker.press(0).await;
-    let before = resident_kb(&server);
+    let before = server.resident_kb();
     let mut seen = 0;
     for batch in 0..CHANGES / BATCH {
         worker.press(1 + batch * BATCH).await;
@@ -72,7 +73,7 @@ async fn a_watcher_that_does_not_read_costs_nobody_anything() {
             seen = message.revision;
         }
     }
-    let after = resident_kb(&server);
+    let after = server.resident_kb();
     assert!(
         after < before + GROWTH_KB,
         "the server grew from {before} KB to {after} KB"
@@ -116,14 +117,6 @@ async fn watch(
         ..WatchJobRequest::default()
     };
     jobs.watch_job(request).await.unwrap().into_inner()
-}
-
-/// Memory that the server holds.
-fn resident_kb(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.unwrap().parse().unwrap()
 }
 
 /// A worker with one task, about which it has much to say.
@@ -202,4 +195,59 @@ impl Press {
             unanswered -= response.results.len();
         }
     }
+}
+
+/// What the followers below may make the server grow by: a message or two for each, and the feed that they share.
+const FOLLOWERS_GROWTH_KB: u64 = 384 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_that_do_not_read_cost_a_message_each() {
+    const FOLLOWERS: usize = 24;
+    const JOBS_AT_ONCE: usize = 500;
+    let server = Server::start_with(&["--log-level", "warn"]).await;
+    let client = server.client().await;
+    let mut followers = Vec::new();
+    for _ in 0..FOLLOWERS {
+        let channel = server.channel().await;
+        let request = WatchJobsRequest {
+            view: View::Full.into(),
+            ..WatchJobsRequest::default()
+        };
+        let mut jobs = JobServiceClient::new(channel);
+        let mut follower = jobs.watch_jobs(request).await.unwrap().into_inner();
+        while follower.message().await.unwrap().unwrap().kind() != FollowKind::Synced {}
+        followers.push(follower);
+    }
+    let payload = serde_json::json!({ "text": "x".repeat(8_192) });
+    let payload = Struct::from_json(&payload).unwrap();
+    let batch = || {
+        let requests = (0..JOBS_AT_ONCE).map(|_| {
+            let mut request = submission("nobody");
+            request.job.as_mut().unwrap().tasks[0].request_payload = Some(payload.clone());
+            request
+        });
+        SubmitBatchRequest {
+            requests: requests.collect(),
+        }
+    };
+    // More than one message's, so that each follower is stuck in the middle of the first commit.
+    client.jobs().submit_batch(batch()).await.unwrap();
+    let before = server.resident_kb();
+    for _ in 0..13 {
+        client.jobs().submit_batch(batch()).await.unwrap();
+    }
+    // Now each takes the rest of that commit, and has the server look at what came since.
+    for follower in &mut followers {
+        let mut told = 0;
+        while told <= JOBS_AT_ONCE {
+            told += follower.message().await.unwrap().unwrap().changes.len();
+        }
+    }
+    let after = server.resident_kb();
+    assert!(
+        after < before + FOLLOWERS_GROWTH_KB,
+        "the server grew from {before} KB to {after} KB"
+    );
+    drop(followers);
+    server.stop().await;
 }

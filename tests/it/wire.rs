@@ -2,4 +2,5 @@
 
 mod bytes;
 mod fields;
+pub mod half_a_call;
 mod sockets;

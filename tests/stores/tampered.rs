@@ -1,6 +1,9 @@
 //! The memory store with somebody between it and the server: what a test wants to see, hold up, or spoil. Part of more than one test binary, by its path.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use longhaul::{
@@ -39,6 +42,8 @@ pub struct TamperedStore {
     pub sight: usize,
     /// Behind the end a list begins anew.
     pub endless: bool,
+    /// How long each read of the feed takes.
+    pub feed_takes: Duration,
 }
 
 struct TamperedWriter<T> {
@@ -61,6 +66,7 @@ impl TamperedStore {
             writer: Mutex::new(Some(writer)),
             sight: usize::MAX,
             endless: false,
+            feed_takes: Duration::ZERO,
         }
     }
 
@@ -121,6 +127,9 @@ impl Store for TamperedStore {
         after: u64,
         until: u64,
     ) -> Result<(Vec<FeedItem>, u64), StoreError> {
+        if self.feed_takes > Duration::ZERO {
+            tokio::time::sleep(self.feed_takes).await;
+        }
         self.store.feed(tenant, after, until).await
     }
     async fn position(&self) -> Result<u64, StoreError> {

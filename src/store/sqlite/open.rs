@@ -110,12 +110,7 @@ pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
         dir: dir.to_owned(),
         error,
     };
-    // Payloads are nobody else's business.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(unusable)?;
+    make_directory(dir).map_err(unusable)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -150,6 +145,19 @@ pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
     Ok(DirLock { _file: file })
 }
 
+/// Makes the directory and those above it, and sees to it that a power cut does not take them away with what is in them.
+fn make_directory(dir: &Path) -> io::Result<()> {
+    let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let made: Vec<&Path> = dir.ancestors().take_while(missing).collect();
+    // Payloads are nobody else's business.
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for parent in made.into_iter().filter_map(Path::parent) {
+        let here = parent.as_os_str().is_empty();
+        File::open(if here { Path::new(".") } else { parent })?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// Opens, checks and if need be creates or upgrades the database; answers the connection to write with.
 pub(super) fn database(dir: &Path) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
@@ -164,10 +172,15 @@ pub(super) fn database(dir: &Path) -> Result<Connection, OpenError> {
     let explain = |error: rusqlite::Error| explain(dir, &file, error);
     let mut connection = connect(&file).map_err(explain)?;
     // What the last process left in the log goes to the file, so that the file can be judged.
-    connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+    let is_read_elsewhere: bool = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))
         .map_err(explain)?;
-    check_length(&connection, &file).map_err(explain)??;
+    if is_read_elsewhere {
+        // Then pages may be in the log alone, where SQLite finds them.
+        tracing::warn!(file = %file.display(), "another process reads the database: its write-ahead log stays as it is, and the file's length is not checked");
+    } else {
+        check_length(&connection, &file).map_err(explain)??;
+    }
     check_version(&connection, &file).map_err(explain)??;
     migrations()
         .run(&mut connection)

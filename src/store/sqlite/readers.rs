@@ -3,19 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
-use tokio::{sync::Semaphore, task};
+use tokio::task;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Shared, open};
 use crate::store::StoreError;
 
 /// Connections at the most: a read waits for the processor, not for the disk, and machines that run the embedded store are small.
-const READERS: usize = 4;
+pub(super) const READERS: usize = 4;
 
 /// The connections, opened when they are first needed.
 #[derive(Debug)]
 pub(super) struct Readers {
-    turns: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
     // Last: the directory's lock must outlive the connections.
     shared: Arc<Shared>,
@@ -24,7 +23,6 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(READERS)),
             idle: Mutex::new(Vec::with_capacity(READERS)),
             shared,
         }
@@ -39,7 +37,7 @@ impl Readers {
         let readers = Arc::clone(self);
         // In a task of its own: a call that waits to be read from is not polled, and would keep a turn that came to it from all others.
         let read = task::spawn(async move {
-            let turn = Arc::clone(&readers.turns).acquire_owned().await;
+            let turn = Arc::clone(&readers.shared.turns).acquire_owned().await;
             let turn = turn.map_err(|closed| StoreError::Failed(closed.to_string()))?;
             // The turn is over when the read is, even if nobody waits for it any more.
             let read = move || {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::{Shared, fault, read, space::Space, write};
+use super::{Shared, fault, read, readers::READERS, space::Space, write};
 use crate::{
     domain::{
         Job, JobKey, Tenant, Timestamp,
@@ -19,6 +19,9 @@ const CHECKPOINT_PAGES: i64 = 1_024;
 /// Pages from which it is emptied even if no moment is idle: 16 MiB. Once it has been that long, commits overwrite its file from the beginning, which
 /// a disk does sooner than lengthening it.
 const FORCED_CHECKPOINT_PAGES: i64 = 4_096;
+/// Pages by which it may grow though it is emptied, before readers are held up for that: 64 MiB. The log begins anew only at a moment at which nobody
+/// reads from it, and readers that overlap leave none.
+const PAGES_BEFORE_PAUSE: i64 = 16_384;
 /// Bytes, as estimated, that are written between two looks at the log's length. A look is a pragma, which SQLite parses anew each time.
 const BYTES_BETWEEN_LOOKS: usize = 1024 * 1024;
 /// What a commit writes besides its jobs, at least: a page of each table and index.
@@ -37,6 +40,8 @@ pub(super) struct SqliteWriter {
     position: u64,
     /// Bytes, as estimated, since the log's length was looked at.
     unlooked: usize,
+    /// Pages of the log at which readers are held up next.
+    pause_at: i64,
     /// Set once the disk can not be trusted any more; nothing is done after that.
     broken: Option<StoreError>,
 }
@@ -54,6 +59,7 @@ impl SqliteWriter {
             space,
             position,
             unlooked: 0,
+            pause_at: PAGES_BEFORE_PAUSE,
             broken: None,
         })
     }
@@ -94,17 +100,35 @@ impl SqliteWriter {
     }
 
     /// Moves the log into the database if it has grown to `pages`.
-    fn checkpoint_from(&mut self, pages: i64) -> Result<(), StoreError> {
-        let in_log: i64 = self
+    async fn checkpoint_from(&mut self, pages: i64) -> Result<(), StoreError> {
+        let in_log = self.log_pages()?;
+        if in_log < PAGES_BEFORE_PAUSE {
+            self.pause_at = PAGES_BEFORE_PAUSE;
+        }
+        if in_log < pages {
+            return Ok(());
+        }
+        let mut pause = None;
+        if in_log >= self.pause_at {
+            // Other processes may read as well, and keep the log as it is; then this is not tried again for some time.
+            self.pause_at = in_log.saturating_add(PAGES_BEFORE_PAUSE);
+            // Reads are short, and who comes later waits behind this. It fails only if the store is being closed.
+            let turns = Arc::clone(&self.shared.turns);
+            pause = turns.acquire_many_owned(READERS as u32).await.ok();
+        }
+        self.connection
+            .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
+            .query_row((), |_| Ok(()))?;
+        drop(pause);
+        Ok(())
+    }
+
+    fn log_pages(&self) -> Result<i64, StoreError> {
+        let pages = self
             .connection
             .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
             .query_row((), |row| row.get(1))?;
-        if in_log >= pages {
-            self.connection
-                .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
-                .query_row((), |_| Ok(()))?;
-        }
-        Ok(())
+        Ok(pages)
     }
 }
 
@@ -174,7 +198,7 @@ impl Writer for SqliteWriter {
         if self.unlooked >= BYTES_BETWEEN_LOOKS {
             self.unlooked = 0;
             // What was committed stays so, whatever becomes of the log; the next commit will meet the same trouble, and say so.
-            if let Err(error) = self.checkpoint_from(FORCED_CHECKPOINT_PAGES) {
+            if let Err(error) = self.checkpoint_from(FORCED_CHECKPOINT_PAGES).await {
                 let error = self.failed(error);
                 tracing::error!(%error, "the write-ahead log could not be emptied");
             }
@@ -204,7 +228,7 @@ impl Writer for SqliteWriter {
             ])
             .map_err(fault::in_commit);
         let tidied = match removed {
-            Ok(_) => self.checkpoint_from(CHECKPOINT_PAGES),
+            Ok(_) => self.checkpoint_from(CHECKPOINT_PAGES).await,
             Err(error) => Err(error),
         };
         tidied.map_err(|error| self.failed(error))

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    task::unconstrained,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,8 @@ use crate::{
 
 /// How long to read on after the command's end, in case something that left its process group keeps the stream open.
 const AFTERWORD: Duration = Duration::from_secs(1);
+/// Bytes that a pipe holds, which is all that a command that has ended can have left to be read.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// Members of the objects that are for us.
 const REPORTS: [&str; 4] = ["progress", "warning", "result", "status_detail"];
@@ -120,10 +124,9 @@ pub(super) async fn follow(
     exited: &CancellationToken,
 ) -> Said {
     let mut said = Said::default();
-    let mut stream = BufReader::new(stream);
-    let mut splitter = LineSplitter::default();
+    let mut lines = Lines::new(stream, exited);
     let mut doubts = 0;
-    while let Some(lines) = next_lines(&mut stream, &mut splitter, exited).await {
+    while let Some(lines) = lines.next().await {
         let mut changed = false;
         for Line { text, dropped } in lines {
             if dropped > 0 && begins_a_result(&text) {
@@ -170,9 +173,8 @@ pub(super) async fn follow(
 /// Reads a stream to its end and keeps its last lines.
 pub(super) async fn last_lines(stream: impl AsyncRead + Unpin, exited: &CancellationToken) -> Tail {
     let mut tail = Tail::default();
-    let mut stream = BufReader::new(stream);
-    let mut splitter = LineSplitter::default();
-    while let Some(lines) = next_lines(&mut stream, &mut splitter, exited).await {
+    let mut lines = Lines::new(stream, exited);
+    while let Some(lines) = lines.next().await {
         for line in lines {
             tail.push(line.text);
         }
@@ -180,27 +182,56 @@ pub(super) async fn last_lines(stream: impl AsyncRead + Unpin, exited: &Cancella
     tail
 }
 
-/// The next lines, as many as come at once; none at the end of the stream, or some time after the command's end.
-async fn next_lines(
-    stream: &mut BufReader<impl AsyncRead + Unpin>,
-    splitter: &mut LineSplitter,
-    exited: &CancellationToken,
-) -> Option<Vec<Line>> {
-    let too_late = async {
-        exited.cancelled().await;
-        sleep(AFTERWORD).await;
-    };
-    let bytes = tokio::select! {
-        biased;
-        bytes = stream.fill_buf() => bytes.unwrap_or_default(),
-        () = too_late => &[],
-    };
-    if !bytes.is_empty() {
-        let (lines, read) = (splitter.push(bytes), bytes.len());
-        stream.consume(read);
-        return Some(lines);
+/// The lines of a stream, to its end, or to some time after the command's.
+struct Lines<'a, R> {
+    stream: BufReader<R>,
+    splitter: LineSplitter,
+    /// Made once: what something else writes after the command's end must not put it off.
+    too_late: BoxFuture<'a, ()>,
+    /// Once it is too late: bytes that the command itself may have left behind.
+    left: Option<usize>,
+}
+
+impl<'a, R: AsyncRead + Unpin> Lines<'a, R> {
+    fn new(stream: R, exited: &'a CancellationToken) -> Self {
+        let too_late = async {
+            exited.cancelled().await;
+            sleep(AFTERWORD).await;
+        };
+        Self {
+            stream: BufReader::new(stream),
+            splitter: LineSplitter::default(),
+            too_late: Box::pin(too_late),
+            left: None,
+        }
     }
-    splitter.finish().map(|line| vec![line])
+
+    /// The next ones, as many as come at once.
+    async fn next(&mut self) -> Option<Vec<Line>> {
+        if self.left.is_none() {
+            // What can not be read has ended.
+            tokio::select! {
+                biased;
+                () = &mut self.too_late => self.left = Some(PIPE_BYTES),
+                _ = self.stream.fill_buf() => {}
+            }
+        }
+        if let Some(1..) = self.left {
+            // Only what is there already.
+            let _ = unconstrained(self.stream.fill_buf()).now_or_never();
+        }
+        let read = match self.left {
+            Some(0) => 0,
+            Some(_) | None => self.stream.buffer().len(),
+        };
+        self.left = self.left.map(|left| left.saturating_sub(read));
+        if read == 0 {
+            return self.splitter.finish().map(|line| vec![line]);
+        }
+        let lines = self.splitter.push(self.stream.buffer());
+        self.stream.consume(read);
+        Some(lines)
+    }
 }
 
 #[cfg(test)]

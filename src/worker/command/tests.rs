@@ -429,3 +429,20 @@ async fn shutdown_and_a_lost_lease_stop_the_command() {
         );
     }
 }
+
+/// Something that left the command's group, and so outlives it, and keeps on writing.
+#[tokio::test]
+async fn a_stray_child_that_keeps_writing_does_not_hold_the_task() {
+    for writes in ["while :; do echo x; sleep 0.3; done", "exec yes"] {
+        for onto in ["2>/dev/null", ">&2"] {
+            let script = r#"echo '{"result":{"id":"7"}}'; eval "setsid sh -c '$1' $2 &"; exit 0"#;
+            let bench = Bench::new();
+            let outcome = bench.run(script, &[writes, onto]).await;
+            let Outcome::Succeeded { result, .. } = outcome else {
+                panic!("{writes} {onto}: {outcome:?}");
+            };
+            let result = result.expect("it came before the end").to_json();
+            assert_eq!(result.expect("JSON"), json!({"id": "7"}), "{writes} {onto}");
+        }
+    }
+}
