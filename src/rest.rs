@@ -7,13 +7,11 @@ mod answer;
 mod body;
 mod call;
 mod dialect;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the dialects that say it follow")
-)]
 mod documented;
 mod gateway;
+mod masking;
 mod native;
+mod nse;
 mod openapi;
 mod pages;
 mod polls;
