@@ -264,11 +264,10 @@ async fn one(shared: Shared, mut call: Call) -> Result<Response, Fault> {
         return Err(Refusal::JobNotFound(key.job).into());
     }
     let job = shared.polls.look(&shared.api, &call, &key).await?;
-    let response = match call.known_revision() == Some(job.revision) {
-        true => answer::unchanged(job.revision),
+    Ok(match call.known_revision() == Some(job.revision) {
+        true => answer::applied(answer::unchanged(job.revision), call.wait()),
         false => single(StatusCode::OK, &returned(1), &call, &job),
-    };
-    Ok(answer::applied(response, call.wait()))
+    })
 }
 
 /// Whether the caller means jobs that it may see. Those of any other tenant are none, whether there is such a tenant or not.
@@ -381,14 +380,15 @@ fn returned(records: usize) -> Sentence {
     }
 }
 
-/// One job, with its revision as entity tag.
+/// One job, with its revision as entity tag, for a caller who may have waited for it.
 fn single(status: StatusCode, said: &Sentence, call: &Call, job: &Job) -> Response {
     let result = Single {
         total_records: 1,
         records: [record(job)],
     };
     let response = enveloped(status, said, call.caller.language, result);
-    answer::with(response, header::ETAG, &answer::etag(job.revision))
+    let response = answer::with(response, header::ETAG, &answer::etag(job.revision));
+    answer::applied(response, call.wait())
 }
 
 fn enveloped(
