@@ -178,3 +178,25 @@ async fn pages_that_large_jobs_end_early_leave_nothing_out() {
     assert_eq!(told, all);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn who_follows_links_leads_nobody_astray_who_adds_up_offsets() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let mut all = submit_many(&client, "nobody", 40).await;
+    let (_, link) = page(&server, "/v2.1/jobs?limit=10").await;
+    all.extend(submit_many(&client, "nobody", 5).await);
+    all.reverse();
+    let mut told: Vec<String> = Vec::new();
+    for offset in [0, 10, 20, 30, 40] {
+        if offset == 20 {
+            // Its second page ends deeper than that of the other, at the same address and offset.
+            page(&server, link.as_deref().unwrap()).await;
+        }
+        let path = format!("/v2.1/jobs?offset={offset}&limit=10");
+        let (page, _) = page(&server, &path).await;
+        told.extend(ids(&page));
+    }
+    assert_eq!(told, all);
+    server.stop().await;
+}
