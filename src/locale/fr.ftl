@@ -121,3 +121,9 @@ whole-number = doit être un nombre entier de { $least } à { $most }
 foreign-token = ne vient pas d'une réponse à la même requête ; recommencez sans lui
 sort-direction = doit être des champs séparés par des virgules, chacun suivi de asc, de desc ou de rien
 too-many-sort-fields = compte { $fields } champs ; { $most } au plus sont admis
+nse-accepted = D'accord. Demande acceptée, en cours de traitement.
+nse-returned = D'accord. { $records } { $records ->
+    [one] enregistrement renvoyé
+   *[other] enregistrements renvoyés
+}.
+nse-returned-one = D'accord. 1 enregistrement renvoyé.

@@ -1,11 +1,16 @@
 //! Answers as HTTP carries them.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 /// What a request is answered with.
 pub(super) type Response = http::Response<Body>;
+
+/// Says that `Prefer` was heeded (RFC 7240).
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -40,4 +45,21 @@ pub(super) fn with(mut response: Response, name: HeaderName, value: &str) -> Res
 /// The revision of a job as an entity tag.
 pub(super) fn etag(revision: u64) -> String {
     format!("\"{revision}\"")
+}
+
+/// The caller has this revision already.
+pub(super) fn unchanged(revision: u64) -> Response {
+    let response = empty(StatusCode::NOT_MODIFIED);
+    with(response, header::ETAG, &etag(revision))
+}
+
+/// Tells a caller who would rather wait that this was heeded.
+pub(super) fn applied(response: Response, wait: Option<Duration>) -> Response {
+    match wait {
+        Some(wait) => {
+            let applied = format!("wait={}", wait.as_secs());
+            with(response, PREFERENCE_APPLIED, &applied)
+        }
+        None => response,
+    }
 }

@@ -101,6 +101,13 @@ impl Call {
         Some(Duration::from_secs(seconds).min(MAX_WAIT))
     }
 
+    /// The revision of a job that the caller has already: `If-None-Match` with an entity tag of ours.
+    pub(super) fn known_revision(&self) -> Option<u64> {
+        let tags = self.header(&header::IF_NONE_MATCH)?.split(',');
+        let mut tags = tags.map(|tag| tag.trim().trim_start_matches("W/"));
+        tags.find_map(|tag| tag.trim_matches('"').parse().ok())
+    }
+
     /// Whether the caller takes this type and says so by name.
     pub(super) fn accepts(&self, kind: &str) -> bool {
         let accepted = self.headers.get_all(header::ACCEPT);

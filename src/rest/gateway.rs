@@ -15,6 +15,7 @@ use super::{
     call::{self, Call, unescaped},
     dialect::{Dialect, Endpoint, Handler, Shared},
     native::Native,
+    nse::Nse,
     openapi::Document,
     pages::Pages,
     polls::Polls,
@@ -82,7 +83,7 @@ impl Gateway {
     /// # Errors
     /// Two endpoints clash, or a route with one.
     pub fn new(api: Api, settings: GatewaySettings, routes: Routes) -> Result<Self, GatewayError> {
-        let dialects: Vec<Box<dyn Dialect>> = vec![Box::new(Native::new())];
+        let dialects: Vec<Box<dyn Dialect>> = vec![Box::new(Native::new()), Box::new(Nse)];
         let mut inner = Inner {
             shared: Shared {
                 api,

@@ -35,8 +35,6 @@ use crate::{
 
 /// Where the state of what was accepted can be seen; as Location, for clients that look for this one.
 const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-location");
-/// Says that `Prefer` was heeded (RFC 7240).
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// When to ask again for a job that has not ended, in seconds.
 const RETRY_AFTER: &str = "1";
 /// The field that an idempotency key is for.
@@ -165,7 +163,7 @@ async fn unary(
 
 /// `GET` of a job: conditional with `If-None-Match`, a long poll with `Prefer: wait`.
 async fn get(shared: Shared, call: Call, request: v1::GetRequest) -> Result<Response, Fault> {
-    let known = call.header(&header::IF_NONE_MATCH).and_then(revision);
+    let known = call.known_revision();
     let wait = call.wait();
     if let Some(wait) = wait
         && let Ok(key) = call.job("job_id")
@@ -182,14 +180,10 @@ async fn get(shared: Shared, call: Call, request: v1::GetRequest) -> Result<Resp
         .job
         .unwrap_or_default();
     let response = match known == Some(job.revision) {
-        true => answer::with(
-            answer::empty(StatusCode::NOT_MODIFIED),
-            header::ETAG,
-            &answer::etag(job.revision),
-        ),
+        true => answer::unchanged(job.revision),
         false => Told::of(&job).answer(StatusCode::OK),
     };
-    Ok(applied(response, wait))
+    Ok(answer::applied(response, wait))
 }
 
 /// Answers with a job that was submitted or changed: at once, or when it has ended if the caller would rather wait.
@@ -197,7 +191,7 @@ async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fa
     let wait = call.wait();
     let (Some(patience), false, Ok(id)) = (wait, told.is_terminal, told.id.parse()) else {
         let status = told.status();
-        return Ok(applied(told.answer(status), wait));
+        return Ok(answer::applied(told.answer(status), wait));
     };
     let key = JobKey {
         tenant: call.caller.tenant.clone(),
@@ -209,26 +203,7 @@ async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fa
         .await?;
     let told = Told::of(&render::job(&waited.job, View::Full));
     let status = told.status();
-    Ok(applied(told.answer(status), wait))
-}
-
-fn applied(response: Response, wait: Option<Duration>) -> Response {
-    match wait {
-        Some(wait) => answer::with(
-            response,
-            PREFERENCE_APPLIED,
-            &format!("wait={}", wait.as_secs()),
-        ),
-        None => response,
-    }
-}
-
-/// The revision of an entity tag of ours.
-fn revision(tags: &str) -> Option<u64> {
-    let mut tags = tags
-        .split(',')
-        .map(|tag| tag.trim().trim_start_matches("W/"));
-    tags.find_map(|tag| tag.trim_matches('"').parse().ok())
+    Ok(answer::applied(told.answer(status), wait))
 }
 
 /// A job as it is told: its JSON, and what headers say of it.

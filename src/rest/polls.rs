@@ -57,6 +57,20 @@ impl Polls {
         })
     }
 
+    /// The job that a GET asks for: as it is, or with `Prefer: wait` as soon as it is newer than the revision that the caller names, or has ended.
+    pub(super) async fn look(
+        &self,
+        api: &Api,
+        call: &Call,
+        key: &JobKey,
+    ) -> Result<Arc<Job>, Fault> {
+        let Some(patience) = call.wait() else {
+            return Ok(api.engine().get(key).await?);
+        };
+        let waited = self.wait(api, call, key, call.known_revision(), patience);
+        Ok(waited.await?.job)
+    }
+
     /// Waits until the job is newer than `after`, or terminal; `None` waits for its end alone.
     pub(super) async fn wait(
         &self,

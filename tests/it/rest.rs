@@ -2,4 +2,5 @@
 
 mod hostile;
 mod native;
+mod nse;
 mod web;
