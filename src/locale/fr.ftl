@@ -119,3 +119,10 @@ whole-number = doit être un nombre entier de { $least } à { $most }
 foreign-token = ne vient pas d'une réponse à la même requête ; recommencez sans lui
 sort-direction = doit être des champs séparés par des virgules, chacun suivi de asc, de desc ou de rien
 too-many-sort-fields = compte { $fields } champs ; { $most } au plus sont admis
+
+## REST : Active IQ Unified Manager
+
+aiqum-alternatives = a trop d'alternatives ; demandez-en quelques-unes à la fois
+aiqum-no-order = ne se compare pas avec <, <=, > ou >= ; seules les dates le peuvent
+aiqum-time = doit être une date, par exemple 2026-01-31T12:00:00Z, précédée de <, <=, >, >= ou de rien
+aiqum-wait-twice = a le même sens que wait ; donnez l'un ou l'autre
