@@ -3,6 +3,7 @@
 //! `gateway` finds what answers a request. `native` is driven by the HTTP forms in the contract's descriptors, so that gRPC and REST can not drift apart.
 //! `routes` turns requests on configured paths into jobs. Each dialect is a file: its projection of a job, and its query grammar.
 
+mod aiqum;
 mod answer;
 mod body;
 mod call;

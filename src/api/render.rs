@@ -218,7 +218,7 @@ fn document(document: &Document) -> Struct {
 }
 
 /// The only task's result, or an object of the results by task name.
-fn result(job: &Job) -> Option<Struct> {
+pub(crate) fn result(job: &Job) -> Option<Struct> {
     if !job.state.is_terminal() {
         return None;
     }

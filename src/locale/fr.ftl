@@ -127,3 +127,10 @@ nse-returned = D'accord. { $records } { $records ->
    *[other] enregistrements renvoyés
 }.
 nse-returned-one = D'accord. 1 enregistrement renvoyé.
+
+## REST : Active IQ Unified Manager
+
+aiqum-alternatives = a trop d'alternatives ; demandez-en quelques-unes à la fois
+aiqum-no-order = ne se compare pas avec <, <=, > ou >= ; seules les dates le peuvent
+aiqum-time = doit être une date, par exemple 2026-01-31T12:00:00Z, précédée de <, <=, >, >= ou de rien
+aiqum-wait-twice = a le même sens que wait ; donnez l'un ou l'autre

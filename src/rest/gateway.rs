@@ -10,6 +10,7 @@ use http::{
 use matchit::Router;
 
 use super::{
+    aiqum::{Aiqum, Face},
     answer::{self, Response},
     body,
     call::{self, Call, unescaped},
@@ -46,7 +47,7 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     shared: Shared,
-    /// The native one first: it speaks where no other does.
+    /// The native one first: it speaks where no other does. Of forms that fit a path alike, the last one speaks.
     dialects: Vec<Box<dyn Dialect>>,
     resources: Vec<Resource>,
     /// To the index of a resource.
@@ -83,7 +84,13 @@ impl Gateway {
     /// # Errors
     /// Two endpoints clash, or a route with one.
     pub fn new(api: Api, settings: GatewaySettings, routes: Routes) -> Result<Self, GatewayError> {
-        let dialects: Vec<Box<dyn Dialect>> = vec![Box::new(Native::new()), Box::new(Nse)];
+        let dialects: Vec<Box<dyn Dialect>> = vec![
+            Box::new(Native::new()),
+            Box::new(Aiqum(Face::WireV2)),
+            Box::new(Aiqum(Face::Wire)),
+            Box::new(Aiqum(Face::Documented)),
+            Box::new(Nse),
+        ];
         let mut inner = Inner {
             shared: Shared {
                 api,
@@ -273,9 +280,10 @@ fn other_method<'a>(
     answer::with(response, header::ALLOW, &allowed)
 }
 
-/// How many characters two paths have in common at their beginnings.
+/// How many segments two paths have in common at their beginnings.
 fn alike(a: &str, b: &str) -> usize {
-    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+    let pairs = a.split('/').zip(b.split('/'));
+    pairs.take_while(|(a, b)| a == b).count()
 }
 
 /// A fault in the words of a dialect.

@@ -172,13 +172,13 @@ async fn paths_and_parameters_that_lead_nowhere_are_refused() {
 }
 
 /// Sends bytes, and reads what comes until the connection ends.
-async fn raw(server: &Server, parts: &[&[u8]]) -> String {
+async fn raw(server: &Server, parts: Vec<Vec<u8>>) -> String {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let mut answer = Vec::new();
     let talk = async {
         for part in parts {
             // The server may have answered and left already.
-            if stream.write_all(part).await.is_err() {
+            if stream.write_all(&part).await.is_err() {
                 break;
             }
         }
@@ -200,19 +200,20 @@ async fn lengths_that_lie_and_bodies_without_end_are_cut_off() {
     let deploy = head("/api/jobs", "content-length: 2147483648");
     let chunked = head("/v2.1/jobs", "transfer-encoding: chunked");
     let chunk = format!("100000\r\n{}\r\n", "x".repeat(0x10_0000));
-    let endless: Vec<&[u8]> = std::iter::once(chunked.as_bytes())
-        .chain(std::iter::repeat_n(chunk.as_bytes(), 40))
+    let endless: Vec<Vec<u8>> = std::iter::once(chunked.into_bytes())
+        .chain(std::iter::repeat_n(chunk.into_bytes(), 40))
         .collect();
     let negative = head("/v1/jobs", "content-length: -1");
     let two_lengths = head("/v1/jobs", "content-length: 5\r\ncontent-length: 6");
     let bad_chunk = head("/v1/jobs", "transfer-encoding: chunked") + "zz\r\n";
+    let whole = |text: &str| vec![text.as_bytes().to_vec()];
     let (announced, deploys, endless, negative, twice, bad) = tokio::join!(
-        raw(&server, &[two_gigabytes.as_bytes()]),
-        raw(&server, &[deploy.as_bytes()]),
-        raw(&server, &endless),
-        raw(&server, &[negative.as_bytes()]),
-        raw(&server, &[two_lengths.as_bytes()]),
-        raw(&server, &[bad_chunk.as_bytes()]),
+        raw(&server, whole(&two_gigabytes)),
+        raw(&server, whole(&deploy)),
+        raw(&server, endless),
+        raw(&server, whole(&negative)),
+        raw(&server, whole(&two_lengths)),
+        raw(&server, whole(&bad_chunk)),
     );
     for (name, answer) in [("announced", &announced), ("deploy", &deploys)] {
         assert!(answer.starts_with("HTTP/1.1 413"), "{name}: {answer}");

@@ -1,0 +1,202 @@
+//! Lists: paged while jobs are added, filtered, sorted.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{super::web::get, DOCUMENTED, WIRE};
+use crate::{
+    harness::Server,
+    jobs::{submission, submit_copies},
+};
+
+/// The keys of a page.
+fn keys(page: &Value) -> Vec<String> {
+    let records = page["records"].as_array().unwrap().iter();
+    let keys: Vec<_> = records
+        .map(|r| r["key"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(page["num_records"], keys.len());
+    keys
+}
+
+/// Adds jobs that match, as others do while a client reads.
+async fn add(server: &Server, summary: &str, count: usize) -> Vec<String> {
+    let client = server.client().await;
+    let mut request = submission("nobody");
+    if let Some(job) = &mut request.job {
+        job.summary = summary.to_owned();
+    }
+    submit_copies(&client, request, count).await
+}
+
+#[tokio::test]
+async fn a_list_has_no_gap_and_no_repeat_while_jobs_are_added() {
+    const JOBS: usize = 3_000;
+    let server = Server::start().await;
+    let mut before = BTreeSet::new();
+    for _ in 0..3 {
+        before.extend(add(&server, "a lot", 1_000).await);
+    }
+    let filter = "name=a%20lot&state=queued&max_records=170";
+    for order in [
+        "",
+        "&order_by=submit_time%20desc",
+        "&order_by=status,key+desc",
+    ] {
+        for by_offset in [false, true] {
+            let mut told = Vec::new();
+            let first = format!("{WIRE}?{filter}{order}");
+            let mut next = Some(first.clone());
+            let mut there = before.len();
+            while let Some(path) = next {
+                let reply = get(&server, &path).send().await;
+                let page = reply.expect(200);
+                assert_eq!(page["total_records"], there);
+                assert_eq!(page["_links"]["self"]["href"], *path);
+                told.extend(keys(&page));
+                let link = page["_links"]["next"]["href"].as_str().map(str::to_owned);
+                next = match by_offset {
+                    false => link,
+                    true => link.map(|_| format!("{first}&offset={}", told.len())),
+                };
+                let added = add(&server, "a lot", 7).await;
+                there += added.len();
+                // They are older than the next list.
+                before.extend(added);
+            }
+            let once: BTreeSet<_> = told.iter().cloned().collect();
+            assert_eq!(
+                once.len(),
+                told.len(),
+                "a job came twice: {order} {by_offset}"
+            );
+            assert!(
+                told.len() >= JOBS && told.len() < before.len(),
+                "{order} {by_offset}"
+            );
+            // The oldest ones were there all the while.
+            let missing: Vec<_> = before
+                .iter()
+                .take(JOBS)
+                .filter(|key| !once.contains(*key))
+                .collect();
+            assert!(missing.is_empty(), "{order} {by_offset}: {missing:?}");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_offset_out_of_nowhere_is_counted_off() {
+    let server = Server::start().await;
+    add(&server, "a", 20).await;
+    let list = async |query: &str| {
+        let path = format!("{WIRE}?max_records=10&order_by=submit_time{query}");
+        keys(&get(&server, &path).send().await.expect(200))
+    };
+    let first = list("+desc").await;
+    add(&server, "a", 3).await;
+    // Nobody was told the page before in this spelling, so the new jobs shift it: what the test above would find.
+    let shifted = list("+DESC&offset=10").await;
+    assert_eq!(shifted[..3], first[7..]);
+    let next = list("+desc&offset=10").await;
+    assert_eq!(next[..7], shifted[3..]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_sorted_and_capped() {
+    let server = Server::start().await;
+    let parent = add(&server, "parent", 1).await.remove(0);
+    let client = server.client().await;
+    let mut request = submission("nobody");
+    if let Some(job) = &mut request.job {
+        job.summary = "child <1>|x".to_owned();
+        job.parent_job_id = parent.clone();
+    }
+    let children = submit_copies(&client, request, 3).await;
+    server.cli(&["cancel", &children[0]]).await.ok();
+    let list = async |query: &str| -> Value {
+        get(&server, &format!("{DOCUMENTED}?{query}"))
+            .send()
+            .await
+            .expect(200)
+    };
+    let newest_first: Vec<String> = children.iter().rev().cloned().collect();
+    let of_parent = list(&format!("parent_job_key={parent}")).await;
+    assert_eq!(keys(&of_parent).len(), 3);
+    assert_eq!(keys(&list("parent_job_key=null").await), [parent.as_str()]);
+    assert_eq!(keys(&list("state=error").await), [children[0].clone()]);
+    assert_eq!(keys(&list("status=ERR*").await), [children[0].clone()]);
+    // A child that did not succeed is a warning for its parent.
+    assert_eq!(keys(&list("state=Warning").await), [parent.as_str()]);
+    let record = &list("state=warning").await["records"][0];
+    let summary = json!({
+        "total_jobs": 3, "running_jobs": 2, "completed_jobs": 1,
+        "successful_jobs": 0, "failed_jobs": 0, "aborted_jobs": 1,
+    });
+    assert_eq!(record["spawned_job_summary"], summary);
+    assert_eq!(keys(&list("name=child*1*&state=queued").await).len(), 2);
+    assert_eq!(
+        keys(&list(&format!("key={parent}|{}", children[2])).await).len(),
+        2
+    );
+    assert_eq!(list("complete_time=null").await["total_records"], 3);
+    // A time that is sent back finds its job, also with an offset whose + was lost.
+    let time = record["submit_time"].as_str().unwrap();
+    for time in [
+        time.to_owned(),
+        time.replace('Z', "+00:00"),
+        time.replace('Z', "%2B00:00"),
+    ] {
+        assert_eq!(
+            keys(&list(&format!("submit_time={time}")).await),
+            [parent.as_str()]
+        );
+        assert_eq!(
+            list(&format!("submit_time=%3E{time}")).await["total_records"],
+            3
+        );
+        assert_eq!(
+            list(&format!("submit_time=%3C%3D{time}")).await["total_records"],
+            1
+        );
+    }
+    let sorted = list("order_by=name+desc,key+desc&max_records=5000").await;
+    let expected = [vec![parent.clone()], sorted_desc(newest_first)].concat();
+    assert_eq!(keys(&sorted), expected);
+    assert_eq!(
+        keys(&list("max_records=1&offset=3").await),
+        [parent.as_str()]
+    );
+    assert_eq!(keys(&list("offset=4").await), Vec::<String>::new());
+    server.stop().await;
+}
+
+fn sorted_desc(mut keys: Vec<String>) -> Vec<String> {
+    keys.sort_by(|a, b| b.cmp(a));
+    keys
+}
+
+#[tokio::test]
+async fn a_thousand_jobs_are_a_page_at_the_most() {
+    let server = Server::start().await;
+    add(&server, "a", 1_000).await;
+    add(&server, "a", 5).await;
+    for (query, records) in [
+        ("", 20),
+        ("?max_records=1001", 1_000),
+        ("?max_records=99999999999", 1_000),
+    ] {
+        let page = get(&server, &format!("{WIRE}{query}"))
+            .send()
+            .await
+            .expect(200);
+        assert_eq!(
+            (keys(&page).len(), &page["total_records"]),
+            (records, &json!(1_005))
+        );
+    }
+    server.stop().await;
+}
