@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod call;
+mod deploy;
 mod dialect;
 mod gateway;
 mod native;

@@ -13,6 +13,7 @@ use super::{
     answer::{self, Response},
     body,
     call::{self, Call, unescaped},
+    deploy::Deploy,
     dialect::{Dialect, Endpoint, Handler, Shared},
     native::Native,
     openapi::Document,
@@ -82,7 +83,7 @@ impl Gateway {
     /// # Errors
     /// Two endpoints clash, or a route with one.
     pub fn new(api: Api, settings: GatewaySettings, routes: Routes) -> Result<Self, GatewayError> {
-        let dialects: Vec<Box<dyn Dialect>> = vec![Box::new(Native::new())];
+        let dialects: Vec<Box<dyn Dialect>> = vec![Box::new(Native::new()), Box::new(Deploy)];
         let mut inner = Inner {
             shared: Shared {
                 api,

@@ -85,8 +85,10 @@ fn script(name: &str, document: &str) -> Result<String, String> {
 
 /// The documents of the project, by their path.
 fn documents() -> impl Iterator<Item = (String, String)> {
-    let docs = fs::read_dir(root().join("docs")).unwrap();
-    let docs = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()));
+    let docs = ["docs", "docs/rest"].into_iter().flat_map(|folder| {
+        let files = fs::read_dir(root().join(folder)).unwrap();
+        files.map(move |file| format!("{folder}/{}", file.unwrap().file_name().to_str().unwrap()))
+    });
     let top = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned);
     top.into_iter()
         .chain(docs.filter(|name| name.ends_with(".md")))
