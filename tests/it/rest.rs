@@ -1,5 +1,6 @@
 //! The REST gateway as its clients see it: a real server, plain HTTP.
 
+mod deploy;
 mod hostile;
 mod native;
 mod web;
