@@ -16,6 +16,7 @@ use super::{
     answer::{self, JSON, Response},
     call::{Call, MAX_WAIT, unescaped},
     dialect::{Dialect, Endpoint, ErrorBody, Shared},
+    documented,
     query::Query,
     submit,
 };
@@ -69,7 +70,7 @@ impl Face {
     fn state(self, state: JobState, status: Status) -> &'static str {
         match self {
             Self::Wire | Self::WireV2 => life_cycle(state),
-            Self::Documented => outcome(state, status),
+            Self::Documented => documented::state(state, status),
         }
     }
 }
@@ -82,18 +83,6 @@ fn life_cycle(state: JobState) -> &'static str {
         JobState::Cancelling => "ABORTING",
         JobState::Succeeded | JobState::Failed => "COMPLETED",
         JobState::Cancelled => "ABORTED",
-    }
-}
-
-/// `state` in the documents: once the job has ended, one of the three that their readers wait for.
-fn outcome(state: JobState, status: Status) -> &'static str {
-    match (state, status) {
-        (JobState::Queued | JobState::Running | JobState::Cancelling, Status::Warning) => "WARNING",
-        (JobState::Queued, _) => "QUEUED",
-        (JobState::Running | JobState::Cancelling, _) => "RUNNING",
-        (JobState::Succeeded, _) => "NORMAL",
-        (JobState::Failed, Status::PartialFailures) => "PARTIAL_FAILURES",
-        (JobState::Failed | JobState::Cancelled, _) => "ERROR",
     }
 }
 
@@ -403,11 +392,8 @@ async fn get(shared: Shared, mut call: Call, face: Face) -> Result<Response, Fau
     let job = match wait.or(alias) {
         None => shared.api.engine().get(&key).await?,
         Some(patience) => {
-            let waited = shared
-                .polls
-                .wait(&shared.api, &call, &key, None, patience)
-                .await?;
-            waited.job
+            let waited = shared.polls.wait(&shared.api, &call, &key, None, patience);
+            waited.await?
         }
     };
     Ok(face.one(&job))

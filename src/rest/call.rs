@@ -3,16 +3,18 @@
 use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, Uri, header, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use super::{body, query::Query, submit::IDEMPOTENCY_KEY};
 use crate::{
-    api::{Caller, Fault, traceparent},
-    domain::{JobId, JobKey, command::Refusal},
+    api::{Caller, Fault, Reason, traceparent},
+    domain::{JobId, JobKey, wording::sentence},
     locale::Language,
 };
 
+/// Characters of what should be an id that an error repeats.
+const MAX_SHOWN_CHARS: usize = 64;
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The longest wait of one request: proxies close what is silent for longer.
@@ -23,7 +25,6 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     /// Where the connection comes from, as far as this machine can see.
     pub(super) peer: Option<IpAddr>,
-    pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     /// What stands in the gaps of the path, without escapes.
@@ -45,7 +46,6 @@ impl Call {
         Self {
             caller: Caller::anonymous(traceparent(text("traceparent")), language),
             peer,
-            method: head.method,
             uri: head.uri,
             headers: head.headers,
             gaps,
@@ -73,7 +73,11 @@ impl Call {
                 tenant: self.caller.tenant.clone(),
                 job: JobId(id),
             }),
-            Err(_) => Err(Refusal::JobNotFound(JobId(uuid::Uuid::nil())).into()),
+            Err(_) => {
+                let job: String = id.chars().take(MAX_SHOWN_CHARS).collect();
+                let message = sentence!("job-not-found", "no job {job}", job);
+                Err(Fault::new(Reason::JobNotFound, message))
+            }
         }
     }
 

@@ -183,7 +183,7 @@ async fn get(shared: Shared, mut call: Call) -> Result<Response, Fault> {
         let patience = Duration::from_secs(patience.into());
         let (polls, after) = (&shared.polls, Some(job.revision));
         let waited = polls.wait(&shared.api, &call, &key, after, patience);
-        job = waited.await?.job;
+        job = waited.await?;
     }
     let found = Found {
         record: record(&call, &job),

@@ -201,7 +201,7 @@ async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fa
         .polls
         .wait(&shared.api, call, &key, None, patience)
         .await?;
-    let told = Told::of(&render::job(&waited.job, View::Full));
+    let told = Told::of(&render::job(&waited, View::Full));
     let status = told.status();
     Ok(answer::applied(told.answer(status), wait))
 }

@@ -9,7 +9,7 @@ use super::call::Call;
 use crate::{
     api::{Api, Fault, Reason},
     domain::{Job, JobKey, Tenant, wording::sentence},
-    engine::{EngineError, WaitEnd},
+    engine::EngineError,
 };
 
 /// When to come back if too many requests wait.
@@ -20,13 +20,6 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Polls {
     most: usize,
     free: Arc<DashMap<Tenant, Arc<Semaphore>>>,
-}
-
-/// A job as it was when the wait ended.
-pub(super) struct Waited {
-    pub(super) job: Arc<Job>,
-    /// It is what was waited for; otherwise the time was up, or the server goes.
-    pub(super) done: bool,
 }
 
 impl Polls {
@@ -67,11 +60,12 @@ impl Polls {
         let Some(patience) = call.wait() else {
             return Ok(api.engine().get(key).await?);
         };
-        let waited = self.wait(api, call, key, call.known_revision(), patience);
-        Ok(waited.await?.job)
+        self.wait(api, call, key, call.known_revision(), patience)
+            .await
     }
 
-    /// Waits until the job is newer than `after`, or terminal; `None` waits for its end alone.
+    /// Waits until the job is newer than `after`, or terminal; `None` waits for its end alone. Answers with the job as it is then, or when the time is up
+    /// or the server goes.
     pub(super) async fn wait(
         &self,
         api: &Api,
@@ -79,18 +73,13 @@ impl Polls {
         key: &JobKey,
         after: Option<u64>,
         patience: Duration,
-    ) -> Result<Waited, Fault> {
+    ) -> Result<Arc<Job>, Fault> {
         let _one_of_those_who_wait = self.enter(call)?;
         match api.engine().wait(key, after, patience).await {
-            Ok((version, end)) => Ok(Waited {
-                job: Arc::clone(&version.job),
-                done: end == WaitEnd::Done,
-            }),
+            // Whether it is what was waited for, the caller sees by the job.
+            Ok((version, _)) => Ok(Arc::clone(&version.job)),
             // Whoever waits for a server that goes hears how things are, and asks the next one.
-            Err(EngineError::Draining) => Ok(Waited {
-                job: api.engine().get(key).await?,
-                done: false,
-            }),
+            Err(EngineError::Draining) => Ok(api.engine().get(key).await?),
             Err(error) => Err(error.into()),
         }
     }

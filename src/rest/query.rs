@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// Bytes of a query as it is sent: more than any filter needs.
-const MAX_QUERY_BYTES: usize = 16 * 1024;
+/// Bytes of a query as it is sent: more than any filter needs, and less than a head may have, so that the refusal is ours.
+const MAX_QUERY_BYTES: usize = 8 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
