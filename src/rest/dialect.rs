@@ -87,6 +87,11 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// A fault in its words; the HTTP status is `fault.reason.http()`.
     fn error(&self, fault: &Fault, language: Language) -> ErrorBody;
 
+    /// The last touch to each of its answers, errors included: headers that they all have.
+    fn sign(&self, response: Response) -> Response {
+        response
+    }
+
     /// The 202 of a request on `path` that became this job.
     fn accepted(&self, call: &Call, job: &Job) -> Response;
 

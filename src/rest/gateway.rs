@@ -165,9 +165,7 @@ impl Gateway {
             let call = Call::new(head, body, gaps, query, peer);
             handler(inner.shared.clone(), call).await
         };
-        answer
-            .await
-            .unwrap_or_else(|fault| say(dialect, &fault, language))
+        finish(dialect, answer.await, language)
     }
 }
 
@@ -228,8 +226,7 @@ impl Inner {
             let call = Call::new(head, body, Vec::new(), query, peer);
             submit::routed(self.shared.clone(), call, dialect, found).await
         };
-        let answer = answer.await;
-        answer.unwrap_or_else(|fault| say(dialect, &fault, language))
+        finish(dialect, answer.await, language)
     }
 
     /// The dialect of a route, in the form that fits the path best.
@@ -265,7 +262,7 @@ fn other_method<'a>(
     allowed.push("OPTIONS");
     let allowed = allowed.join(", ");
     let response = if method == Method::OPTIONS {
-        answer::empty(StatusCode::NO_CONTENT)
+        dialect.sign(answer::empty(StatusCode::NO_CONTENT))
     } else {
         let method = method.as_str().chars().take(32).collect::<String>();
         let message = sentence!(
@@ -286,6 +283,14 @@ fn alike(a: &str, b: &str) -> usize {
     pairs.take_while(|(a, b)| a == b).count()
 }
 
+/// What became of a request, as the dialect has it.
+fn finish(dialect: &dyn Dialect, answer: Result<Response, Fault>, language: Language) -> Response {
+    match answer {
+        Ok(response) => dialect.sign(response),
+        Err(fault) => say(dialect, &fault, language),
+    }
+}
+
 /// A fault in the words of a dialect.
 fn say(dialect: &dyn Dialect, fault: &Fault, language: Language) -> Response {
     let body = dialect.error(fault, language);
@@ -302,7 +307,7 @@ fn say(dialect: &dyn Dialect, fault: &Fault, language: Language) -> Response {
         let seconds = pause.as_secs_f64().ceil() as u64;
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    response
+    dialect.sign(response)
 }
 
 fn no_path(path: &str) -> Fault {
