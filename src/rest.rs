@@ -7,6 +7,7 @@ mod aiqum;
 mod answer;
 mod body;
 mod call;
+mod deploy;
 mod dialect;
 mod documented;
 mod gateway;

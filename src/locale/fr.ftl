@@ -134,3 +134,23 @@ aiqum-alternatives = a trop d'alternatives ; demandez-en quelques-unes à la foi
 aiqum-no-order = ne se compare pas avec <, <=, > ou >= ; seules les dates le peuvent
 aiqum-time = doit être une date, par exemple 2026-01-31T12:00:00Z, précédée de <, <=, >, >= ou de rien
 aiqum-wait-twice = a le même sens que wait ; donnez l'un ou l'autre
+
+## REST : ONTAP Select Deploy
+
+deploy-alternatives = a trop d'alternatives ; demandez-en quelques-unes à la fois
+deploy-cancelled = le job a été annulé
+deploy-cancelled-because = le job a été annulé : { $reason }
+deploy-cancelling = le job est en cours d'annulation
+deploy-cancelling-because = le job est en cours d'annulation : { $reason }
+deploy-child-failed = réussi, mais pas tous ses jobs enfants
+deploy-one-warning = réussi avec un avertissement : { $warning }
+deploy-partly-failed = { $succeeded } des { $total } tâches ont réussi ; la tâche « { $name } » a échoué : { $error }
+deploy-succeeded = réussi
+deploy-task-failed = la tâche « { $name } » a échoué : { $error }
+deploy-tasks-done = { $done } des { $total } tâches sont finies
+deploy-tasks-not-run = toutes les tâches n'ont pas été exécutées
+deploy-time = doit être une date, par exemple 2026-01-31T12:00:00.000000Z, précédée de <, <=, >, >= ou de rien
+deploy-tries-again = une tentative a échoué, une autre suivra : { $error }
+deploy-waits-for-time = attend son heure ou un exécutant
+deploy-waits-for-worker = attend un exécutant
+deploy-warnings = réussi avec { $count } avertissements, dont le dernier : { $warning }

@@ -14,6 +14,7 @@ use super::{
     answer::{self, Response},
     body,
     call::{self, Call, unescaped},
+    deploy::Deploy,
     dialect::{Dialect, Endpoint, Handler, Shared},
     native::Native,
     nse::Nse,
@@ -89,6 +90,7 @@ impl Gateway {
             Box::new(Aiqum(Face::WireV2)),
             Box::new(Aiqum(Face::Wire)),
             Box::new(Aiqum(Face::Documented)),
+            Box::new(Deploy),
             Box::new(Nse),
         ];
         let mut inner = Inner {
