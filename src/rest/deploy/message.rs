@@ -1,4 +1,4 @@
-//! What a job has to say in one line: this dialect has no other place for it.
+//! What a job has to say: this dialect has no other place for it.
 
 use crate::{
     domain::{
