@@ -1,6 +1,7 @@
 //! The REST gateway as its clients see it: a real server, plain HTTP.
 
 mod aiqum;
+mod deploy;
 mod hostile;
 mod native;
 mod nse;

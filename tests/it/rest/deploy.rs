@@ -345,6 +345,38 @@ async fn who_submits_may_wait_for_the_end() {
 }
 
 #[tokio::test]
+async fn a_cluster_is_created_as_the_documents_tell_it() {
+    let routes = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/routes/deploy.toml");
+    let server = Server::start_with(&["--routes", routes]).await;
+    let _worker = server.worker("select_deploy", &[], &["echo", "four nodes are up"]);
+    let cluster = json!({
+        "name": "one", "ip": "10.0.0.1", "netmask": "255.255.255.0", "gateway": "10.0.0.254", "admin_password": "hush-hush",
+        "nodes": [{"name": "n1", "ip": "10.0.0.2", "host": "h1"}],
+    });
+    let reply = post(&server, "/api/v3/clusters", &cluster).send().await;
+    let body = reply.expect(202);
+    let path = body["job"]["_links"]["self"]["href"].as_str().unwrap();
+    assert_eq!(
+        reply.header("location"),
+        format!("{}{path}", server.endpoint())
+    );
+    assert!(!reply.header("request-id").is_empty());
+    let told = long_poll(&server, path, 120).await;
+    assert_eq!(told.last().unwrap()["state"], "success");
+    assert!(!format!("{body} {told:?}").contains("hush-hush"));
+    let bad = post(&server, "/api/v3/clusters", &json!({"name": 7}))
+        .send()
+        .await;
+    let error = bad.expect(400)["error"].clone();
+    assert!(
+        error["target"].as_str().unwrap().starts_with("body"),
+        "{error}"
+    );
+    assert!(!bad.header("request-id").is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn links_and_revisions_are_good_everywhere() {
     let server = Server::start().await;
     let accepted = post(&server, COLLECTIONS[1], &spec(&["nobody"]))
