@@ -1,5 +1,6 @@
 //! `quickstart`: a server, a worker and a job, all real, on this machine, gone without a trace at the end.
 
+mod call;
 mod workspace;
 
 use std::{net::Ipv4Addr, time::Duration};
@@ -7,10 +8,6 @@ use std::{net::Ipv4Addr, time::Duration};
 use clap::Args;
 use longhaul::{
     client::{Client, WatchOptions},
-    proto::{
-        json,
-        v1::{JobSpec, SubmitRequest},
-    },
     server::{self, RunningServer, ServeSettings},
     worker::{Worker, command::CommandHandler},
 };
@@ -18,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::workspace::Workspace;
 use super::{
-    connect::{Server, required},
+    connect::Server,
     exit::{Exit, Failure},
     logging::{LogArgs, LogLevel},
     output::{Format, Output},
@@ -27,7 +24,7 @@ use super::{
     watch,
 };
 
-/// The job that is submitted.
+/// A job to be typed.
 const JOB: &str = include_str!("../../examples/quickstart/job.json");
 /// The driver of its task.
 const DRIVER: &str = "storagegrid_ansible";
@@ -55,6 +52,7 @@ pub async fn run(args: QuickstartArgs, out: &mut Output) -> Result<Exit, Failure
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         data_dir: workspace.data_dir(),
         drain_timeout: DRAIN_TIMEOUT,
+        routes: Some(workspace.routes()),
         ..Default::default()
     })
     .await
@@ -146,21 +144,23 @@ async fn example(
         &format!("runs create-bucket.sh for tasks of driver {DRIVER}"),
     )?;
 
-    let spec: JobSpec = json::to_message(JOB)
-        .map_err(|error| Failure::local("the example is not a job", &error))?;
-    let summary = spec.summary.clone();
-    let answer = server.client.submit(SubmitRequest {
-        job: Some(spec),
-        request_id: String::new(),
-    });
-    let answer = answer.await.map_err(|error| server.failure(error))?;
-    let job = required(answer.job, "job")?;
-    step("job", &format!("{}, {summary}", job.id))?;
+    step("call", &format!("POST {} {}", call::PATH, call::BODY))?;
+    let accepted = call::create_bucket(address)
+        .await
+        .map_err(|error| Failure::local("the server did not accept the call", error.as_ref()))?;
+    let call::Accepted {
+        status,
+        message,
+        job_id,
+        summary,
+    } = accepted;
+    step("answer", &format!("{} {message}", status.as_u16()))?;
+    step("job", &format!("{job_id}, {summary}"))?;
     out.line("")?;
 
     let options = WatchOptions::default();
-    let exit = watch::follow(&server, &job.id, options, Format::Text, out).await?;
-    Ok((job.id, exit))
+    let exit = watch::follow(&server, &job_id, options, Format::Text, out).await?;
+    Ok((job_id, exit))
 }
 
 /// Commands to try, ready to be pasted.
@@ -185,6 +185,19 @@ fn suggestions(address: &str, job_id: &str) -> Result<Vec<String>, Failure> {
             "submit --driver {DRIVER} --payload '{PAYLOAD}' --wait"
         )),
         String::new(),
+        paint(
+            STRONG,
+            "With curl, in the words of the native API and of NetApp Service Engine:",
+        ),
+        format!("  curl -N -H 'accept: text/event-stream' http://{address}/v1/jobs/{job_id}"),
+        format!("  curl http://{address}/v2.1/jobs/{job_id}"),
+        format!(
+            "  curl -H 'content-type: application/json' -d '{}' http://{address}{}",
+            call::BODY,
+            call::PATH
+        ),
+        format!("  and in a browser: http://{address}/docs/"),
+        String::new(),
         paint(STRONG, "Without any stubs, as reflection is on:"),
         format!("  grpcurl -plaintext {address} list"),
         format!("  grpcurl -plaintext {address} describe longhaul.v1.JobService"),
@@ -200,7 +213,8 @@ mod tests {
 
     #[test]
     fn the_example_is_a_job_for_the_worker() {
-        let spec: JobSpec = json::to_message(JOB).expect("a job");
+        let spec: longhaul::proto::v1::JobSpec =
+            longhaul::proto::json::to_message(JOB).expect("a job");
         assert!(spec.tasks.iter().all(|task| task.driver == DRIVER));
     }
 

@@ -40,7 +40,13 @@ async fn quickstart_runs_the_documented_job_to_its_end() {
     let output = harness::cli(&["quickstart", "--once"]).await;
     let shown = format!("{}{}", output.stdout, output.stderr);
     assert_eq!(output.code, Some(0), "{shown}");
-    for expected in ["test1234", "all sites agree", "SUCCEEDED"] {
+    for expected in [
+        "POST /v2.1/objectstorage/buckets",
+        "202 Okay. Accepted for processing.",
+        "test1234",
+        "all sites agree",
+        "SUCCEEDED",
+    ] {
         assert!(shown.contains(expected), "{expected} is missing:\n{shown}");
     }
 }

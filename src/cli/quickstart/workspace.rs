@@ -12,6 +12,13 @@ use crate::cli::exit::Failure;
 
 /// What the worker runs.
 const SCRIPT: &str = include_str!("../../../examples/quickstart/create-bucket.sh");
+/// What the server makes jobs of.
+const ROUTES: &str = include_str!("../../../examples/routes/nse.toml");
+/// What it checks first, at the place that the routes name.
+const SCHEMA: (&str, &str) = (
+    "schemas/nse-bucket.json",
+    include_str!("../../../examples/routes/schemas/nse-bucket.json"),
+);
 /// For the owner alone: the script in it is run.
 const MODE: u32 = 0o700;
 
@@ -37,12 +44,24 @@ impl Workspace {
         let workspace = Self(path.clone());
         fs::write(workspace.script(), SCRIPT).map_err(failure)?;
         fs::create_dir(workspace.grid()).map_err(failure)?;
+        let (schema, text) = SCHEMA;
+        let schema = workspace.0.join(schema);
+        if let Some(folder) = schema.parent() {
+            fs::create_dir(folder).map_err(failure)?;
+        }
+        fs::write(schema, text).map_err(failure)?;
+        fs::write(workspace.routes(), ROUTES).map_err(failure)?;
         Ok(workspace)
     }
 
     /// For the server's store.
     pub fn data_dir(&self) -> PathBuf {
         self.0.join("data")
+    }
+
+    /// The file of routes.
+    pub fn routes(&self) -> PathBuf {
+        self.0.join("nse.toml")
     }
 
     /// The script on its grid. Through `sh`, since folders for temporary files are often mounted without the right to run what is in them.
