@@ -6,7 +6,10 @@ use aip_160::{Comparable, Comparator, Expression, Value, parse_filter};
 
 pub use pattern::Pattern;
 
-use super::{Job, JobId, JobState, Status, Timestamp};
+use super::{
+    Job, JobId, JobState, Status, Timestamp,
+    wording::{Sentence, sentence},
+};
 
 /// Bytes of a filter: longer ones are programs.
 const MAX_FILTER_BYTES: usize = 4_096;
@@ -97,7 +100,13 @@ pub enum Order {
 /// Why a filter is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct FilterError(String);
+pub struct FilterError(Sentence);
+
+impl From<FilterError> for Sentence {
+    fn from(error: FilterError) -> Self {
+        error.0
+    }
+}
 
 /// What a filter may name, for error messages and documentation.
 pub const FIELDS: &str = "job_id, state, status, action, summary, driver, object.type, object.id, object.name, labels.KEY, creator, parent_job_id, priority, \
@@ -110,12 +119,15 @@ impl Filter {
     /// The text is no AIP-160 filter, is too long, or compares a field that is not on the list or in a way that makes no sense for it.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         if text.len() > MAX_FILTER_BYTES {
-            return Err(FilterError(format!(
-                "has {} bytes; at most {MAX_FILTER_BYTES} are allowed",
-                text.len()
+            return Err(FilterError(sentence!(
+                "too-long",
+                "has {bytes} bytes; at most {most} are allowed",
+                bytes = text.len(),
+                most = MAX_FILTER_BYTES
             )));
         }
-        let parsed = parse_filter(text).map_err(|error| FilterError(error.to_string()))?;
+        let parsed = parse_filter(text)
+            .map_err(|error| FilterError(Sentence::foreign(error.to_string())))?;
         let Some(expression) = parsed.expression else {
             return Ok(Self::All);
         };
@@ -261,8 +273,10 @@ fn convert(expression: &Expression, terms: &mut usize) -> Result<Filter, FilterE
         Expression::Restriction(restriction) => {
             *terms += 1;
             if *terms > MAX_TERMS {
-                return Err(FilterError(format!(
-                    "has more than {MAX_TERMS} comparisons"
+                return Err(FilterError(sentence!(
+                    "too-many-comparisons",
+                    "has more than {most} comparisons",
+                    most = MAX_TERMS
                 )));
             }
             let path = restriction
@@ -275,19 +289,31 @@ fn convert(expression: &Expression, terms: &mut usize) -> Result<Filter, FilterE
                         .collect::<Vec<_>>()
                         .join(".")
                 })
-                .ok_or_else(|| FilterError("functions are not supported".into()))?;
+                .ok_or_else(|| no_functions())?;
             let value = restriction.arg.as_value().ok_or_else(|| {
-                FilterError(format!("{path} must be compared with a plain value"))
+                FilterError(sentence!(
+                    "plain-value",
+                    "{path} must be compared with a plain value",
+                    path
+                ))
             })?;
             compare(&path, restriction.comparator, value)
         }
-        Expression::Global(Comparable::Member(member)) => Err(FilterError(format!(
-            "{member} is compared with nothing; write FIELD = VALUE, with a FIELD of {FIELDS}"
+        Expression::Global(Comparable::Member(member)) => Err(FilterError(sentence!(
+            "compared-with-nothing",
+            "{member} is compared with nothing; write FIELD = VALUE, with a FIELD of {fields}",
+            member = member.to_string(),
+            fields = FIELDS
         ))),
-        Expression::Global(Comparable::Function(_)) => {
-            Err(FilterError("functions are not supported".into()))
-        }
+        Expression::Global(Comparable::Function(_)) => Err(no_functions()),
     }
+}
+
+fn no_functions() -> FilterError {
+    FilterError(Sentence::plain(
+        "no-functions",
+        "functions are not supported",
+    ))
 }
 
 fn compare(path: &str, comparator: Comparator, value: &Value) -> Result<Filter, FilterError> {
@@ -317,10 +343,14 @@ fn compare(path: &str, comparator: Comparator, value: &Value) -> Result<Filter, 
             );
         }
         "priority" => {
-            let number = value
-                .as_str()
-                .parse()
-                .map_err(|_| FilterError(format!("priority: {value} is not a whole number")))?;
+            let number = value.as_str().parse().map_err(|_| {
+                FilterError(sentence!(
+                    "filter-number",
+                    "{path}: {value} is not a whole number",
+                    path,
+                    value = value.to_string()
+                ))
+            })?;
             return ordered(comparator, number, Filter::Priority);
         }
         "create_time" => return ordered(comparator, moment(path, value)?, Filter::CreateTime),
@@ -344,8 +374,11 @@ fn compare(path: &str, comparator: Comparator, value: &Value) -> Result<Filter, 
         other => match other.strip_prefix("labels.") {
             Some(key) => Field::Label(key.to_owned()),
             None => {
-                return Err(FilterError(format!(
-                    "there is no field {other:?}; the fields are {FIELDS}"
+                return Err(FilterError(sentence!(
+                    "no-field",
+                    "there is no field {other:?}; the fields are {fields}",
+                    other,
+                    fields = FIELDS
                 )));
             }
         },
@@ -380,8 +413,11 @@ fn equality(path: &str, comparator: Comparator, equal: Filter) -> Result<Filter,
         Comparator::LessThan
         | Comparator::LessThanOrEqual
         | Comparator::GreaterThan
-        | Comparator::GreaterThanOrEqual => Err(FilterError(format!(
-            "{path} can be compared with =, != and :, not with {comparator}"
+        | Comparator::GreaterThanOrEqual => Err(FilterError(sentence!(
+            "no-order",
+            "{path} can be compared with =, != and :, not with {comparator}",
+            path,
+            comparator = comparator.to_string()
         ))),
     }
 }
@@ -413,13 +449,26 @@ fn named<T: Copy>(
         .find(|v| name(*v).eq_ignore_ascii_case(value.as_str()))
         .ok_or_else(|| {
             let names: Vec<&str> = all.iter().map(|v| name(*v)).collect();
-            FilterError(format!("{path}: {value} is none of {}", names.join(", ")))
+            FilterError(sentence!(
+                "none-of",
+                "{path}: {value} is none of {names}",
+                path,
+                value = value.to_string(),
+                names = names.join(", ")
+            ))
         })
 }
 
 fn job_id(path: &str, value: &Value) -> Result<JobId, FilterError> {
     let id = value.as_str().parse().map(JobId);
-    id.map_err(|_| FilterError(format!("{path}: {value} is not a UUID")))
+    id.map_err(|_| {
+        FilterError(sentence!(
+            "filter-uuid",
+            "{path}: {value} is not a UUID",
+            path,
+            value = value.to_string()
+        ))
+    })
 }
 
 fn moment(path: &str, value: &Value) -> Result<Timestamp, FilterError> {
@@ -428,8 +477,12 @@ fn moment(path: &str, value: &Value) -> Result<Timestamp, FilterError> {
         .parse::<jiff::Timestamp>()
         .map(|moment| Timestamp::from_micros(moment.as_microsecond()))
         .map_err(|_| {
-            FilterError(format!(
-                "{path}: {value} is not a time such as \"2026-01-31T12:00:00Z\""
+            FilterError(sentence!(
+                "filter-time",
+                "{path}: {value} is not a time such as {example}",
+                path,
+                value = value.to_string(),
+                example = "\"2026-01-31T12:00:00Z\""
             ))
         })
 }

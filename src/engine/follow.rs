@@ -15,6 +15,7 @@ use super::{
 use crate::{
     domain::{
         Job, JobId, JobKey, Tenant, command::Fingerprint, filter::Filter, submission::Violation,
+        wording::Sentence,
     },
     store::{FeedItem, ListOrder, ListPosition, ListQuery},
 };
@@ -96,7 +97,10 @@ fn read(
             Ok(cursor) if cursor.bound_to == bound_to => Ok(Some(cursor.position)),
             Ok(_) | Err(_) => Err(Violation::new(
                 "cursor",
-                "is not from a watch with the same filter; begin again without it",
+                Sentence::plain(
+                    "foreign-cursor",
+                    "is not from a watch with the same filter; begin again without it",
+                ),
             )),
         },
     };

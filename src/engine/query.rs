@@ -15,10 +15,13 @@ use crate::{
         filter::Filter,
         limits::{DEFAULT_PAGE, MAX_PAGE},
         submission::Violation,
+        wording::{Sentence, sentence},
     },
     store::{ListOrder, ListPosition, ListQuery},
 };
 
+/// The orders of a list.
+const LIST_ORDERS: &str = "\"create_time desc\", \"create_time\" or \"update_time desc\"";
 /// Tasks of a job of which those before them are counted: each is a look at the queue.
 const MAX_COUNTED_TASKS: usize = 10;
 
@@ -334,7 +337,7 @@ impl Engine {
 
 /// Reads a filter of a request.
 pub(super) fn parse_filter(text: &str) -> Result<Filter, Violation> {
-    Filter::parse(text).map_err(|error| Violation::new("filter", error.to_string()))
+    Filter::parse(text).map_err(|error| Violation::new("filter", error))
 }
 
 fn list_order(text: &str) -> Result<ListOrder, Violation> {
@@ -344,7 +347,7 @@ fn list_order(text: &str) -> Result<ListOrder, Violation> {
         "update_time desc" => Ok(ListOrder::UpdateTimeDesc),
         _ => Err(Violation::new(
             "order_by",
-            "must be \"create_time desc\", \"create_time\" or \"update_time desc\"",
+            sentence!("list-order", "must be {orders}", orders = LIST_ORDERS),
         )),
     }
 }
@@ -353,13 +356,19 @@ fn page_size(size: i32) -> Result<usize, Violation> {
     match usize::try_from(size) {
         Ok(0) => Ok(DEFAULT_PAGE),
         Ok(size) => Ok(size.min(MAX_PAGE)),
-        Err(_) => Err(Violation::new("page_size", "must not be negative")),
+        Err(_) => Err(Violation::new(
+            "page_size",
+            Sentence::plain("not-negative", "must not be negative"),
+        )),
     }
 }
 
 fn bad_token(field: &str) -> Violation {
     Violation::new(
         field,
-        "is not from an answer to the same request; begin again without it",
+        Sentence::plain(
+            "foreign-token",
+            "is not from an answer to the same request; begin again without it",
+        ),
     )
 }

@@ -73,6 +73,21 @@ rendered-too-large = le job dépasse { $most } octets
 request-misses = a besoin de { $fields }, que la requête n'a pas
 too-many-values = compte plus de { $most } valeurs
 
+## Filtres et listes
+
+compared-with-nothing = { $member } n'est comparé à rien ; écrivez CHAMP = VALEUR, avec un CHAMP parmi { $fields }
+filter-number = { $path } : { $value } n'est pas un nombre entier
+filter-time = { $path } : { $value } n'est pas une date, par exemple { $example }
+filter-uuid = { $path } : { $value } n'est pas un UUID
+foreign-cursor = ne vient pas d'un suivi avec le même filtre ; recommencez sans lui
+list-order = doit être { $orders }
+no-field = il n'y a pas de champ « { $other } » ; les champs sont { $fields }
+no-functions = les fonctions ne sont pas admises
+no-order = { $path } se compare avec =, != et :, pas avec { $comparator }
+none-of = { $path } : { $value } n'est aucun de { $names }
+plain-value = { $path } doit être comparé à une simple valeur
+too-many-comparisons = a plus de { $most } comparaisons
+
 ## Refus
 
 job-not-ended = le job { $job } n'est pas terminé ; annulez-le d'abord, ou attendez
