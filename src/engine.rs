@@ -243,6 +243,11 @@ impl Engine {
         self.shared.store.info()
     }
 
+    /// Whether the server is about to go.
+    pub fn is_draining(&self) -> bool {
+        self.shared.hub.is_draining()
+    }
+
     /// Stops giving out leases, tells workers and watchers, and refuses new watches. Calls go on.
     pub async fn drain(&self) {
         self.shared.hub.drain();

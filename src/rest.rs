@@ -11,6 +11,7 @@ mod deploy;
 mod dialect;
 mod documented;
 mod gateway;
+mod health;
 mod masking;
 mod native;
 mod nse;

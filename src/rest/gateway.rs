@@ -16,6 +16,7 @@ use super::{
     call::{self, Call, unescaped},
     deploy::Deploy,
     dialect::{Dialect, Endpoint, Handler, Shared},
+    health,
     native::Native,
     nse::Nse,
     openapi::Document,
@@ -113,6 +114,12 @@ impl Gateway {
                 }
                 inner.add(dialect, endpoint)?;
             }
+        }
+        for endpoint in health::endpoints() {
+            if let Some(operation) = &endpoint.operation {
+                document.add(&endpoint.method, &endpoint.path, operation);
+            }
+            inner.add(0, endpoint)?;
         }
         for endpoint in reference::endpoints(document.finish()) {
             inner.add(0, endpoint)?;

@@ -493,3 +493,13 @@ async fn the_reference_comes_from_here_alone() {
     assert!(!page.text.contains("http"), "{}", page.text);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn probes_are_answered() {
+    let server = Server::start().await;
+    for path in ["/livez", "/readyz"] {
+        let probe = get(&server, path).send().await;
+        assert_eq!(probe.expect(200), json!({"status": "SERVING"}));
+    }
+    server.stop().await;
+}
