@@ -327,6 +327,14 @@ impl Engine {
             .map(drop)
     }
 
+    /// One job as it is, to be encoded for whoever asks.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn version(&self, key: &JobKey) -> Result<Arc<Version>, EngineError> {
+        Ok(Version::new(self.get(key).await?, false))
+    }
+
     /// Follows one job.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Job,
+        Job, JobKey,
         command::Submission,
         limits::MAX_BATCH_JOBS,
         submission::{Violation, check_request_id},
@@ -112,17 +112,25 @@ impl Api {
         Ok(v1::SubmitBatchResponse { results })
     }
 
+    /// What a `Get` asks for.
+    pub(crate) fn read_get(
+        caller: &Caller,
+        request: v1::GetRequest,
+    ) -> Result<(JobKey, View), Fault> {
+        let v1::GetRequest { job_id, view } = request;
+        let mut fields = Fields::default();
+        let view = fields.view(view, View::Full);
+        let key = fields.job(caller, &job_id);
+        fields.check().map(|()| (key, view))
+    }
+
     /// `Get`.
     pub(crate) async fn get(
         &self,
         caller: &Caller,
         request: v1::GetRequest,
     ) -> Result<v1::GetResponse, Fault> {
-        let v1::GetRequest { job_id, view } = request;
-        let mut fields = Fields::default();
-        let view = fields.view(view, View::Full);
-        let key = fields.job(caller, &job_id);
-        fields.check()?;
+        let (key, view) = Self::read_get(caller, request)?;
         let job = self.engine.get(&key).await?;
         Ok(v1::GetResponse {
             job: Some(render::job(&job, view)),

@@ -289,7 +289,7 @@ fn convert(expression: &Expression, terms: &mut usize) -> Result<Filter, FilterE
                         .collect::<Vec<_>>()
                         .join(".")
                 })
-                .ok_or_else(|| no_functions())?;
+                .ok_or_else(no_functions)?;
             let value = restriction.arg.as_value().ok_or_else(|| {
                 FilterError(sentence!(
                     "plain-value",

@@ -7,7 +7,7 @@ mod grammar;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode, Uri, header};
 use serde::Serialize;
@@ -393,7 +393,7 @@ async fn get(shared: Shared, mut call: Call, face: Face) -> Result<Response, Fau
         None => shared.api.engine().get(&key).await?,
         Some(patience) => {
             let waited = shared.polls.wait(&shared.api, &call, &key, None, patience);
-            waited.await?
+            Arc::clone(&waited.await?.job)
         }
     };
     Ok(face.one(&job))

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use super::{body, query::Query, submit::IDEMPOTENCY_KEY};
@@ -41,6 +41,10 @@ impl Call {
         query: Query,
         peer: Option<IpAddr>,
     ) -> Self {
+        let head = match body.is_empty() {
+            true => detached(head),
+            false => head,
+        };
         let text = |name: &str| head.headers.get(name)?.to_str().ok();
         let language = language(&head.headers);
         Self {
@@ -129,6 +133,20 @@ impl Call {
         let host = authority.or_else(|| self.header(&header::HOST));
         format!("http://{}", host.unwrap_or("localhost"))
     }
+}
+
+/// The same head without the buffer that it was read into: a request that waits may wait for minutes, and has no use for 8 KiB.
+fn detached(mut head: Parts) -> Parts {
+    let headers = head.headers.iter().filter_map(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Some((name, value))
+    });
+    head.headers = headers.collect();
+    if let Ok(uri) = head.uri.to_string().parse() {
+        head.uri = uri;
+    }
+    head
 }
 
 /// What the reader of messages reads.

@@ -3,7 +3,7 @@
 mod list;
 mod message;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Method, StatusCode, header};
 use serde::Serialize;
@@ -183,7 +183,7 @@ async fn get(shared: Shared, mut call: Call) -> Result<Response, Fault> {
         let patience = Duration::from_secs(patience.into());
         let (polls, after) = (&shared.polls, Some(job.revision));
         let waited = polls.wait(&shared.api, &call, &key, after, patience);
-        job = waited.await?;
+        job = Arc::clone(&waited.await?.job);
     }
     let found = Found {
         record: record(&call, &job),

@@ -27,8 +27,9 @@ use super::{
     query::Query,
 };
 use crate::{
-    api::{Fault, Reason, View, render},
+    api::{Api, Fault, Reason, View},
     domain::{Job, JobId, JobKey, wording::sentence},
+    engine::Version,
     locale::Language,
     proto::{json, v1},
 };
@@ -101,11 +102,11 @@ impl Dialect for Native {
     }
 
     fn accepted(&self, _call: &Call, job: &Job) -> Response {
-        Told::of(&render::job(job, View::Full)).answer(StatusCode::ACCEPTED)
+        Told::of_job(job).answer(StatusCode::ACCEPTED)
     }
 
     fn completed(&self, _call: &Call, job: &Job) -> Response {
-        Told::of(&render::job(job, View::Full)).answer(StatusCode::OK)
+        Told::of_job(job).answer(StatusCode::OK)
     }
 
     fn patience(&self, _query: &mut Query) -> Option<Duration> {
@@ -163,25 +164,19 @@ async fn unary(
 
 /// `GET` of a job: conditional with `If-None-Match`, a long poll with `Prefer: wait`.
 async fn get(shared: Shared, call: Call, request: v1::GetRequest) -> Result<Response, Fault> {
+    let (key, view) = Api::read_get(&call.caller, request)?;
     let known = call.known_revision();
     let wait = call.wait();
-    if let Some(wait) = wait
-        && let Ok(key) = call.job("job_id")
-    {
-        shared
-            .polls
-            .wait(&shared.api, &call, &key, known, wait)
-            .await?;
-    }
-    let job = shared
-        .api
-        .get(&call.caller, request)
-        .await?
-        .job
-        .unwrap_or_default();
-    let response = match known == Some(job.revision) {
-        true => answer::unchanged(job.revision),
-        false => Told::of(&job).answer(StatusCode::OK),
+    let version = match wait {
+        None => shared.api.engine().version(&key).await?,
+        Some(patience) => {
+            let waited = shared.polls.wait(&shared.api, &call, &key, known, patience);
+            waited.await?
+        }
+    };
+    let response = match known == Some(version.job.revision) {
+        true => answer::unchanged(version.job.revision),
+        false => Told::of(&version, view).answer(StatusCode::OK),
     };
     Ok(answer::applied(response, wait))
 }
@@ -197,11 +192,11 @@ async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fa
         tenant: call.caller.tenant.clone(),
         job: JobId(id),
     };
-    let waited = shared
+    let version = shared
         .polls
         .wait(&shared.api, call, &key, None, patience)
         .await?;
-    let told = Told::of(&render::job(&waited, View::Full));
+    let told = Told::of(&version, View::Full);
     let status = told.status();
     Ok(answer::applied(told.answer(status), wait))
 }
@@ -212,16 +207,28 @@ struct Told {
     id: String,
     revision: u64,
     is_terminal: bool,
-    text: String,
+    text: Bytes,
 }
 
 impl Told {
-    fn of(job: &v1::Job) -> Self {
+    /// A job that others may be told as well: it is turned into JSON once for all.
+    fn of(version: &Version, view: View) -> Self {
+        let job = &version.job;
+        let text = version.encoded(view.json_form(), |job| events::job_json(job, view));
         Self {
-            id: job.id.clone(),
+            id: job.id.to_string(),
             revision: job.revision,
-            is_terminal: job.end_time.is_some(),
-            text: json::compact(job).unwrap_or_default(),
+            is_terminal: job.state.is_terminal(),
+            text: text.clone(),
+        }
+    }
+
+    fn of_job(job: &Job) -> Self {
+        Self {
+            id: job.id.to_string(),
+            revision: job.revision,
+            is_terminal: job.state.is_terminal(),
+            text: events::job_json(job, View::Full),
         }
     }
 
@@ -233,7 +240,7 @@ impl Told {
             id: id.unwrap_or_default(),
             revision: revision.unwrap_or_default(),
             is_terminal: job.has_field_by_name("end_time"),
-            text: line(job),
+            text: line(job).into(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::call::Call;
 use crate::{
     api::{Api, Fault, Reason},
     domain::{Job, JobKey, Tenant, wording::sentence},
-    engine::EngineError,
+    engine::{EngineError, Version},
 };
 
 /// When to come back if too many requests wait.
@@ -60,8 +60,8 @@ impl Polls {
         let Some(patience) = call.wait() else {
             return Ok(api.engine().get(key).await?);
         };
-        self.wait(api, call, key, call.known_revision(), patience)
-            .await
+        let waited = self.wait(api, call, key, call.known_revision(), patience);
+        Ok(Arc::clone(&waited.await?.job))
     }
 
     /// Waits until the job is newer than `after`, or terminal; `None` waits for its end alone. Answers with the job as it is then, or when the time is up
@@ -73,13 +73,13 @@ impl Polls {
         key: &JobKey,
         after: Option<u64>,
         patience: Duration,
-    ) -> Result<Arc<Job>, Fault> {
+    ) -> Result<Arc<Version>, Fault> {
         let _one_of_those_who_wait = self.enter(call)?;
         match api.engine().wait(key, after, patience).await {
             // Whether it is what was waited for, the caller sees by the job.
-            Ok((version, _)) => Ok(Arc::clone(&version.job)),
+            Ok((version, _)) => Ok(version),
             // Whoever waits for a server that goes hears how things are, and asks the next one.
-            Err(EngineError::Draining) => Ok(api.engine().get(key).await?),
+            Err(EngineError::Draining) => Ok(api.engine().version(key).await?),
             Err(error) => Err(error.into()),
         }
     }

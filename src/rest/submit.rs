@@ -90,7 +90,7 @@ async fn answer(
         Some(patience) if !job.state.is_terminal() => {
             let (polls, key) = (&shared.polls, job.key());
             let waited = polls.wait(&shared.api, call, &key, None, patience);
-            waited.await?
+            Arc::clone(&waited.await?.job)
         }
         Some(_) | None => job,
     };

@@ -149,7 +149,7 @@ fn job_event(item: WatchItem, view: View) -> Bytes {
 }
 
 /// A job in a view, as JSON.
-fn job_json(job: &Job, view: View) -> Bytes {
+pub(super) fn job_json(job: &Job, view: View) -> Bytes {
     Bytes::from(json_of(&render::job(job, view)))
 }
 
