@@ -392,7 +392,9 @@ async fn get(shared: Shared, mut call: Call, face: Face) -> Result<Response, Fau
     let job = match wait.or(alias) {
         None => shared.api.engine().get(&key).await?,
         Some(patience) => {
-            let waited = shared.polls.wait(&shared.api, &call, &key, None, patience);
+            let waited = shared
+                .polls
+                .wait(&shared.api, &call.caller, &key, None, patience);
             Arc::clone(&waited.await?.job)
         }
     };

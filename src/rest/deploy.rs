@@ -182,7 +182,7 @@ async fn get(shared: Shared, mut call: Call) -> Result<Response, Fault> {
     {
         let patience = Duration::from_secs(patience.into());
         let (polls, after) = (&shared.polls, Some(job.revision));
-        let waited = polls.wait(&shared.api, &call, &key, after, patience);
+        let waited = polls.wait(&shared.api, &call.caller, &key, after, patience);
         job = Arc::clone(&waited.await?.job);
     }
     let found = Found {

@@ -4,6 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::{
+    FutureExt as _,
+    future::{self, BoxFuture},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts,
 };
@@ -132,51 +136,46 @@ impl Gateway {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Answers a request.
-    pub async fn answer(self, request: Request<Body>, peer: Option<IpAddr>) -> Response {
-        let inner = &*self.0;
+    /// Answers a request. What has to be found out first is found out at once: a request that waits is no larger than what it waits for.
+    pub fn answer(
+        self,
+        request: Request<Body>,
+        peer: Option<IpAddr>,
+    ) -> BoxFuture<'static, Response> {
+        let inner = self.0;
         let (head, body) = request.into_parts();
         let language = call::language(&head.headers);
-        // A slash at the end makes no difference: some clients always send one.
-        let path = head.uri.path();
-        let path = match path.strip_suffix('/') {
-            Some("") | None => path,
-            Some(path) => path,
+        let Some(resource) = inner.resource(head.uri.path()) else {
+            let answer = async move { inner.routed(head, body, peer, language).await };
+            return answer.boxed();
         };
-        let Ok(found) = inner.paths.at(path) else {
-            return inner.routed(head, body, peer, language).await;
+        let at = inner.resources[resource].dialect;
+        let begun = inner.begin(resource, &head);
+        let (handler, gaps, query) = match begun {
+            Ok(begun) => begun,
+            Err(response) => return future::ready(response).boxed(),
         };
-        let resource = &inner.resources[*found.value];
-        let dialect = &*inner.dialects[resource.dialect];
-        let method = match head.method {
-            Method::HEAD => Method::GET,
-            ref method => method.clone(),
-        };
-        let Some((_, handler)) = resource.methods.iter().find(|(m, _)| *m == method) else {
-            let methods = resource.methods.iter().map(|(m, _)| m.as_str());
-            return other_method(dialect, &head.method, methods, language);
-        };
-        if let Err(fault) = own_site(&method, &head.headers) {
-            return say(dialect, &fault, language);
+        let shared = inner.shared.clone();
+        if matches!(head.method, Method::GET | Method::HEAD) {
+            let call = Call::new(head, Bytes::new(), gaps, query, peer);
+            let answer = handler(shared, call);
+            let answer = async move { finish(&*inner.dialects[at], answer.await, language) };
+            return answer.boxed();
         }
-        let gaps = found.params.iter().map(|(name, value)| {
-            let value = unescaped(value).ok_or_else(|| Fault::bad_field(name, not_text()))?;
-            Ok((name.to_owned(), value))
-        });
-        let gaps: Result<Vec<_>, Fault> = gaps.collect();
-        let query = Query::parse(head.uri.query());
-        let answer = async {
-            let (gaps, query) = (gaps?, query?);
-            let body = match method {
-                Method::GET => Bytes::new(),
-                _ => body::read(&head.headers, body).await?,
+        let answer = async move {
+            let answer = async {
+                let body = body::read(&head.headers, body).await?;
+                let call = Call::new(head, body, gaps, query, peer);
+                handler(shared, call).await
             };
-            let call = Call::new(head, body, gaps, query, peer);
-            handler(inner.shared.clone(), call).await
+            finish(&*inner.dialects[at], answer.await, language)
         };
-        finish(dialect, answer.await, language)
+        answer.boxed()
     }
 }
+
+/// What carries a request out, what stands in the gaps of its path, and its parameters.
+type Begun = (Handler, Vec<(String, String)>, Query);
 
 impl Inner {
     fn add(&mut self, dialect: usize, endpoint: Endpoint) -> Result<(), GatewayError> {
@@ -201,6 +200,41 @@ impl Inner {
             methods: vec![(method, handler)],
         });
         Ok(())
+    }
+
+    /// What is at a path. A slash at the end makes no difference: some clients always send one.
+    fn resource(&self, path: &str) -> Option<usize> {
+        self.paths
+            .at(without_slash(path))
+            .ok()
+            .map(|found| *found.value)
+    }
+
+    /// What there is to know of a request before its body; or its answer, if it goes no further.
+    fn begin(&self, resource: usize, head: &Parts) -> Result<Begun, Response> {
+        let resource = &self.resources[resource];
+        let dialect = &*self.dialects[resource.dialect];
+        let language = call::language(&head.headers);
+        let method = match head.method {
+            Method::HEAD => &Method::GET,
+            ref method => method,
+        };
+        let Some((_, handler)) = resource.methods.iter().find(|(m, _)| m == method) else {
+            let methods = resource.methods.iter().map(|(m, _)| m.as_str());
+            return Err(other_method(dialect, &head.method, methods, language));
+        };
+        let read = || {
+            own_site(method, &head.headers)?;
+            let found = self.paths.at(without_slash(head.uri.path()));
+            let gaps = found.iter().flat_map(|found| found.params.iter());
+            let gaps = gaps.map(|(name, value)| {
+                let value = unescaped(value).ok_or_else(|| Fault::bad_field(name, not_text()))?;
+                Ok((name.to_owned(), value))
+            });
+            let gaps: Vec<_> = gaps.collect::<Result<_, Fault>>()?;
+            Ok((Arc::clone(handler), gaps, Query::parse(head.uri.query())?))
+        };
+        read().map_err(|fault| say(dialect, &fault, language))
     }
 
     /// Answers a request on a path that is not built in.
@@ -284,6 +318,13 @@ fn other_method<'a>(
         say(dialect, &fault, language)
     };
     answer::with(response, header::ALLOW, &allowed)
+}
+
+fn without_slash(path: &str) -> &str {
+    match path.strip_suffix('/') {
+        Some("") | None => path,
+        Some(path) => path,
+    }
 }
 
 /// How many segments two paths have in common at their beginnings.

@@ -12,6 +12,10 @@ mod route;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{
+    FutureExt as _,
+    future::{self, BoxFuture},
+};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value};
@@ -31,7 +35,7 @@ use crate::{
     domain::{Job, JobId, JobKey, wording::sentence},
     engine::Version,
     locale::Language,
-    proto::{json, v1},
+    proto::json,
 };
 
 /// Where the state of what was accepted can be seen; as Location, for clients that look for this one.
@@ -82,7 +86,12 @@ impl Dialect for Native {
                     Some(stream) if call.accepts(EVENT_STREAM) => stream,
                     Some(_) | None => &route,
                 };
-                handle(shared, call, Arc::clone(route))
+                let route = Arc::clone(route);
+                match route.method.name() {
+                    // It may wait for minutes, and should be no larger than it needs to be.
+                    "Get" => get(shared, call, &route),
+                    _ => handle(shared, call, route).boxed(),
+                }
             });
             endpoints.push(endpoint.described(operation));
         }
@@ -132,7 +141,6 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
     match route.method.name() {
         "WatchJob" => events::job(&shared, &call, methods::decode(&request)?).await,
         "WatchJobs" => events::jobs(&shared, &call, methods::decode(&request)?).await,
-        "Get" => get(shared, call, methods::decode(&request)?).await,
         _ => {
             let answer = unary(&shared, &call, &route, request).await?;
             match &route.answer {
@@ -163,22 +171,40 @@ async fn unary(
 }
 
 /// `GET` of a job: conditional with `If-None-Match`, a long poll with `Prefer: wait`.
-async fn get(shared: Shared, call: Call, request: v1::GetRequest) -> Result<Response, Fault> {
-    let (key, view) = Api::read_get(&call.caller, request)?;
-    let known = call.known_revision();
-    let wait = call.wait();
-    let version = match wait {
-        None => shared.api.engine().version(&key).await?,
-        Some(patience) => {
-            let waited = shared.polls.wait(&shared.api, &call, &key, known, patience);
-            waited.await?
-        }
+fn get(
+    shared: Shared,
+    mut call: Call,
+    route: &Route,
+) -> BoxFuture<'static, Result<Response, Fault>> {
+    let (known, wait) = (call.known_revision(), call.wait());
+    let asked = || {
+        let parameters = call.query.rest();
+        call.query.finish()?;
+        let request = route.bind(&call.gaps, parameters, &[])?;
+        let (key, view) = Api::read_get(&call.caller, methods::decode(&request)?)?;
+        Ok((call.caller, key, view))
     };
-    let response = match known == Some(version.job.revision) {
-        true => answer::unchanged(version.job.revision),
-        false => Told::of(&version, view).answer(StatusCode::OK),
+    let (caller, key, view) = match asked() {
+        Ok(asked) => asked,
+        Err(fault) => return future::ready(Err(fault)).boxed(),
     };
-    Ok(answer::applied(response, wait))
+    let answer = async move {
+        let version = match wait {
+            None => shared.api.engine().version(&key).await?,
+            Some(patience) => {
+                let waited = shared
+                    .polls
+                    .wait(&shared.api, &caller, &key, known, patience);
+                waited.await?
+            }
+        };
+        let response = match known == Some(version.job.revision) {
+            true => answer::unchanged(version.job.revision),
+            false => Told::of(&version, view).answer(StatusCode::OK),
+        };
+        Ok(answer::applied(response, wait))
+    };
+    answer.boxed()
 }
 
 /// Answers with a job that was submitted or changed: at once, or when it has ended if the caller would rather wait.
@@ -194,7 +220,7 @@ async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fa
     };
     let version = shared
         .polls
-        .wait(&shared.api, call, &key, None, patience)
+        .wait(&shared.api, &call.caller, &key, None, patience)
         .await?;
     let told = Told::of(&version, View::Full);
     let status = told.status();

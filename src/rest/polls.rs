@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::call::Call;
 use crate::{
-    api::{Api, Fault, Reason},
+    api::{Api, Caller, Fault, Reason},
     domain::{Job, JobKey, Tenant, wording::sentence},
     engine::{EngineError, Version},
 };
@@ -30,8 +30,8 @@ impl Polls {
     }
 
     /// One of those who wait, until it is dropped.
-    pub(super) fn enter(&self, call: &Call) -> Result<OwnedSemaphorePermit, Fault> {
-        let tenant = &call.caller.tenant;
+    pub(super) fn enter(&self, caller: &Caller) -> Result<OwnedSemaphorePermit, Fault> {
+        let tenant = &caller.tenant;
         let free = match self.free.get(tenant) {
             Some(free) => Arc::clone(&free),
             None => {
@@ -60,7 +60,7 @@ impl Polls {
         let Some(patience) = call.wait() else {
             return Ok(api.engine().get(key).await?);
         };
-        let waited = self.wait(api, call, key, call.known_revision(), patience);
+        let waited = self.wait(api, &call.caller, key, call.known_revision(), patience);
         Ok(Arc::clone(&waited.await?.job))
     }
 
@@ -69,12 +69,12 @@ impl Polls {
     pub(super) async fn wait(
         &self,
         api: &Api,
-        call: &Call,
+        caller: &Caller,
         key: &JobKey,
         after: Option<u64>,
         patience: Duration,
     ) -> Result<Arc<Version>, Fault> {
-        let _one_of_those_who_wait = self.enter(call)?;
+        let _one_of_those_who_wait = self.enter(caller)?;
         match api.engine().wait(key, after, patience).await {
             // Whether it is what was waited for, the caller sees by the job.
             Ok((version, _)) => Ok(version),

@@ -89,7 +89,7 @@ async fn answer(
     let job = match patience {
         Some(patience) if !job.state.is_terminal() => {
             let (polls, key) = (&shared.polls, job.key());
-            let waited = polls.wait(&shared.api, call, &key, None, patience);
+            let waited = polls.wait(&shared.api, &call.caller, &key, None, patience);
             Arc::clone(&waited.await?.job)
         }
         Some(_) | None => job,

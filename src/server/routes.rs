@@ -9,7 +9,7 @@ use std::{
 use axum::routing::future::RouteFuture;
 use axum::{Router, extract::State, middleware::Next};
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, Either, FutureExt as _};
+use futures_util::future::{BoxFuture, Either, FutureExt as _, Map};
 use http::{Request, Uri};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, server::NamedService, service::Routes};
@@ -141,6 +141,9 @@ async fn unknown(uri: Uri) -> Response {
     response.map(axum::body::Body::new)
 }
 
+/// An answer is always whole: what went wrong is in it.
+type Whole = fn(Response) -> Result<Response, Infallible>;
+
 /// Parts gRPC from the rest by the type of the request's content.
 #[derive(Clone)]
 pub(super) struct Front {
@@ -174,7 +177,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<RouteFuture<Infallible>, BoxFuture<'static, Result<Response, Infallible>>>;
+    type Future = Either<RouteFuture<Infallible>, Map<BoxFuture<'static, Response>, Whole>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // Both are always ready.
@@ -189,6 +192,6 @@ where
             .rest
             .clone()
             .answer(request.map(axum::body::Body::new), self.peer);
-        Either::Right(answer.map(Ok).boxed())
+        Either::Right(answer.map(Ok as Whole))
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn job(
         request.after_revision = last.parse().map_err(|_| bad_last_id())?;
     }
     let after = request.after_revision;
-    let permit = shared.polls.enter(call)?;
+    let permit = shared.polls.enter(&call.caller)?;
     let mut watch = shared.api.watch_job(&call.caller, request).await?;
     let view = watch.view;
     let first = watch.next().await;
@@ -79,7 +79,7 @@ pub(super) async fn jobs(
     if let Some(last) = call.header(&LAST_EVENT_ID).filter(|id| !id.is_empty()) {
         last.clone_into(&mut request.cursor);
     }
-    let permit = shared.polls.enter(call)?;
+    let permit = shared.polls.enter(&call.caller)?;
     let watch = shared.api.watch_jobs(&call.caller, request).await?;
     let language = call.caller.language;
     Ok(events(watch.messages().map(move |message| {
