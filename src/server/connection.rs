@@ -17,7 +17,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Sleep,
 };
@@ -58,8 +58,25 @@ pub(super) struct Limits {
     pub(super) max_streams: u32,
 }
 
-/// How connections are served.
-pub(super) fn builder(limits: Limits) -> Builder<TokioExecutor> {
+/// How connections are served, by the protocol that they speak. Told beforehand: what looks at the first bytes by itself makes HTTP/1 read into twice the
+/// buffer.
+#[derive(Clone)]
+pub(super) struct Protocols {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    pub(super) fn new(limits: Limits) -> Self {
+        let builder = builder(limits);
+        Self {
+            http1: builder.clone().http1_only(),
+            http2: builder.http2_only(),
+        }
+    }
+}
+
+fn builder(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -83,7 +100,7 @@ pub(super) fn builder(limits: Limits) -> Builder<TokioExecutor> {
 /// Serves one connection to its end; after `draining` it takes no new calls and ends with the last open one.
 pub(super) async fn serve(
     stream: TcpStream,
-    builder: Builder<TokioExecutor>,
+    protocols: Protocols,
     intake: Intake,
     draining: CancellationToken,
 ) {
@@ -91,7 +108,12 @@ pub(super) async fn serve(
     let _ = stream.set_nodelay(true);
     let (stream, outgoing) = gather(stream);
     let asked = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Opening::new(stream, Arc::clone(&asked)));
+    let opening = Opening::new(stream, Arc::clone(&asked));
+    // In a box, so that what follows need not carry it along.
+    let Some((opening, builder)) = Box::pin(begin(opening, protocols, &draining)).await else {
+        return;
+    };
+    let io = TokioIo::new(opening);
     let service = service_fn(move |request| {
         asked.store(true, Ordering::Relaxed);
         intake.call(request)
@@ -111,15 +133,37 @@ pub(super) async fn serve(
     }
 }
 
-/// A stream with a deadline for the first request of HTTP/1, and for the preface of HTTP/2. What comes later is watched by the protocol's own limits, and
+/// Finds out which protocol is spoken; none if nothing is, or if the server goes before it is.
+async fn begin(
+    mut opening: Opening,
+    protocols: Protocols,
+    draining: &CancellationToken,
+) -> Option<(Opening, Builder<TokioExecutor>)> {
+    let speaks_http2 = tokio::select! {
+        speaks = opening.speaks_http2() => speaks,
+        () = draining.cancelled() => return None,
+    };
+    match speaks_http2 {
+        Ok(true) => Some((opening, protocols.http2)),
+        Ok(false) => Some((opening, protocols.http1)),
+        Err(error) => {
+            tracing::debug!(%error, "a connection said nothing");
+            None
+        }
+    }
+}
+
+/// A stream with a deadline for the preface of HTTP/2 and for the first request of HTTP/1. What comes later is watched by the protocol's own limits, and
 /// bodies by the intake.
 struct Opening {
     stream: Gathered,
     deadline: Option<Pin<Box<Sleep>>>,
     /// A request's head is complete.
     asked: Arc<AtomicBool>,
-    /// What is missing of the preface, if it has been one so far.
-    preface: Option<&'static [u8]>,
+    /// The first bytes, and how many there are; they are told again.
+    start: [u8; PREFACE.len()],
+    length: usize,
+    told: usize,
 }
 
 impl Opening {
@@ -128,17 +172,34 @@ impl Opening {
             stream,
             deadline: Some(Box::pin(tokio::time::sleep(OPENING))),
             asked,
-            preface: Some(PREFACE),
+            start: [0; PREFACE.len()],
+            length: 0,
+            told: 0,
         }
     }
 
-    /// Whether the deadline has been met.
-    fn is_over(&mut self, read: &[u8]) -> bool {
-        self.preface = self.preface.and_then(|missing| {
-            let (expected, later) = missing.split_at(missing.len().min(read.len()));
-            read.starts_with(expected).then_some(later)
-        });
-        self.preface.is_some_and(<[u8]>::is_empty) || self.asked.load(Ordering::Relaxed)
+    /// Reads until it is clear whether HTTP/2 is spoken.
+    async fn speaks_http2(&mut self) -> io::Result<bool> {
+        while PREFACE.starts_with(&self.start[..self.length]) && self.length < PREFACE.len() {
+            let Some(deadline) = &mut self.deadline else {
+                return Ok(false);
+            };
+            let read = tokio::select! {
+                biased;
+                read = self.stream.read(&mut self.start[self.length..]) => read?,
+                () = deadline => return Err(io::ErrorKind::TimedOut.into()),
+            };
+            if read == 0 {
+                // An end is HTTP/1's to make sense of.
+                return Ok(false);
+            }
+            self.length += read;
+        }
+        let speaks = self.start == PREFACE;
+        if speaks {
+            self.deadline = None;
+        }
+        Ok(speaks)
     }
 }
 
@@ -148,12 +209,23 @@ impl AsyncRead for Opening {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.deadline.is_some() && self.is_over(&buf.filled()[before..]) {
-            self.deadline = None;
+        let this = &mut *self;
+        if this.told < this.length {
+            let again = &this.start[this.told..this.length];
+            let again = &again[..again.len().min(buf.remaining())];
+            buf.put_slice(again);
+            this.told += again.len();
+            // What has come besides belongs to the same read.
+            if let Poll::Ready(Err(error)) = Pin::new(&mut this.stream).poll_read(cx, buf) {
+                return Poll::Ready(Err(error));
+            }
+            return Poll::Ready(Ok(()));
         }
-        if let Some(deadline) = &mut self.deadline
+        let poll = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if this.deadline.is_some() && this.asked.load(Ordering::Relaxed) {
+            this.deadline = None;
+        }
+        if let Some(deadline) = &mut this.deadline
             && poll.is_pending()
             && deadline.as_mut().poll(cx).is_ready()
         {

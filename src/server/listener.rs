@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{self, Limits},
+    connection::{self, Limits, Protocols},
     intake::Intake,
     routes::Front,
 };
@@ -95,7 +95,7 @@ async fn accept(
     limits: Limits,
     draining: CancellationToken,
 ) -> JoinSet<()> {
-    let builder = connection::builder(limits);
+    let protocols = Protocols::new(limits);
     let intake = Intake::new(front, draining.clone());
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
@@ -127,7 +127,7 @@ async fn accept(
                 };
                 is_full = false;
                 let serve =
-                    connection::serve(stream, builder.clone(), intake.of(peer), draining.clone());
+                    connection::serve(stream, protocols.clone(), intake.of(peer), draining.clone());
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);
