@@ -11,10 +11,13 @@ use std::{
     time::Duration,
 };
 
-use hyper::service::{Service as _, service_fn};
+use hyper::{
+    server::conn::{http1, http2},
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+    server::graceful::GracefulConnection,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
@@ -24,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    gather::{Gathered, gather},
+    gather::{Gathered, Outgoing, gather},
     intake::Intake,
 };
 
@@ -58,43 +61,35 @@ pub(super) struct Limits {
     pub(super) max_streams: u32,
 }
 
-/// How connections are served, by the protocol that they speak. Told beforehand: what looks at the first bytes by itself makes HTTP/1 read into twice the
-/// buffer.
+/// How connections are served, by the protocol that they speak. We look at their first bytes ourselves: what does that inside of HTTP/1 makes it read
+/// into twice the buffer.
 #[derive(Clone)]
 pub(super) struct Protocols {
-    http1: Builder<TokioExecutor>,
-    http2: Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
 }
 
 impl Protocols {
     pub(super) fn new(limits: Limits) -> Self {
-        let builder = builder(limits);
-        Self {
-            http1: builder.clone().http1_only(),
-            http2: builder.http2_only(),
-        }
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_header_size(MAX_HEADER_BYTES as usize)
+            .max_buf_size(MAX_HEADER_BYTES as usize);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(limits.max_streams)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        Self { http1, http2 }
     }
-}
-
-fn builder(limits: Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_buf_size(MAX_HEADER_BYTES as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(limits.max_streams)
-        .max_header_list_size(MAX_HEADER_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE);
-    builder
 }
 
 /// Serves one connection to its end; after `draining` it takes no new calls and ends with the last open one.
@@ -109,8 +104,9 @@ pub(super) async fn serve(
     let (stream, outgoing) = gather(stream);
     let asked = Arc::new(AtomicBool::new(false));
     let opening = Opening::new(stream, Arc::clone(&asked));
-    // In a box, so that what follows need not carry it along.
-    let Some((opening, builder)) = Box::pin(begin(opening, protocols, &draining)).await else {
+    // In boxes, each as large as it is, so that none has to carry the others along.
+    let begun = Box::pin(begin(opening, &draining)).await;
+    let Some((opening, speaks_http2)) = begun else {
         return;
     };
     let io = TokioIo::new(opening);
@@ -118,13 +114,14 @@ pub(super) async fn serve(
         asked.store(true, Ordering::Relaxed);
         intake.call(request)
     });
-    let connection = builder.serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = outgoing.drive(connection.as_mut()) => result,
-        () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            outgoing.drive(connection).await
+    let result = match speaks_http2 {
+        true => {
+            let connection = protocols.http2.serve_connection(io, service);
+            Box::pin(drive(connection, outgoing, draining)).await
+        }
+        false => {
+            let connection = protocols.http1.serve_connection(io, service);
+            Box::pin(drive(connection, outgoing, draining)).await
         }
     };
     if let Err(error) = result {
@@ -133,22 +130,32 @@ pub(super) async fn serve(
     }
 }
 
-/// Finds out which protocol is spoken; none if nothing is, or if the server goes before it is.
-async fn begin(
-    mut opening: Opening,
-    protocols: Protocols,
-    draining: &CancellationToken,
-) -> Option<(Opening, Builder<TokioExecutor>)> {
+/// Finds out whether HTTP/2 is spoken; none if nothing is, or if the server goes before it is clear.
+async fn begin(mut opening: Opening, draining: &CancellationToken) -> Option<(Opening, bool)> {
     let speaks_http2 = tokio::select! {
         speaks = opening.speaks_http2() => speaks,
         () = draining.cancelled() => return None,
     };
     match speaks_http2 {
-        Ok(true) => Some((opening, protocols.http2)),
-        Ok(false) => Some((opening, protocols.http1)),
+        Ok(speaks_http2) => Some((opening, speaks_http2)),
         Err(error) => {
             tracing::debug!(%error, "a connection said nothing");
             None
+        }
+    }
+}
+
+async fn drive(
+    connection: impl GracefulConnection<Error = hyper::Error>,
+    outgoing: Outgoing,
+    draining: CancellationToken,
+) -> Result<(), axum::BoxError> {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = outgoing.drive(connection.as_mut()) => result,
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            outgoing.drive(connection).await
         }
     }
 }

@@ -76,18 +76,18 @@ pub(super) fn gather(stream: TcpStream) -> (Gathered, Outgoing) {
 
 impl Outgoing {
     /// Drives a protocol that writes here, and writes what it has left.
-    pub(super) async fn drive<T, E: From<io::Error>>(
+    pub(super) async fn drive<T, E, F: From<E> + From<io::Error>>(
         &self,
         mut protocol: Pin<&mut impl Future<Output = Result<T, E>>>,
-    ) -> Result<T, E> {
+    ) -> Result<T, F> {
         let mut waited = false;
         let mut spoke = monotonic_now();
         poll_fn(|cx| {
             let polled = protocol.as_mut().poll(cx);
             let mut pending = self.pending();
-            if polled.is_ready() {
+            if let Poll::Ready(ended) = polled {
                 pending.part();
-                return polled;
+                return Poll::Ready(ended.map_err(F::from));
             }
             if pending.bytes.is_empty() {
                 return Poll::Pending;
@@ -270,7 +270,8 @@ mod tests {
         };
         let mut heard = Vec::with_capacity(ALL);
         let protocol = pin!(protocol);
-        let (driven, read) = tokio::join!(outgoing.drive(protocol), far.read_to_end(&mut heard));
+        let (driven, read): (io::Result<()>, _) =
+            tokio::join!(outgoing.drive(protocol), far.read_to_end(&mut heard));
         driven?;
         assert_eq!(read?, ALL);
         assert!(heard == said, "what was heard is not what was said");
@@ -312,7 +313,8 @@ mod tests {
         let (stream, outgoing) = gather(near);
         drop(far);
         let protocol = talk_for_ever(stream);
-        assert!(outgoing.drive(pin!(protocol)).await.is_err());
+        let driven: io::Result<()> = outgoing.drive(pin!(protocol)).await;
+        assert!(driven.is_err());
         Ok(())
     }
 
@@ -325,7 +327,8 @@ mod tests {
             stream.flush().await?;
             Err::<(), _>(io::Error::from(io::ErrorKind::InvalidData))
         };
-        assert!(outgoing.drive(pin!(protocol)).await.is_err());
+        let driven: io::Result<()> = outgoing.drive(pin!(protocol)).await;
+        assert!(driven.is_err());
         drop((stream, outgoing));
         let mut heard = Vec::new();
         far.read_to_end(&mut heard).await?;
@@ -361,7 +364,8 @@ mod tests {
         let (stream, outgoing) = gather(near);
         let protocol = talk_for_ever(stream);
         let protocol = pin!(protocol);
-        let ended = tokio::time::timeout(2 * PATIENCE, outgoing.drive(protocol)).await?;
+        let driven = outgoing.drive(protocol);
+        let ended: io::Result<()> = tokio::time::timeout(2 * PATIENCE, driven).await?;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         Ok(())
     }
