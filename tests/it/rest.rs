@@ -1,5 +1,6 @@
 //! The REST gateway as its clients see it: a real server, plain HTTP.
 
+mod agreement;
 mod aiqum;
 mod deploy;
 mod hostile;
