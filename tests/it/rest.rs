@@ -6,4 +6,5 @@ mod deploy;
 mod hostile;
 mod native;
 mod nse;
+mod stories;
 mod web;
