@@ -7,4 +7,5 @@ mod hostile;
 mod native;
 mod nse;
 mod stories;
+mod thousand;
 mod web;
