@@ -133,28 +133,44 @@ fn agree(job: &Job, replies: &BTreeMap<&str, Reply>) {
 fn aiqum_agrees(job: &Job, prefix: &str, record: Value) {
     let expected = shown::plain(shown::aiqum(job, prefix));
     let record = shown::with_read_results(shown::plain(record), &expected);
-    assert_eq!(record, expected, "{prefix} of {job:#?}");
+    same(job, prefix, &record, &expected);
 }
 
 #[track_caller]
 fn deploy_agrees(job: &Job, prefix: &str, mut record: Value) -> String {
     let message = record.as_object_mut().unwrap().remove("message").unwrap();
     let message = message.as_str().unwrap().to_owned();
-    assert_eq!(record, shown::deploy(job, prefix), "{prefix} of {job:#?}");
-    assert!(shown::is_message(job, &message), "{message:?} of {job:#?}");
+    same(job, prefix, &record, &shown::deploy(job, prefix));
+    let says = shown::is_message(job, &message);
+    assert!(says, "{message:?} of {} {:?}", job.id, job.state());
     message
 }
 
 #[track_caller]
 fn nse_agrees(job: &Job, prefix: &str, record: Value) {
     let expected = shown::plain(shown::nse(job));
-    assert_eq!(shown::plain(record), expected, "{prefix} of {job:#?}");
+    same(job, prefix, &shown::plain(record), &expected);
 }
 
 #[track_caller]
 fn native_agrees(job: &Job, record: Value) {
     let difference = shown::difference(&record, &shown::native(job));
-    assert_eq!(difference, None, "{record:#} of {job:#?}");
+    assert_eq!(difference, None, "{NATIVE}/{}", job.id);
+}
+
+/// Both alike, down to the names of their fields.
+#[track_caller]
+fn same(job: &Job, prefix: &str, record: &Value, expected: &Value) {
+    let differs = shown::difference(record, expected);
+    let differs = differs.or_else(|| shown::difference(expected, record));
+    let more = || (record != expected).then(|| "fields that are null, or missing".to_owned());
+    let (state, status) = (job.state(), job.status());
+    assert_eq!(
+        differs.or_else(more),
+        None,
+        "{prefix}/{} {state:?} {status:?}",
+        job.id
+    );
 }
 
 /// The same of lists. Answers the states that there are, in the words of the plainest dialect.
