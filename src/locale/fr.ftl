@@ -54,6 +54,7 @@ bad-format = doit avoir le format { $format }
 dots = ne doit être ni « . » ni « .. »
 expression-failed = « { $expression } » : { $what }
 expression-misses = « { $expression } » désigne un champ que la requête n'a pas
+fits-no-form = n'a aucune des formes permises
 holds-missing = contient un champ que la requête n'a pas
 key-not-text = a une clé qui n'est pas un texte
 list-not-text = est une liste ; il faut un texte

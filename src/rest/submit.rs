@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
-    answer::Response,
+    answer::{self, Response},
     call::Call,
     dialect::{Dialect, Shared},
     routes::{self, Match, RouteInput},
@@ -32,7 +32,7 @@ pub(super) async fn described(
     call.query.finish()?;
     let spec = json::of_text(call.json()?).map_err(bad_body)?;
     let job = store(&shared, &call, spec).await?;
-    answer(&shared, &call, dialect, job, patience).await
+    answered(&shared, &call, dialect, job, patience).await
 }
 
 /// Submits the job that a route makes of the request.
@@ -61,7 +61,7 @@ pub(super) async fn routed(
     let spec = spec.map_err(|fault| Fault::invalid(fault.violations))?;
     let spec = json::of_value(spec).map_err(bad_body)?;
     let job = store(&shared, &call, spec).await?;
-    answer(&shared, &call, dialect, job, patience).await
+    answered(&shared, &call, dialect, job, patience).await
 }
 
 /// How long the caller waits for the end, in the dialect's own way or the standard's.
@@ -79,7 +79,7 @@ async fn store(shared: &Shared, call: &Call, spec: v1::JobSpec) -> Result<Arc<Jo
 }
 
 /// The dialect's 202, or its 200 if the job has ended while the caller waited.
-async fn answer(
+async fn answered(
     shared: &Shared,
     call: &Call,
     dialect: &dyn Dialect,
@@ -94,10 +94,13 @@ async fn answer(
         }
         Some(_) | None => job,
     };
-    Ok(match job.state.is_terminal() && patience.is_some() {
+    let response = match job.state.is_terminal() && patience.is_some() {
         true => dialect.completed(call, &job),
         false => dialect.accepted(call, &job),
-    })
+    };
+    // Not heeded if the dialect's own parameter said how long.
+    let preferred = call.wait().filter(|wait| patience == Some(*wait));
+    Ok(answer::applied(response, preferred))
 }
 
 /// What is wrong with a body that has to be JSON of some form.

@@ -27,6 +27,8 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 pub const EXIT_WITHIN: Duration = Duration::from_secs(30);
 /// How long a command of the CLI may take.
 const COMMAND_WITHIN: Duration = Duration::from_secs(60);
+/// Ticks in a second in /proc, on every architecture that Linux runs on today.
+const TICKS_PER_SECOND: u64 = 100;
 /// Where ports for servers begin: below those that the system gives to outgoing connections. A client that reconnects to a port
 /// from that range while its server is down may be given the same port on its own side, and so be connected to itself.
 const FIRST_PORT: u16 = 10_000;
@@ -105,6 +107,16 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().next());
         number.unwrap().parse().unwrap()
+    }
+
+    /// Processor time that it has used, in user and kernel mode.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name in parentheses may hold anything; fields are counted from behind it.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
 
     /// What it has logged.

@@ -1,8 +1,11 @@
 //! The REST gateway as its clients see it: a real server, plain HTTP.
 
+mod agreement;
 mod aiqum;
 mod deploy;
 mod hostile;
 mod native;
 mod nse;
+mod stories;
+mod thousand;
 mod web;

@@ -256,6 +256,8 @@ fn a_body_is_held_to_the_schema_first() {
         "properties": {
             "name": {"type": "string", "format": "ipv4"},
             "list": {"type": "array", "items": {"type": "object", "properties": {"a b": {"maximum": 5}}}},
+            "any": {"anyOf": [{"type": "integer"}, {"pattern": "^[0-9]+$"}]},
+            "one": {"oneOf": [{"type": "integer"}, {"type": "string"}]},
         },
         "required": ["name", "size"],
         "additionalProperties": false
@@ -283,6 +285,16 @@ fn a_body_is_held_to_the_schema_first() {
         ]
     );
     assert_eq!(faults(Value::Null), ["body: must be of type object"]);
+    let whole =
+        |any: Value, one: Value| json!({"name": "10.0.0.1", "size": 1, "any": any, "one": one});
+    assert_eq!(
+        faults(whole(json!("-1"), json!([]))),
+        [
+            "body.any: has none of the forms that are allowed",
+            "body.one: has none of the forms that are allowed",
+            "body.size: is not a field of this request",
+        ]
+    );
 }
 
 #[test]

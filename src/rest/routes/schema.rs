@@ -197,6 +197,9 @@ fn said(kind: &ValidationErrorKind, error: &ValidationError<'_>) -> Sentence {
             "must be of type {kind}",
             kind = kind.to_string()
         ),
+        ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
+            sentence!("fits-no-form", "has none of the forms that are allowed")
+        }
         ValidationErrorKind::Enum { options } => sentence!(
             "not-one-of",
             "must be one of {options}",

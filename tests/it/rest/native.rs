@@ -1,5 +1,7 @@
 //! The native API under `/v1`.
 
+mod lists;
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;

@@ -14,9 +14,9 @@ const COLLECTION: &str = "/api/v3/jobs";
 const BATCH: usize = 1_000;
 
 /// Some thousands of jobs, first submitted first.
-async fn stocked(client: &Client) -> Vec<String> {
+async fn stocked(client: &Client, thousands: usize) -> Vec<String> {
     let mut ids = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..thousands {
         ids.extend(submit_many(client, "nobody", BATCH).await);
     }
     ids
@@ -52,7 +52,7 @@ fn assert_whole(found: &[String], expected: &[String]) {
 async fn a_list_is_whole_while_jobs_are_added() {
     let server = Server::start().await;
     let client = server.client().await;
-    let before = stocked(&client).await;
+    let before = stocked(&client, 10).await;
     for query in [
         "",
         "state=queued",
@@ -80,20 +80,20 @@ async fn a_list_is_whole_while_jobs_are_added() {
 async fn a_client_that_reads_in_parts_finds_each_job_once() {
     let server = Server::start().await;
     let client = server.client().await;
-    let before = stocked(&client).await;
+    let before = stocked(&client, 10).await;
     for (operator, order) in [("%3C", "id%20desc"), ("%3E", "id")] {
         let mut found: Vec<String> = Vec::new();
         loop {
             let behind = found.last().map(|id| format!("&id={operator}{id}"));
             let behind = behind.unwrap_or_default();
-            let query = format!("max_records=400&order_by={order}{behind}");
+            let query = format!("max_records=500&order_by={order}{behind}");
             let part = list(&server, &query).await;
-            let is_last = part.len() < 400;
+            let is_last = part.len() < 500;
             found.extend(part);
             if is_last {
                 break;
             }
-            submit_many(&client, "nobody", 3).await;
+            submit_many(&client, "nobody", 50).await;
         }
         assert_whole(&found, &before);
     }
@@ -104,7 +104,7 @@ async fn a_client_that_reads_in_parts_finds_each_job_once() {
 async fn lists_are_in_the_order_and_of_the_length_that_was_asked_for() {
     let server = Server::start().await;
     let client = server.client().await;
-    let mut newest_first = stocked(&client).await;
+    let mut newest_first = stocked(&client, 3).await;
     newest_first.sort();
     newest_first.reverse();
     let oldest_first: Vec<_> = newest_first.iter().rev().cloned().collect();
