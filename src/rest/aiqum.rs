@@ -3,6 +3,7 @@
 //! On the wire `state` is where in its life a job is, and `status` how it went. The documents tell clients to wait until `state` is an outcome, so under their
 //! prefix it is one. `docs/rest/aiqum.md` has the tables; a test compares them with these.
 
+mod describe;
 mod grammar;
 #[cfg(test)]
 mod tests;
@@ -10,13 +11,16 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode, Uri, header};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{
     answer::{self, JSON, Response},
     call::{Call, MAX_WAIT, unescaped},
     dialect::{Dialect, Endpoint, ErrorBody, Shared},
     documented,
+    openapi::Submission,
     query::Query,
     submit,
 };
@@ -113,26 +117,36 @@ fn task_status(state: TaskState) -> &'static str {
 }
 
 /// A job.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct JobRecord<'a> {
+    /// The id of the job, the same as in the other APIs.
     key: String,
+    /// What it does, for people.
     name: &'a str,
+    /// The action, and the type of what it is about: `create_luns`.
     #[serde(rename = "type")]
     kind: String,
+    /// Where in its life it is; under `/management-server` how far it is and, once it has ended, how it went.
     state: String,
+    /// How it goes, or went.
     status: String,
+    #[schemars(extend("format" = "date-time"))]
     submit_time: String,
+    /// Null until it has ended.
+    #[schemars(extend("format" = "date-time"))]
     complete_time: Option<String>,
+    /// Null if it is no other job's child.
     parent_job_key: Option<String>,
     spawned_job_summary: SpawnedJobSummary,
     task_reports: Vec<TaskReport<'a>>,
+    /// What its tasks returned, field by field.
     job_results: Vec<JobResult>,
     #[serde(rename = "_links")]
     links: SelfLink,
 }
 
 /// How its child jobs are doing.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct SpawnedJobSummary {
     total_jobs: u32,
     running_jobs: u32,
@@ -143,48 +157,56 @@ struct SpawnedJobSummary {
 }
 
 /// A task of a job.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct TaskReport<'a> {
     key: String,
     name: &'a str,
+    /// The action, and the type of resource.
     #[serde(rename = "type")]
     kind: String,
+    /// What its worker said last.
     description: &'a str,
     state: String,
     status: String,
+    /// Null unless it failed.
     failure_reason: Option<&'a str>,
+    /// Null until it has started.
+    #[schemars(extend("format" = "date-time"))]
     start_time: Option<String>,
+    /// Null until it has ended.
+    #[schemars(extend("format" = "date-time"))]
     complete_time: Option<String>,
 }
 
 /// A field of what a job returned.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct JobResult {
     name: String,
+    /// Text as it is, everything else as JSON.
     value: String,
 }
 
 /// Where something is.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct SelfLink {
     #[serde(rename = "self")]
     here: Link,
 }
 
 /// A path, to be followed as it is.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Link {
     href: String,
 }
 
 /// What an asynchronous call is answered with.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Accepted {
     job: AcceptedJob,
 }
 
 /// Where to follow it.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct AcceptedJob {
     key: String,
     #[serde(rename = "_links")]
@@ -192,35 +214,41 @@ struct AcceptedJob {
 }
 
 /// A page of jobs.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct JobList<'a> {
     records: Vec<JobRecord<'a>>,
+    /// Of this page.
     num_records: usize,
+    /// Of all pages.
     total_records: i64,
     #[serde(rename = "_links")]
     links: PageLinks,
 }
 
 /// Where the page is, and the next one if there is one.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct PageLinks {
     #[serde(rename = "self")]
     here: Link,
+    /// Not there on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Link>,
 }
 
 /// What went wrong.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct ErrorReply<'a> {
     error: ErrorRecord<'a>,
 }
 
 /// What went wrong: for programs, for people, and where in the request.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct ErrorRecord<'a> {
+    /// Stable, for programs; as over gRPC.
     code: &'a str,
+    /// In the caller's language.
     message: String,
+    /// The first bad parameter or field; null if it is about none.
     target: Option<&'a str>,
 }
 
@@ -327,14 +355,21 @@ impl Dialect for Aiqum {
         vec![
             Endpoint::new(Method::GET, jobs, move |shared, call| {
                 list(shared, call, this.0)
-            }),
+            })
+            .described(describe::list(this.0)),
             Endpoint::new(Method::POST, jobs, move |shared, call| async move {
                 submit::described(shared, call, &this).await
-            }),
+            })
+            .described(describe::submit(this.0)),
             Endpoint::new(Method::GET, job, move |shared, call| {
                 get(shared, call, this.0)
-            }),
+            })
+            .described(describe::get(this.0)),
         ]
+    }
+
+    fn schemas(&self) -> Map<String, Value> {
+        describe::schemas(self.0)
     }
 
     fn error(&self, fault: &Fault, language: Language) -> ErrorBody {
@@ -351,6 +386,10 @@ impl Dialect for Aiqum {
             kind: JSON,
             text: serde_json::to_string(&ErrorReply { error }).unwrap_or_default(),
         }
+    }
+
+    fn submission(&self) -> Submission {
+        describe::submission(self.0)
     }
 
     fn accepted(&self, _call: &Call, job: &Job) -> Response {

@@ -1,17 +1,21 @@
 //! ONTAP Select Deploy's jobs: `/api/jobs` and `/api/v3/jobs`. A client follows a job by its `last_modified`, which is another one with each change.
 
+mod describe;
 mod list;
 mod message;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Method, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{
     answer::{self, JSON, Response},
     call::Call,
     dialect::{Dialect, Endpoint, ErrorBody, Shared},
+    openapi::Submission,
     query::Query,
     submit, terms,
 };
@@ -29,6 +33,8 @@ const COLLECTIONS: [&str; 2] = ["/api/jobs", "/api/v3/jobs"];
 const V3: &str = "/api/v3/";
 /// The longest that a request waits, in seconds.
 const MAX_WAIT_SECONDS: u32 = 120;
+/// How long who submits waits for the end, in seconds.
+const RETURN_TIMEOUT: &str = "return_timeout";
 
 /// The states of jobs in this dialect. Whatever ended without success is a failure, and the message says why.
 const STATES: [(JobState, &str); 6] = [
@@ -44,54 +50,58 @@ const STATES: [(JobState, &str); 6] = [
 pub(super) struct Deploy;
 
 /// The answer to what became a job: 202, or 200 if the job has ended while the caller waited.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Started {
     job: JobRecord,
 }
 
 /// One job: always all of it, whatever `fields` says.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Found {
     record: JobRecord,
 }
 
 /// A job.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct JobRecord {
+    /// The same as in the other APIs.
     id: String,
+    #[schemars(extend("enum" = ["queued", "running", "success", "failure"]))]
     state: &'static str,
     /// What its workers said last, or why it ended as it did.
     message: String,
     /// When it last changed: UTC, in microseconds. Later with each change.
+    #[schemars(extend("format" = "date-time", "pattern" = "^[-0-9]{10}T[:0-9]{8}[.][0-9]{6}Z$"))]
     last_modified: String,
     #[serde(rename = "_links")]
     links: Links,
 }
 
 /// Where to go from here.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Links {
     #[serde(rename = "self")]
     this: Link,
 }
 
 /// A path to follow.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Link {
     href: String,
 }
 
 /// An error.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct ErrorAnswer<'a> {
     error: ErrorDetail<'a>,
 }
 
 /// What went wrong.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct ErrorDetail<'a> {
     /// For programs: the same reasons as gRPC's.
     code: &'a str,
+    /// In the caller's language.
     message: String,
     /// The first bad parameter; empty if it is about none.
     target: &'a str,
@@ -109,12 +119,17 @@ impl Dialect for Deploy {
     fn endpoints(&self) -> Vec<Endpoint> {
         let endpoints = COLLECTIONS.into_iter().flat_map(|path| {
             [
-                Endpoint::new(Method::GET, path, list::list),
-                Endpoint::new(Method::POST, path, post),
-                Endpoint::new(Method::GET, format!("{path}/{{id}}"), get),
+                Endpoint::new(Method::GET, path, list::list).described(describe::list(path)),
+                Endpoint::new(Method::POST, path, post).described(describe::submit(path)),
+                Endpoint::new(Method::GET, format!("{path}/{{id}}"), get)
+                    .described(describe::get(path)),
             ]
         });
         endpoints.collect()
+    }
+
+    fn schemas(&self) -> Map<String, Value> {
+        describe::schemas()
     }
 
     fn error(&self, fault: &Fault, language: Language) -> ErrorBody {
@@ -140,6 +155,10 @@ impl Dialect for Deploy {
         )
     }
 
+    fn submission(&self) -> Submission {
+        describe::submission()
+    }
+
     fn accepted(&self, call: &Call, job: &Job) -> Response {
         let started = Started {
             job: record(call, job),
@@ -157,7 +176,7 @@ impl Dialect for Deploy {
     }
 
     fn patience(&self, query: &mut Query) -> Option<Duration> {
-        let seconds = query.number("return_timeout", 0..=MAX_WAIT_SECONDS)?;
+        let seconds = query.number(RETURN_TIMEOUT, 0..=MAX_WAIT_SECONDS)?;
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 }

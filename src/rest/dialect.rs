@@ -7,7 +7,12 @@ use http::{HeaderValue, Method};
 use serde_json::{Map, Value};
 
 use super::{
-    answer::Response, call::Call, openapi::Operation, pages::Pages, polls::Polls, query::Query,
+    answer::Response,
+    call::Call,
+    openapi::{Operation, Submission},
+    pages::Pages,
+    polls::Polls,
+    query::Query,
 };
 use crate::{
     api::{Api, Fault},
@@ -80,9 +85,7 @@ pub(super) trait Dialect: Send + Sync + 'static {
     fn endpoints(&self) -> Vec<Endpoint>;
 
     /// The schemas that its operations refer to, by name.
-    fn schemas(&self) -> Map<String, Value> {
-        Map::new()
-    }
+    fn schemas(&self) -> Map<String, Value>;
 
     /// A fault in its words; the HTTP status is `fault.reason.http()`.
     fn error(&self, fault: &Fault, language: Language) -> ErrorBody;
@@ -91,6 +94,9 @@ pub(super) trait Dialect: Send + Sync + 'static {
     fn sign(&self, response: Response) -> Response {
         response
     }
+
+    /// What the OpenAPI document says of requests that become jobs: how they are answered by the three below.
+    fn submission(&self) -> Submission;
 
     /// The 202 of a request on `path` that became this job.
     fn accepted(&self, call: &Call, job: &Job) -> Response;

@@ -90,21 +90,13 @@ impl Gateway {
     /// # Errors
     /// Two endpoints clash, or a route with one.
     pub fn new(api: Api, settings: GatewaySettings, routes: Routes) -> Result<Self, GatewayError> {
-        let dialects: Vec<Box<dyn Dialect>> = vec![
-            Box::new(Native::new()),
-            Box::new(Aiqum(Face::WireV2)),
-            Box::new(Aiqum(Face::Wire)),
-            Box::new(Aiqum(Face::Documented)),
-            Box::new(Deploy),
-            Box::new(Nse),
-        ];
         let mut inner = Inner {
             shared: Shared {
                 api,
                 polls: Polls::new(settings.max_waits),
                 pages: Pages::new(),
             },
-            dialects,
+            dialects: dialects(),
             resources: Vec::new(),
             paths: Router::new(),
             routes,
@@ -124,6 +116,9 @@ impl Gateway {
                 document.add(&endpoint.method, &endpoint.path, operation);
             }
             inner.add(0, endpoint)?;
+        }
+        for route in inner.routes.iter() {
+            document.add_route(route, inner.speaker(route.dialect(), route.pattern()));
         }
         for endpoint in reference::endpoints(document.finish()) {
             inner.add(0, endpoint)?;
@@ -176,6 +171,18 @@ impl Gateway {
 
 /// What carries a request out, what stands in the gaps of its path, and its parameters.
 type Begun = (Handler, Vec<(String, String)>, Query);
+
+/// All of them, in each of their forms.
+fn dialects() -> Vec<Box<dyn Dialect>> {
+    vec![
+        Box::new(Native::new()),
+        Box::new(Aiqum(Face::WireV2)),
+        Box::new(Aiqum(Face::Wire)),
+        Box::new(Aiqum(Face::Documented)),
+        Box::new(Deploy),
+        Box::new(Nse),
+    ]
+}
 
 impl Inner {
     fn add(&mut self, dialect: usize, endpoint: Endpoint) -> Result<(), GatewayError> {
@@ -390,5 +397,20 @@ fn own_site(method: &Method, headers: &HeaderMap) -> Result<(), Fault> {
             Err(Fault::new(Reason::CrossSite, message))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_is_described() {
+        for dialect in dialects() {
+            for endpoint in dialect.endpoints() {
+                let (method, path) = (endpoint.method, endpoint.path);
+                assert!(endpoint.operation.is_some(), "{method} {path}");
+            }
+        }
     }
 }

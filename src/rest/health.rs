@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     answer::{self, Response},
     dialect::Endpoint,
-    openapi::{Answer, Operation},
+    openapi::{self, Answer, Operation},
 };
 
 /// The endpoints.
@@ -36,15 +36,12 @@ fn said(status: &str, code: StatusCode) -> Response {
     answer::with(response, header::CACHE_CONTROL, "no-store")
 }
 
-fn operation(id: &str, description: &str, statuses: &[&'static str]) -> Operation {
-    let answers = statuses.iter().map(|status| Answer {
-        status,
-        description: description.to_owned(),
-        content: vec![("application/json", schema(), None)],
-    });
+fn operation(id: &str, description: &'static str, statuses: &[&'static str]) -> Operation {
+    let answers = statuses.iter();
+    let answers = answers.map(|status| Answer::new(status, description).json(schema(), None));
     Operation {
         id: id.to_owned(),
-        tag: "Server",
+        tag: openapi::SERVER,
         description: description.to_owned(),
         parameters: Vec::new(),
         body: None,

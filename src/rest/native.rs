@@ -20,6 +20,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value};
 
+pub(super) use self::describe::job_body;
 use self::{
     events::EVENT_STREAM,
     route::{BodyRule, Route},
@@ -28,6 +29,7 @@ use super::{
     answer::{self, Response},
     call::Call,
     dialect::{Dialect, Endpoint, ErrorBody, Shared},
+    openapi::Submission,
     query::Query,
 };
 use crate::{
@@ -108,6 +110,10 @@ impl Dialect for Native {
             kind: PROBLEM,
             text: problem::text(fault, language),
         }
+    }
+
+    fn submission(&self) -> Submission {
+        describe::submission()
     }
 
     fn accepted(&self, _call: &Call, job: &Job) -> Response {

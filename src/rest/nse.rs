@@ -2,18 +2,22 @@
 //!
 //! See `docs/rest/nse.md`. A single job, and what became one, is a list of one record.
 
+mod describe;
+
 use std::time::Duration;
 
 use http::{Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     answer::{self, Response},
     call::Call,
     dialect::{Dialect, Endpoint, ErrorBody, Shared},
     documented, masking,
+    openapi::Submission,
     pages::{Listed, Listing, Sorting},
     query::Query,
     submit,
@@ -71,7 +75,8 @@ const SORT_FIELDS: [SortField; 13] = [
 pub(super) struct Nse;
 
 /// Every answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
+#[schemars(rename = "EnvelopeOf{R}")]
 struct Envelope<R> {
     status: Outcome,
     /// Null if there is none, because something went wrong.
@@ -79,20 +84,28 @@ struct Envelope<R> {
 }
 
 /// How a request went.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Outcome {
+    /// In the caller's language.
     user_message: String,
     verbose_message: &'static str,
     /// That of HTTP.
     code: u16,
 }
 
+/// The result of what went wrong.
+#[derive(Debug, JsonSchema, Serialize)]
+struct Nothing;
+
 /// The result of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Page<'a> {
+    /// Of this page.
     returned_records: usize,
+    /// Of all pages.
     total_records: i64,
     sort_by: &'a str,
+    #[schemars(extend("enum" = ["asc", "desc"]))]
     order_by: &'a str,
     offset: u32,
     limit: u32,
@@ -100,35 +113,44 @@ struct Page<'a> {
 }
 
 /// The result of a request for one job, or of one that became a job.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Single<'a> {
     total_records: u32,
     records: [JobRecord<'a>; 1],
 }
 
 /// A job.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct JobRecord<'a> {
+    /// The same as in the other APIs.
     id: String,
     action: &'a str,
+    /// What it does, for people.
     job_summary: &'a str,
+    #[schemars(extend("format" = "date-time"))]
     created: String,
+    #[schemars(extend("format" = "date-time"))]
     updated: String,
     object_id: &'a str,
     object_type: &'a str,
     object_name: &'a str,
+    #[schemars(extend("enum" = describe::job_words()))]
     status: &'static str,
+    /// What is to be said of it now.
     status_detail: String,
+    /// Empty if there was none.
     last_error: &'a str,
+    /// Who is said to have submitted it.
     user_id: &'a str,
     /// Null until one of them has started.
     job_tasks: Option<Vec<TaskRecord<'a>>>,
-    /// The same in the words by which documented loops end.
+    /// The same in the words by which documented loops end: with NORMAL, PARTIAL_FAILURES or ERROR.
+    #[schemars(extend("enum" = describe::state_words()))]
     state: &'static str,
 }
 
 /// A task of a job.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct TaskRecord<'a> {
     id: String,
     job_id: String,
@@ -137,11 +159,13 @@ struct TaskRecord<'a> {
     object_id: &'a str,
     object_type: &'a str,
     resource_type: &'a str,
+    #[schemars(extend("enum" = describe::task_words()))]
     status: &'static str,
     status_detail: &'a str,
     last_error: &'a str,
     user_id: &'a str,
-    /// Without its secrets.
+    /// What its worker has to work with, without secrets.
+    #[schemars(extend("type" = "object"))]
     request_payload: Value,
 }
 
@@ -179,19 +203,27 @@ impl Dialect for Nse {
             let job = format!("{jobs}/{{id}}");
             let submitted = |shared, call| submit::described(shared, call, &Self);
             [
-                Endpoint::new(Method::GET, jobs, list),
-                Endpoint::new(Method::POST, jobs, submitted),
-                Endpoint::new(Method::GET, job, one),
+                Endpoint::new(Method::GET, jobs, list).described(describe::list(jobs)),
+                Endpoint::new(Method::POST, jobs, submitted).described(describe::submit(jobs)),
+                Endpoint::new(Method::GET, job, one).described(describe::one(jobs)),
             ]
         };
         JOBS.into_iter().flat_map(at).collect()
     }
 
+    fn schemas(&self) -> Map<String, Value> {
+        describe::schemas()
+    }
+
     fn error(&self, fault: &Fault, language: Language) -> ErrorBody {
         ErrorBody {
             kind: answer::JSON,
-            text: text(fault.reason.http(), fault.text(language), ()),
+            text: text(fault.reason.http(), fault.text(language), Nothing),
         }
+    }
+
+    fn submission(&self) -> Submission {
+        describe::submission()
     }
 
     fn accepted(&self, call: &Call, job: &Job) -> Response {

@@ -24,7 +24,7 @@ use super::{Face, OFFSET, PAGE_TOKEN};
 const DEFAULT_RECORDS: usize = 20;
 /// Jobs of a page, whatever the caller says.
 const MAX_RECORDS: usize = 1_000;
-const MAX_RECORDS_PARAMETER: &str = "max_records";
+pub(super) const MAX_RECORDS_PARAMETER: &str = "max_records";
 const ORDER_BY: &str = "order_by";
 
 /// What to filter and to sort by.

@@ -6,8 +6,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{StatusCode, header};
+use schemars::JsonSchema;
 
-use super::{STATES, projected, state, text, time};
+use super::{JobRecord, STATES, projected, state, text, time};
 use crate::{
     api::Fault,
     domain::{
@@ -46,6 +47,17 @@ const FIELDS: [(&str, Field); 4] = [
     ("message", Field::Message),
     ("last_modified", Field::LastModified),
 ];
+
+/// The answer as a whole, which never is in one piece.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "it is sent as it is read; this says what comes out"
+)]
+pub(super) struct List {
+    records: Vec<JobRecord>,
+    num_records: usize,
+}
 
 /// A list as it is asked for.
 struct Asked {

@@ -6,7 +6,8 @@ use prost_reflect::{EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, Messa
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::openapi::{Answer, Operation, component, parameter},
+    super::openapi::{self, Answer, Operation, RequestBody, Submission, component, parameter},
+    events::EVENT_STREAM,
     examples,
     route::{BodyRule, Route},
 };
@@ -15,58 +16,53 @@ use super::{
 const PROBLEM: &str = "Problem";
 /// The schema of an event of a stream.
 const EVENT: &str = "ServerSentEvent";
+/// Messages of the contract.
+const JOB: &str = "longhaul.v1.Job";
+const JOB_SPEC: &str = "longhaul.v1.JobSpec";
 
 /// What an endpoint does; `stream` is the form of the same path that streams.
 pub(super) fn operation(route: &Route, stream: Option<&Route>) -> Operation {
     let method = &route.method;
-    let mut answers = Vec::new();
-    let told = match &route.answer {
-        Some(field) => schema(field),
-        None => component(method.output().full_name()),
-    };
+    let is_get = route.http_method == http::Method::GET;
     let example = examples::answer(method.name());
-    let mut content = Vec::new();
+    let told = |answer: Answer| match &route.answer {
+        // A stream has no revision of its own.
+        Some(field) if stream.is_some() => answer
+            .json(schema(field), example.clone())
+            .maybe_header("ETag", "The revision of the job.")
+            .maybe_waited(),
+        Some(field) => job_answer(answer, schema(field), example.clone()),
+        None => answer.json(component(method.output().full_name()), example.clone()),
+    };
+    let mut done = Answer::new("200", "Done.");
     if !method.is_server_streaming() {
-        content.push(("application/json", told.clone(), example.clone()));
+        done = told(done);
     }
     if method.is_server_streaming() || stream.is_some() {
-        content.push(("text/event-stream", component(EVENT), None));
+        done = done.body(EVENT_STREAM, component(EVENT), None);
     }
-    answers.push(Answer {
-        status: "200",
-        description: "Done.".to_owned(),
-        content,
-    });
-    if route.answer.is_some() && route.http_method != http::Method::GET {
-        answers.push(Answer {
-            status: "202",
-            description: "The job is stored and has not ended: follow it at Location.".to_owned(),
-            content: vec![("application/json", told, example)],
-        });
+    let mut answers = vec![done];
+    if route.answer.is_some() && !is_get {
+        answers.push(located(told(accepted())));
+    }
+    if matches!(method.name(), "Get" | "WatchJob") {
+        let over = "The event stream is over; do not come back.";
+        answers.push(Answer::new("204", over));
     }
     if method.name() == "Get" {
-        answers.push(empty("204", "The event stream is over; do not come back."));
-        answers.push(empty("304", "The job has the revision of If-None-Match."));
+        let same = Answer::new("304", "The job has the revision of If-None-Match.");
+        answers.push(same.etag().maybe_waited());
     }
-    if method.name() == "WatchJob" {
-        answers.push(empty("204", "The event stream is over; do not come back."));
-    }
-    for status in ["4XX", "5XX"] {
-        answers.push(Answer {
-            status,
-            description: "What is wrong, and what to do about it.".to_owned(),
-            content: vec![("application/problem+json", component(PROBLEM), None)],
-        });
-    }
+    answers.extend(problems());
     Operation {
         id: match route.is_first {
             true => method.name().to_owned(),
             false => format!("{}At", method.name()),
         },
         tag: match method.parent_service().name() {
-            "WorkerService" => "Workers",
-            "AdminService" => "Server",
-            _ => "Jobs",
+            "WorkerService" => openapi::WORKERS,
+            "AdminService" => openapi::SERVER,
+            _ => openapi::JOBS,
         },
         description: comment(&method.parent_file(), method.path()),
         parameters: parameters(route, stream),
@@ -75,12 +71,47 @@ pub(super) fn operation(route: &Route, stream: Option<&Route>) -> Operation {
     }
 }
 
-fn empty(status: &'static str, description: &str) -> Answer {
-    Answer {
-        status,
-        description: description.to_owned(),
-        content: Vec::new(),
+/// How the native API takes in a job that a route makes.
+pub(super) fn submission() -> Submission {
+    let told = |answer| job_answer(answer, component(JOB), examples::answer("Submit"));
+    let ended = Answer::new("200", "The job has ended while the caller waited.");
+    let mut answers = vec![told(ended), located(told(accepted()))];
+    answers.extend(problems());
+    Submission {
+        parameters: vec![openapi::idempotency_key(), openapi::prefer("the job's end")],
+        answers,
     }
+}
+
+/// A job in the native form as a body, which other dialects take, too.
+pub(in crate::rest) fn job_body() -> RequestBody {
+    RequestBody {
+        schema: component(JOB_SPEC),
+        required: true,
+        example: examples::body("Submit"),
+    }
+}
+
+fn job_answer(answer: Answer, schema: Value, example: Option<Value>) -> Answer {
+    answer.json(schema, example).etag().maybe_waited()
+}
+
+fn accepted() -> Answer {
+    Answer::new(
+        "202",
+        "The job is stored and has not ended: follow it at Location.",
+    )
+}
+
+fn located(answer: Answer) -> Answer {
+    answer
+        .header("Location", "Where the job is.")
+        .header("Operation-Location", "The same.")
+        .header("Retry-After", "Seconds after which to ask for it.")
+}
+
+fn problems() -> [Answer; 2] {
+    openapi::faults("application/problem+json", &component(PROBLEM), None)
 }
 
 fn parameters(route: &Route, stream: Option<&Route>) -> Vec<Value> {
@@ -97,38 +128,30 @@ fn parameters(route: &Route, stream: Option<&Route>) -> Vec<Value> {
             parameters.push(parameter("query", name, &about(&field), schema(&field)));
         }
     }
-    let header = |name: &str, description: &str| {
-        parameter("header", name, description, json!({"type": "string"}))
-    };
     if input.get_field_by_name("request_id").is_some() && route.http_method != http::Method::GET {
-        parameters.push(header(
-            "Idempotency-Key",
-            "The request_id: the same key with the same body is the same job.",
-        ));
+        parameters.push(openapi::idempotency_key());
     }
     if route.answer.is_some() {
-        parameters.push(header(
-            "Prefer",
-            "`wait=N` waits up to N seconds (at most 120) for the job's end, or with If-None-Match for its next change.",
-        ));
+        let what_for = "the job's end, or with If-None-Match for its next change";
+        parameters.push(openapi::prefer(what_for));
     }
     if route.method.name() == "Get" {
-        let tag = "The entity tag of the newest revision that is known.";
-        parameters.push(header("If-None-Match", tag));
+        parameters.push(openapi::if_none_match());
     }
     parameters
 }
 
-fn body(route: &Route) -> Option<(Value, bool, Option<Value>)> {
-    let example = examples::body(route.method.name());
-    match &route.body {
-        BodyRule::None => None,
-        BodyRule::All => {
-            let input = route.method.input();
-            Some((component(input.full_name()), false, example))
-        }
-        BodyRule::Field(field) => Some((schema(field), true, example)),
-    }
+fn body(route: &Route) -> Option<RequestBody> {
+    let (schema, required) = match &route.body {
+        BodyRule::None => return None,
+        BodyRule::All => (component(route.method.input().full_name()), false),
+        BodyRule::Field(field) => (schema(field), true),
+    };
+    Some(RequestBody {
+        schema,
+        required,
+        example: examples::body(route.method.name()),
+    })
 }
 
 /// The schemas of all messages that are reached from the API, and of a problem.
