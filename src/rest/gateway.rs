@@ -148,7 +148,7 @@ impl Gateway {
         let begun = inner.begin(resource, &head);
         let (handler, gaps, query) = match begun {
             Ok(begun) => begun,
-            Err(response) => return future::ready(response).boxed(),
+            Err(answer) => return answer,
         };
         let shared = inner.shared.clone();
         if matches!(head.method, Method::GET | Method::HEAD) {
@@ -169,6 +169,8 @@ impl Gateway {
     }
 }
 
+/// An answer that is there, or comes.
+type Answer = BoxFuture<'static, Response>;
 /// What carries a request out, what stands in the gaps of its path, and its parameters.
 type Begun = (Handler, Vec<(String, String)>, Query);
 
@@ -218,7 +220,7 @@ impl Inner {
     }
 
     /// What there is to know of a request before its body; or its answer, if it goes no further.
-    fn begin(&self, resource: usize, head: &Parts) -> Result<Begun, Response> {
+    fn begin(&self, resource: usize, head: &Parts) -> Result<Begun, Answer> {
         let resource = &self.resources[resource];
         let dialect = &*self.dialects[resource.dialect];
         let language = call::language(&head.headers);
@@ -228,7 +230,8 @@ impl Inner {
         };
         let Some((_, handler)) = resource.methods.iter().find(|(m, _)| m == method) else {
             let methods = resource.methods.iter().map(|(m, _)| m.as_str());
-            return Err(other_method(dialect, &head.method, methods, language));
+            let response = other_method(dialect, &head.method, methods, language);
+            return Err(future::ready(response).boxed());
         };
         let read = || {
             own_site(method, &head.headers)?;
@@ -241,7 +244,7 @@ impl Inner {
             let gaps: Vec<_> = gaps.collect::<Result<_, Fault>>()?;
             Ok((Arc::clone(handler), gaps, Query::parse(head.uri.query())?))
         };
-        read().map_err(|fault| say(dialect, &fault, language))
+        read().map_err(|fault| future::ready(say(dialect, &fault, language)).boxed())
     }
 
     /// Answers a request on a path that is not built in.
