@@ -223,10 +223,11 @@ pub fn life() -> impl Strategy<Value = Life> {
 
 impl Life {
     /// Lives it with a driver of its own; answers the ids of its jobs.
-    pub async fn live(&self, client: &Client, driver: &str) -> Vec<String> {
+    pub async fn live(&self, client: &Client, driver: &str, now: Timestamp) -> Vec<String> {
         let mut alive = Alive {
             client,
             driver,
+            now,
             jobs: Vec::new(),
             leases: Vec::new(),
         };
@@ -249,6 +250,7 @@ impl Life {
 struct Alive<'a> {
     client: &'a Client,
     driver: &'a str,
+    now: Timestamp,
     jobs: Vec<String>,
     /// Tokens of leases that were granted and are not known to have ended.
     leases: Vec<prost::bytes::Bytes>,
@@ -258,7 +260,7 @@ impl Alive<'_> {
     async fn submit(&mut self, shape: &Shape) {
         let parent = self.jobs.first().cloned().unwrap_or_default();
         let request = SubmitRequest {
-            job: Some(shape.spec(self.driver, parent)),
+            job: Some(shape.spec(self.driver, self.now, parent)),
             ..SubmitRequest::default()
         };
         let job = self.client.submit(request).await.unwrap().job.unwrap();
@@ -290,7 +292,7 @@ impl Alive<'_> {
         let answer = self.client.workers().acquire(request).await.unwrap();
         let leases = answer.into_inner().leases;
         let any = !leases.is_empty();
-        let tokens = leases.into_iter().map(|lease| lease.lease_token.into());
+        let tokens = leases.into_iter().map(|lease| lease.lease_token);
         self.leases.extend(tokens);
         any
     }
@@ -301,7 +303,7 @@ impl Alive<'_> {
             Report::Progress(_) | Report::Warning(_) | Report::CancelAcknowledged(_)
         );
         let report = TaskReport {
-            lease_token: self.leases[lease].clone().into(),
+            lease_token: self.leases[lease].clone(),
             report: Some(report),
         };
         let request = ReportRequest {
@@ -371,7 +373,7 @@ fn document(value: &Value) -> Struct {
 }
 
 impl Shape {
-    fn spec(&self, driver: &str, parent_job_id: String) -> JobSpec {
+    fn spec(&self, driver: &str, now: Timestamp, parent_job_id: String) -> JobSpec {
         let [action, summary, creator] = self.texts.clone();
         let name = |n: usize| format!("{n} {}", self.tasks[n].texts[0]);
         let tasks = self.tasks.iter().enumerate();
@@ -381,9 +383,9 @@ impl Shape {
             let after = after.filter(|before| (before + n) % 2 == 1);
             task.spec(driver, name(n), after.map(name).collect())
         });
-        let in_a_day = || {
-            let now = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
-            Timestamp::from(now)
+        let tomorrow = Timestamp {
+            seconds: now.seconds + A_DAY.seconds,
+            nanos: now.nanos,
         };
         JobSpec {
             action,
@@ -397,7 +399,7 @@ impl Shape {
                 true => FailurePolicy::Continue.into(),
                 false => FailurePolicy::FailFast.into(),
             },
-            schedule_time: self.is_delayed.then(in_a_day),
+            schedule_time: self.is_delayed.then_some(tomorrow),
             tasks: tasks.collect(),
         }
     }
