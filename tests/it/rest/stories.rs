@@ -1,4 +1,5 @@
-//! Each documented system from the outside, with the routes that are shipped: from its asynchronous call to the result, and what those are told who err.
+//! Each documented system from the outside, with the routes that are shipped: from its asynchronous call to the result, and what those are told
+//! who err.
 
 mod mistakes;
 mod systems;
@@ -17,10 +18,10 @@ const ROUTES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/routes");
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a documented client does between two requests.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The worker of every system: what a thing is called says how it ends.
+/// The worker of every system: what a thing is called says how it ends, in words that no id can hold.
 const WORK: &str = r#"
 input=$(cat)
-case "$input" in *bad*) echo "no space left" >&2; exit 1;; esac
+case "$input" in *broken*) echo "no space left" >&2; exit 1;; esac
 case "$LONGHAUL_TASK_NAME $input" in map*half*|take_stock*half*|deploy*half*) echo "no space left" >&2; exit 1;; esac
 echo '{"progress": {"done": 1, "total": 2, "message": "half way"}}'
 echo '{"result": {"uuid": "5-6", "size": 10}}'
@@ -126,8 +127,12 @@ async fn whole_story(system: &System) {
         if !system.can_end(end) {
             continue;
         }
-        let name = format!("{end:?}-1").to_ascii_lowercase();
-        let body = (system.body)(&name);
+        let name = match end {
+            End::Good => "good-1",
+            End::Half => "half-1",
+            End::Bad => "broken-1",
+        };
+        let body = (system.body)(name);
         for by_long_polls in [false, true] {
             let reply = post(&server, system.path, &body).send().await;
             let (id, linked) = words.accepted(&server, &reply);
@@ -183,7 +188,8 @@ async fn who_would_rather_wait_gets_the_result_with_the_call() {
         let place = system.jobs[1];
         assert_told(system, End::Good, place, &words.record(&reply));
         // A job that failed is no failed call.
-        let bad = post(&server, system.path, &(system.body)("bad-1")).header("prefer", "wait=100");
+        let bad =
+            post(&server, system.path, &(system.body)("broken-1")).header("prefer", "wait=100");
         let bad = timeout(PATIENCE, bad.send()).await.unwrap();
         assert_told(system, End::Bad, place, &words.record(&bad));
         if words != Words::Nse {

@@ -1,5 +1,5 @@
-//! A thousand requests that wait, in every form that there is: each is answered once, with the change that it waits for, and until then they cost next
-//! to nothing.
+//! A thousand requests that wait, in every form that there is: each is answered once, with the change that it waits for, and until then they cost
+//! next to nothing.
 
 use std::{collections::BTreeMap, time::Duration};
 
