@@ -22,7 +22,7 @@ until url=$(sed -n 's/^listening on //p' "$data/out") && [ -n "$url" ]; do
 done
 
 echo "seed $seed, $examples examples of each operation, against $url"
-target/tools/schemathesis/bin/schemathesis --config-file tests/schemathesis.toml run "$url/openapi.json" --max-examples "$examples" --seed "$seed"
+PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 target/tools/schemathesis/bin/schemathesis --config-file tests/schemathesis.toml run "$url/openapi.json" --max-examples "$examples" --seed "$seed"
 
 # What was thrown at it has not changed how it ends.
 kill -TERM "$server"

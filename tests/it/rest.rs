@@ -6,6 +6,7 @@ mod deploy;
 mod hostile;
 mod native;
 mod nse;
+mod openapi;
 mod stories;
 mod thousand;
 mod web;
