@@ -224,11 +224,9 @@ async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fa
         tenant: call.caller.tenant.clone(),
         job: JobId(id),
     };
-    let version = shared
-        .polls
-        .wait(&shared.api, &call.caller, &key, None, patience)
-        .await?;
-    let told = Told::of(&version, View::Full);
+    let polls = &shared.polls;
+    let waited = polls.wait_if_room(&shared.api, &call.caller, &key, patience);
+    let told = waited.await?.map_or(told, |job| Told::of(&job, View::Full));
     let status = told.status();
     Ok(answer::applied(told.answer(status), wait))
 }

@@ -64,6 +64,20 @@ impl Polls {
         Ok(Arc::clone(&waited.await?.job))
     }
 
+    /// Waits for the end of a job that is stored already; none if there is no room to wait: a caller must not take "too many wait" for "not stored".
+    pub(super) async fn wait_if_room(
+        &self,
+        api: &Api,
+        caller: &Caller,
+        key: &JobKey,
+        patience: Duration,
+    ) -> Result<Option<Arc<Version>>, Fault> {
+        match self.wait(api, caller, key, None, patience).await {
+            Err(fault) if fault.reason == Reason::TooManyWaits => Ok(None),
+            waited => waited.map(Some),
+        }
+    }
+
     /// Waits until the job is newer than `after`, or terminal; `None` waits for its end alone. Answers with the job as it is then, or when the time is up
     /// or the server goes.
     pub(super) async fn wait(

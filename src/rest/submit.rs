@@ -89,8 +89,8 @@ async fn answered(
     let job = match patience {
         Some(patience) if !job.state.is_terminal() => {
             let (polls, key) = (&shared.polls, job.key());
-            let waited = polls.wait(&shared.api, &call.caller, &key, None, patience);
-            Arc::clone(&waited.await?.job)
+            let waited = polls.wait_if_room(&shared.api, &call.caller, &key, patience);
+            waited.await?.map_or(job, |ended| Arc::clone(&ended.job))
         }
         Some(_) | None => job,
     };
