@@ -136,6 +136,8 @@ true-or-false = doit être true ou false
 whole-number = doit être un nombre entier de { $least } à { $most }
 foreign-token = ne vient pas d'une réponse à la même requête ; recommencez sans lui
 sort-direction = doit être des champs séparés par des virgules, chacun suivi de asc, de desc ou de rien
+too-many-alternatives = a plus de { $most } alternatives ; demandez-en quelques-unes à la fois
+filter-moment = doit être une date, par exemple 2026-01-31T12:00:00Z, précédée de <, <=, >, >= ou de rien
 too-many-sort-fields = compte { $fields } champs ; { $most } au plus sont admis
 nse-accepted = D'accord. Demande acceptée, en cours de traitement.
 nse-returned = D'accord. { $records } { $records ->
@@ -146,14 +148,11 @@ nse-returned-one = D'accord. 1 enregistrement renvoyé.
 
 ## REST : Active IQ Unified Manager
 
-aiqum-alternatives = a trop d'alternatives ; demandez-en quelques-unes à la fois
 aiqum-no-order = ne se compare pas avec <, <=, > ou >= ; seules les dates le peuvent
-aiqum-time = doit être une date, par exemple 2026-01-31T12:00:00Z, précédée de <, <=, >, >= ou de rien
 aiqum-wait-twice = a le même sens que wait ; donnez l'un ou l'autre
 
 ## REST : ONTAP Select Deploy
 
-deploy-alternatives = a trop d'alternatives ; demandez-en quelques-unes à la fois
 deploy-cancelled = le job a été annulé
 deploy-cancelled-because = le job a été annulé : { $reason }
 deploy-cancelling = le job est en cours d'annulation
@@ -165,7 +164,6 @@ deploy-succeeded = réussi
 deploy-task-failed = la tâche « { $name } » a échoué : { $error }
 deploy-tasks-done = { $done } des { $total } tâches sont finies
 deploy-tasks-not-run = toutes les tâches n'ont pas été exécutées
-deploy-time = doit être une date, par exemple 2026-01-31T12:00:00.000000Z, précédée de <, <=, >, >= ou de rien
 deploy-tries-again = une tentative a échoué, une autre suivra : { $error }
 deploy-waits-for-time = attend son heure ou un exécutant
 deploy-waits-for-worker = attend un exécutant

@@ -40,13 +40,9 @@ pub(super) struct Terms {
     pub(super) any: Vec<Term>,
 }
 
-/// There are too many alternatives.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
-
 impl Terms {
     /// Takes a value apart.
-    pub(super) fn read(value: &str) -> Result<Self, TooMany> {
+    pub(super) fn read(value: &str) -> Result<Self, Sentence> {
         let value = value.trim();
         let (negated, value) = match value.strip_prefix('!') {
             Some(rest) => (true, rest.trim_start()),
@@ -54,7 +50,11 @@ impl Terms {
         };
         let any: Vec<Term> = value.split('|').map(term).collect();
         match any.len() > MAX_ALTERNATIVES {
-            true => Err(TooMany),
+            true => Err(sentence!(
+                "too-many-alternatives",
+                "has more than {most} alternatives; ask for some of them at a time",
+                most = MAX_ALTERNATIVES
+            )),
             false => Ok(Self { negated, any }),
         }
     }
@@ -157,6 +157,14 @@ pub(super) fn outcomes(shown: impl Fn(JobState, Status) -> bool) -> Filter {
     Filter::Or(any)
 }
 
+/// What is wrong with what should be a time of a filter.
+pub(super) fn no_moment() -> Sentence {
+    Sentence::plain(
+        "filter-moment",
+        "must be a time such as 2026-01-31T12:00:00Z, with <, <=, > or >= in front of it or nothing",
+    )
+}
+
 /// A time of a filter: RFC 3339, also with a space where the `+` of an offset was lost on its way, or without an offset, which is UTC.
 pub(super) fn moment(text: &str) -> Option<Timestamp> {
     let text = text.trim();
@@ -200,7 +208,7 @@ mod tests {
         let any = [compare(Operator::Is, "a"), compare(Operator::Is, "b*")];
         assert_eq!(not.any, any);
         assert!(read("!null").negated);
-        assert_eq!(Terms::read(&"|".repeat(60)), Err(TooMany));
+        assert!(Terms::read(&"|".repeat(60)).is_err());
     }
 
     #[test]

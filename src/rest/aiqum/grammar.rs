@@ -123,12 +123,7 @@ enum Condition {
 }
 
 fn condition(face: Face, field: Column, value: &str) -> Result<Condition, Sentence> {
-    let terms = Terms::read(value).map_err(|_too_many| {
-        Sentence::plain(
-            "aiqum-alternatives",
-            "has too many alternatives; ask for some of them at a time",
-        )
-    })?;
+    let terms = Terms::read(value)?;
     let filter = match field {
         Column::Key => {
             let equal = |id: Option<JobId>| match id {
@@ -247,10 +242,7 @@ fn time(
         Term::Null => Ok(null.clone()),
         Term::Compare(operator, text) => match terms::moment(text) {
             Some(moment) => Ok(compare(operator.order(), moment)),
-            None => Err(Sentence::plain(
-                "aiqum-time",
-                "must be a time such as 2026-01-31T12:00:00Z, with <, <=, > or >= in front of it or nothing",
-            )),
+            None => Err(terms::no_moment()),
         },
     })
 }

@@ -241,12 +241,7 @@ fn read(query: &mut Query, language: Language) -> Asked {
 }
 
 fn condition(field: Field, value: &str, language: Language) -> Result<Condition, Sentence> {
-    let terms = Terms::read(value).map_err(|_too_many| {
-        Sentence::plain(
-            "deploy-alternatives",
-            "has too many alternatives; ask for some of them at a time",
-        )
-    })?;
+    let terms = Terms::read(value)?;
     let tests = terms.any.iter().map(|term| test(field, term));
     let tests: Vec<Test> = tests.collect::<Result<_, _>>()?;
     let negated = terms.negated;
@@ -310,12 +305,7 @@ fn test(field: Field, term: &Term) -> Result<Test, Sentence> {
         Field::Message => Test::Text(operator.order(), text.clone()),
         Field::LastModified => match terms::moment(text) {
             Some(moment) => Test::Known(Filter::UpdateTime(operator.order(), moment)),
-            None => {
-                return Err(Sentence::plain(
-                    "deploy-time",
-                    "must be a time such as 2026-01-31T12:00:00.000000Z, with <, <=, > or >= in front of it or nothing",
-                ));
-            }
+            None => return Err(terms::no_moment()),
         },
     })
 }
