@@ -356,15 +356,15 @@ impl Dialect for Aiqum {
             Endpoint::new(Method::GET, jobs, move |shared, call| {
                 list(shared, call, this.0)
             })
-            .described(describe::list(this.0)),
+            .described(move || describe::list(this.0)),
             Endpoint::new(Method::POST, jobs, move |shared, call| async move {
                 submit::described(shared, call, &this).await
             })
-            .described(describe::submit(this.0)),
+            .described(move || describe::submit(this.0)),
             Endpoint::new(Method::GET, job, move |shared, call| {
                 get(shared, call, this.0)
             })
-            .described(describe::get(this.0)),
+            .described(move || describe::get(this.0)),
         ]
     }
 

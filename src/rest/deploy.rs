@@ -119,10 +119,11 @@ impl Dialect for Deploy {
     fn endpoints(&self) -> Vec<Endpoint> {
         let endpoints = COLLECTIONS.into_iter().flat_map(|path| {
             [
-                Endpoint::new(Method::GET, path, list::list).described(describe::list(path)),
-                Endpoint::new(Method::POST, path, post).described(describe::submit(path)),
+                Endpoint::new(Method::GET, path, list::list)
+                    .described(move || describe::list(path)),
+                Endpoint::new(Method::POST, path, post).described(move || describe::submit(path)),
                 Endpoint::new(Method::GET, format!("{path}/{{id}}"), get)
-                    .described(describe::get(path)),
+                    .described(move || describe::get(path)),
             ]
         });
         endpoints.collect()

@@ -39,8 +39,8 @@ pub(super) struct Endpoint {
     /// With `{name}` for what a caller puts in.
     pub(super) path: String,
     pub(super) handler: Handler,
-    /// What the OpenAPI document says of it.
-    pub(super) operation: Option<Operation>,
+    /// What the OpenAPI document says of it, which few ask for.
+    pub(super) operation: Option<Box<dyn Fn() -> Operation + Send + Sync>>,
 }
 
 impl Endpoint {
@@ -59,9 +59,12 @@ impl Endpoint {
     }
 
     /// Says what it does.
-    pub(super) fn described(self, operation: Operation) -> Self {
+    pub(super) fn described(
+        self,
+        operation: impl Fn() -> Operation + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            operation: Some(operation),
+            operation: Some(Box::new(operation)),
             ..self
         }
     }

@@ -58,7 +58,7 @@ struct Inner {
     resources: Vec<Resource>,
     /// To the index of a resource.
     paths: Router<usize>,
-    routes: Routes,
+    routes: Arc<Routes>,
 }
 
 /// What the operator sets.
@@ -99,28 +99,16 @@ impl Gateway {
             dialects: dialects(),
             resources: Vec::new(),
             paths: Router::new(),
-            routes,
+            routes: Arc::new(routes),
         };
-        let mut document = Document::default();
         for dialect in 0..inner.dialects.len() {
-            document.add_schemas(inner.dialects[dialect].schemas());
             for endpoint in inner.dialects[dialect].endpoints() {
-                if let Some(operation) = &endpoint.operation {
-                    document.add(&endpoint.method, &endpoint.path, operation);
-                }
                 inner.add(dialect, endpoint)?;
             }
         }
-        for endpoint in health::endpoints() {
-            if let Some(operation) = &endpoint.operation {
-                document.add(&endpoint.method, &endpoint.path, operation);
-            }
-            inner.add(0, endpoint)?;
-        }
-        for route in inner.routes.iter() {
-            document.add_route(route, inner.speaker(route.dialect(), route.pattern()));
-        }
-        for endpoint in reference::endpoints(document.finish()) {
+        let routes = Arc::clone(&inner.routes);
+        let reference = reference::endpoints(move || describe(&routes));
+        for endpoint in health::endpoints().into_iter().chain(reference) {
             inner.add(0, endpoint)?;
         }
         // A path of ours is ours for every method: the others are answered with 405, and no route would ever be asked.
@@ -183,6 +171,36 @@ fn dialects() -> Vec<Box<dyn Dialect>> {
         Box::new(Deploy),
         Box::new(Nse),
     ]
+}
+
+/// The dialect of a route, in the form that fits the path best.
+fn speaker<'a>(
+    dialects: &'a [Box<dyn Dialect>],
+    dialect: routes::Dialect,
+    path: &str,
+) -> &'a dyn Dialect {
+    let forms = dialects.iter().filter(|d| d.name() == dialect.name());
+    let best = forms.max_by_key(|form| form.prefixes().iter().map(|p| alike(p, path)).max());
+    best.map_or(&*dialects[0], |best| &**best)
+}
+
+/// The OpenAPI document: what each endpoint and each route says of itself.
+fn describe(routes: &Routes) -> Bytes {
+    let dialects = dialects();
+    let mut document = Document::default();
+    for dialect in &dialects {
+        document.add_schemas(dialect.schemas());
+    }
+    let endpoints = dialects.iter().flat_map(|dialect| dialect.endpoints());
+    for endpoint in endpoints.chain(health::endpoints()) {
+        if let Some(operation) = &endpoint.operation {
+            document.add(&endpoint.method, &endpoint.path, &operation());
+        }
+    }
+    for route in routes.iter() {
+        document.add_route(route, speaker(&dialects, route.dialect(), route.pattern()));
+    }
+    document.finish()
 }
 
 impl Inner {
@@ -262,15 +280,15 @@ impl Inner {
                     return say(self.dialect_of(path), &no_path(path), language);
                 };
                 let methods = methods.iter().map(|method| method.name());
-                let dialect = self.speaker(dialect, path);
+                let dialect = speaker(&self.dialects, dialect, path);
                 return other_method(dialect, &head.method, methods, language);
             }
             Err(PathFault { dialect, violation }) => {
                 let fault = Fault::invalid(vec![violation]);
-                return say(self.speaker(dialect, path), &fault, language);
+                return say(speaker(&self.dialects, dialect, path), &fault, language);
             }
         };
-        let dialect = self.speaker(found.route.dialect(), path);
+        let dialect = speaker(&self.dialects, found.route.dialect(), path);
         let answer = async {
             own_site(&head.method, &head.headers)?;
             let query = Query::parse(head.uri.query())?;
@@ -279,13 +297,6 @@ impl Inner {
             submit::routed(self.shared.clone(), call, dialect, found).await
         };
         finish(dialect, answer.await, language)
-    }
-
-    /// The dialect of a route, in the form that fits the path best.
-    fn speaker(&self, dialect: routes::Dialect, path: &str) -> &dyn Dialect {
-        let forms = self.dialects.iter().filter(|d| d.name() == dialect.name());
-        let best = forms.max_by_key(|form| form.prefixes().iter().map(|p| alike(p, path)).max());
-        best.map_or(&*self.dialects[0], |best| &**best)
     }
 
     /// Who answers for a path that nobody serves: the dialect with the longest prefix.

@@ -22,12 +22,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         })
     });
     vec![
-        live.described(operation("Live", "Says that the server lives.", &["200"])),
-        ready.described(operation(
-            "Ready",
-            "Says whether the server takes work; it does not while it shuts down.",
-            &["200", "503"],
-        )),
+        live.described(|| operation("Live", "Says that the server lives.", &["200"])),
+        ready.described(|| {
+            let description =
+                "Says whether the server takes work; it does not while it shuts down.";
+            operation("Ready", description, &["200", "503"])
+        }),
     ]
 }
 

@@ -82,7 +82,7 @@ impl Dialect for Native {
             }
             let (method, path) = (route.http_method.clone(), route.path.clone());
             let route = Arc::clone(route);
-            let operation = describe::operation(&route, other.as_deref());
+            let described = (Arc::clone(&route), other.clone());
             let endpoint = Endpoint::new(method, path, move |shared, call| {
                 let route = match &other {
                     Some(stream) if call.accepts(EVENT_STREAM) => stream,
@@ -95,7 +95,9 @@ impl Dialect for Native {
                     _ => handle(shared, call, route).boxed(),
                 }
             });
-            endpoints.push(endpoint.described(operation));
+            let (route, other) = described;
+            endpoints
+                .push(endpoint.described(move || describe::operation(&route, other.as_deref())));
         }
         endpoints
     }

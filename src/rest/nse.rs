@@ -199,13 +199,14 @@ impl Dialect for Nse {
     }
 
     fn endpoints(&self) -> Vec<Endpoint> {
-        let at = |jobs: &str| {
+        let at = |jobs: &'static str| {
             let job = format!("{jobs}/{{id}}");
             let submitted = |shared, call| submit::described(shared, call, &Self);
             [
-                Endpoint::new(Method::GET, jobs, list).described(describe::list(jobs)),
-                Endpoint::new(Method::POST, jobs, submitted).described(describe::submit(jobs)),
-                Endpoint::new(Method::GET, job, one).described(describe::one(jobs)),
+                Endpoint::new(Method::GET, jobs, list).described(move || describe::list(jobs)),
+                Endpoint::new(Method::POST, jobs, submitted)
+                    .described(move || describe::submit(jobs)),
+                Endpoint::new(Method::GET, job, one).described(move || describe::one(jobs)),
             ]
         };
         JOBS.into_iter().flat_map(at).collect()

@@ -1,8 +1,9 @@
 //! What the gateway says of itself: the OpenAPI document, and a page that renders it, all of which comes from here.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures_util::future;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use utoipa_swagger_ui::Config;
 
@@ -23,15 +24,15 @@ const CONTENT_SECURITY_POLICY: HeaderName = header::CONTENT_SECURITY_POLICY;
 /// The page and what it loads come from here, whatever a job's text might try.
 const FROM_HERE: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
-/// The endpoints, for a document that is complete.
-pub(super) fn endpoints(document: Bytes) -> Vec<Endpoint> {
+/// The endpoints. The document is made when it is first asked for, and kept.
+pub(super) fn endpoints(document: impl Fn() -> Bytes + Send + Sync + 'static) -> Vec<Endpoint> {
     let config = Arc::new(Config::from(openapi::DOCUMENT));
+    let made = OnceLock::new();
     let document = Endpoint::new(Method::GET, openapi::DOCUMENT, move |_, mut call: Call| {
-        let document = document.clone();
-        async move {
-            call.query.finish()?;
-            Ok(answer::json(StatusCode::OK, document))
-        }
+        let unknown = call.query.finish();
+        let answer =
+            unknown.map(|()| answer::json(StatusCode::OK, made.get_or_init(&document).clone()));
+        future::ready(answer)
     });
     let page = |path: &str| {
         let config = Arc::clone(&config);
