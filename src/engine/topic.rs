@@ -15,8 +15,8 @@ use crate::domain::Job;
 
 /// Versions of a job that a topic holds: a watcher that is not further behind sees each change of state on its own.
 const VERSIONS: usize = 8;
-/// Bytes, as estimated, of the jobs of these versions, unless the newest alone has more: each may be held in every form besides.
-const VERSIONS_BYTES: usize = 256 * 1024;
+/// Bytes, as estimated, that these versions take, unless the newest alone takes more: what they do not share, and the forms that somebody has read.
+const VERSIONS_BYTES: usize = 1024 * 1024;
 /// Forms in which front ends encode a job: the views of the API, as messages and as JSON.
 pub const FORMS: usize = 6;
 
@@ -39,6 +39,12 @@ impl Version {
         })
     }
 
+    /// Bytes that it takes, roughly, beside what versions share.
+    fn bytes(&self) -> usize {
+        let encoded = self.encoded.iter().filter_map(OnceLock::get);
+        self.job.unshared_bytes() + encoded.map(Bytes::len).sum::<usize>()
+    }
+
     /// The job in a form, encoded by the first caller for all.
     pub fn encoded(&self, form: usize, encode: impl FnOnce(&Job) -> Bytes) -> &Bytes {
         self.encoded[form].get_or_init(|| encode(&self.job))
@@ -50,6 +56,8 @@ impl Version {
 pub(super) struct News {
     /// The newest versions, oldest first.
     pub(super) versions: VecDeque<Arc<Version>>,
+    /// The last revision with more than progress that is not held any more: for a reader that has not seen it, the next version is no mere progress.
+    dropped: u64,
     pub(super) deleted: bool,
     pub(super) draining: bool,
 }
@@ -61,20 +69,33 @@ impl News {
         {
             return;
         }
-        let merge =
-            version.progress_only && self.versions.back().is_some_and(|last| last.progress_only);
-        if merge || self.versions.len() >= VERSIONS {
-            let drop = if merge { self.versions.len() - 1 } else { 0 };
-            self.versions.remove(drop);
+        if version.progress_only {
+            // Of progress in a row only the newest counts.
+            self.versions.pop_back_if(|last| last.progress_only);
         }
         self.versions.push_back(version);
-        let bytes = |version: &Arc<Version>| version.job.memory_bytes();
-        let mut held: usize = self.versions.iter().map(bytes).sum();
-        while held > VERSIONS_BYTES
+        let mut held: usize = self.versions.iter().map(|version| version.bytes()).sum();
+        while (self.versions.len() > VERSIONS || held > VERSIONS_BYTES)
             && self.versions.len() > 1
             && let Some(oldest) = self.versions.pop_front()
         {
-            held -= bytes(&oldest);
+            held -= oldest.bytes();
+            if !oldest.progress_only {
+                self.dropped = oldest.job.revision;
+            }
+        }
+    }
+
+    /// What a reader that has seen this revision is to see next, and whether more than progress has come since.
+    pub(super) fn behind(&self, seen: u64) -> Option<(&Arc<Version>, bool)> {
+        let mut newer = self.versions.iter().filter(|v| v.job.revision > seen);
+        let oldest = newer.clone().next()?;
+        if seen < self.dropped {
+            return Some((oldest, true));
+        }
+        match newer.clone().find(|version| !version.progress_only) {
+            Some(version) => Some((version, true)),
+            None => newer.next_back().map(|version| (version, false)),
         }
     }
 }
@@ -294,13 +315,38 @@ mod tests {
 
     #[test]
     fn versions_are_bounded_in_number_and_in_bytes() {
-        for (bytes, held) in [(10, VERSIONS), (100_000, 2), (600_000, 1)] {
+        for (bytes, held) in [(10, VERSIONS), (300_000, 4), (1_000_000, 2)] {
             let mut news = News::default();
             for revision in 1..=20 {
                 news.push(Version::new(job(revision, bytes), false));
+                // What nobody has read costs next to nothing: the payload is one for all versions.
+                let read = news.versions.back().expect("what was pushed");
+                read.encoded(0, |job| Bytes::from(vec![0; job.memory_bytes()]));
             }
             let newest = news.versions.back().map(|version| version.job.revision);
             assert_eq!((news.versions.len(), newest), (held, Some(20)), "{bytes}");
         }
+    }
+
+    #[test]
+    fn progress_does_not_hide_a_change_that_is_not_held_any_more() {
+        let mut news = News::default();
+        news.push(Version::new(job(1, 10), false));
+        news.push(Version::new(job(2, 10), false));
+        news.push(Version::new(job(3, 10), true));
+        let behind = |news: &News, seen| {
+            let next = news.behind(seen);
+            next.map(|(version, is_change)| (version.job.revision, is_change))
+        };
+        assert_eq!(behind(&news, 1), Some((2, true)));
+        assert_eq!(behind(&news, 2), Some((3, false)));
+        for version in &news.versions {
+            version.encoded(0, |_| Bytes::from(vec![0; VERSIONS_BYTES]));
+        }
+        news.push(Version::new(job(4, 10), true));
+        assert_eq!(news.versions.len(), 1);
+        assert_eq!(behind(&news, 1), Some((4, true)), "revision 2 was a change");
+        assert_eq!(behind(&news, 2), Some((4, false)));
+        assert_eq!(behind(&news, 4), None);
     }
 }

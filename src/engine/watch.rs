@@ -194,21 +194,17 @@ impl JobWatch {
     ) -> Result<Option<WatchItem>, EngineError> {
         let seen = self.seen;
         let due = self.progressed + self.options.min_interval;
-        let newer = || news.versions.iter().filter(|v| v.job.revision > seen);
-        let version = match newer().find(|v| !v.progress_only) {
-            Some(version) => version,
-            None => match newer().next_back() {
-                Some(version) if now >= due || news.draining => version,
-                Some(_) => {
-                    *wake = (*wake).min(due);
-                    return Ok(None);
-                }
-                None if news.draining => return Ok(Some(WatchItem::Draining { revision: seen })),
-                None if news.deleted => {
-                    return Err(EngineError::job_not_found(self.subscription.key().job));
-                }
-                None => return Ok(None),
-            },
+        let version = match news.behind(seen) {
+            Some((version, is_change)) if is_change || now >= due || news.draining => version,
+            Some(_) => {
+                *wake = (*wake).min(due);
+                return Ok(None);
+            }
+            None if news.draining => return Ok(Some(WatchItem::Draining { revision: seen })),
+            None if news.deleted => {
+                return Err(EngineError::job_not_found(self.subscription.key().job));
+            }
+            None => return Ok(None),
         };
         Ok(Some(WatchItem::Snapshot {
             version: Arc::clone(version),
