@@ -184,8 +184,10 @@ impl Api {
             wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
         fields.check()?;
         let (results, mut directives) = take_reports(&self.engine, reports).await?;
+        // A refusal is news for the worker, too.
+        let is_quiet = directives.is_empty() && results.iter().all(|r| r.error.is_none());
         if let Some(wait) = wait
-            && directives.is_empty()
+            && is_quiet
         {
             let open = results.iter().filter(|result| result.expire_time.is_some());
             let tokens = open.map(|result| &result.lease_token);

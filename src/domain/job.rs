@@ -248,12 +248,10 @@ impl Job {
         }
     }
 
-    /// Whether the holder of a lease has something to hear: it is lost, or its task is to stop and the holder has not said that it knows.
+    /// Whether the holder of a lease has something to hear: it is lost, or its task is to stop.
     pub fn has_order_for(&self, lease: &LeaseKey) -> bool {
         let task = self.tasks.get(lease.ordinal as usize);
-        task.is_none_or(|task| {
-            !self.is_held(lease) || task.state == TaskState::Cancelling && !task.cancel_acknowledged
-        })
+        task.is_none_or(|task| !self.is_held(lease) || task.has_order())
     }
 
     /// Whether a lease is the current one of its task.
@@ -278,6 +276,17 @@ impl Job {
                 + task.last_error.len()
         });
         BASE_BYTES + tasks.sum::<usize>()
+    }
+
+    /// Bytes of memory that it takes, roughly, beside what it shares with its other versions: documents and specs.
+    pub fn unshared_bytes(&self) -> usize {
+        let tasks = self.tasks.iter().map(|task| {
+            size_of::<Task>()
+                + task.warnings.iter().map(String::len).sum::<usize>()
+                + task.status_detail.len()
+                + task.last_error.len()
+        });
+        size_of::<Self>() + tasks.sum::<usize>()
     }
 
     /// How many tasks are in a state.

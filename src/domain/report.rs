@@ -1,6 +1,6 @@
 //! What workers and time do to a task that is, or was, under a lease.
 //!
-//! Nothing here acts without the comparison in `held`: attempt and fencing token are those of the task, and the task is under a lease.
+//! Nothing here acts without the comparison in `Job::is_held`: attempt and fencing token are those of the task, and the task is under a lease.
 
 use std::time::Duration;
 
@@ -44,9 +44,7 @@ pub(super) fn take(
         let duration = edit.job.tasks[ordinal].lease_duration(edit.policy.lease_duration);
         let expiry = edit.now.after(duration);
         edit.extend_lease(ordinal, expiry);
-        let waits = !edit.job.tasks[ordinal].cancel_acknowledged
-            && edit.job.tasks[ordinal].state == TaskState::Cancelling;
-        let cancel = if waits {
+        let cancel = if edit.job.tasks[ordinal].has_order() {
             delivered(edit, ordinal);
             cancel_order(edit.job, &edit.policy)
         } else {

@@ -273,6 +273,11 @@ impl Task {
         }
     }
 
+    /// Whether it is to stop, and its holder has not said that it knows.
+    pub fn has_order(&self) -> bool {
+        self.state == TaskState::Cancelling && !self.cancel_acknowledged
+    }
+
     /// How long a lease of this task lasts.
     pub fn lease_duration(&self, default: Duration) -> Duration {
         self.spec.timeouts.heartbeat.unwrap_or(default)

@@ -45,6 +45,25 @@ async fn report(
     reply.expect(200)
 }
 
+/// The worker learns at once that it works for nothing, and not when something is wanted of its other lease.
+#[tokio::test]
+async fn a_refused_report_does_not_wait_for_orders() {
+    let server = Server::start().await;
+    submit(&server, "d").await;
+    submit(&server, "d").await;
+    let (lost, held) = (lease(&server, "d").await, lease(&server, "d").await);
+    report(&server, &lost, "release", json!({}), None).await;
+    let beat = |lease: &Value| json!({"leaseToken": lease["leaseToken"], "heartbeat": {}});
+    let request = json!({"reports": [beat(&lost), beat(&held)], "wait": "60s"});
+    let request = post(&server, "/v1/workers:report", &request);
+    let reply = tokio::time::timeout(PATIENCE / 2, request.send()).await;
+    let answer = reply
+        .expect("it is there before the wait is over")
+        .expect(200);
+    let codes = [0, 1].map(|n| &answer["results"][n]["error"]["details"][0]["reason"]);
+    assert_eq!(codes, [&json!("LEASE_LOST"), &Value::Null], "{answer}");
+}
+
 #[tokio::test]
 async fn a_job_that_is_accepted_says_where_it_is() {
     let server = Server::start().await;
