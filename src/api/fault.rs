@@ -2,7 +2,7 @@
 //!
 //! Every fault has a reason that programs may branch on. See AIP-193.
 
-use std::{collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use prost::Message;
 use prost_types::Any;
@@ -24,9 +24,11 @@ use crate::{
 /// The domain of all our reasons.
 pub(crate) const DOMAIN: &str = "longhaul";
 /// Bytes of violations in one error: gRPC clients take 8 KiB of trailers by default, and these travel encoded in base64.
-const MAX_VIOLATION_BYTES: usize = 4_096;
-/// Bytes of the bad fields that a message names, when there are several.
-const MAX_SUMMARY_BYTES: usize = 460;
+const MAX_VIOLATION_BYTES: usize = 3_072;
+/// Bytes of a text that is told on one line, or in a detail.
+const MAX_TEXT_BYTES: usize = 460;
+/// Bytes of the bad fields that an answer over HTTP names.
+const MAX_NAMED_BYTES: usize = 64 * 1024;
 /// When to call again if the server is going or overloaded.
 const RETRY_SOON: Duration = Duration::from_millis(250);
 /// When to call again if the store is full.
@@ -149,15 +151,12 @@ impl Fault {
         }
     }
 
-    /// A request with bad fields; all of them are named, as far as a client's limit on trailers allows.
+    /// A request with bad fields; all of them are named, as far as an answer has room.
     pub(crate) fn invalid(mut violations: Vec<Violation>) -> Self {
         let count = violations.len();
-        let mut bytes = 0;
-        let named = violations.iter().take_while(|v| {
-            bytes += v.field.len() + v.description.len();
-            bytes <= MAX_VIOLATION_BYTES
+        let named = fitting(&violations, MAX_NAMED_BYTES, |v| {
+            v.field.len() + v.description.len()
         });
-        let named = named.count();
         violations.truncate(named);
         Self {
             violations,
@@ -201,7 +200,7 @@ impl Fault {
     /// What a person should know, on one line: of bad fields the first ones, by name, because not every tool shows the details.
     pub(crate) fn text(&self, language: Language) -> String {
         match self.violations.as_slice() {
-            [] => language.say(&self.message).into_owned(),
+            [] => shortened(language.say(&self.message)),
             [only] if self.bad_fields == 1 => told(only, language),
             violations => summary(violations, self.bad_fields, language),
         }
@@ -223,17 +222,21 @@ impl Fault {
         if !self.violations.is_empty() {
             let violations = self.violations.iter();
             let violations = violations.map(|v| pb::bad_request::FieldViolation {
-                field: v.field.clone(),
-                description: v.description.to_string(),
+                field: shortened(Cow::Borrowed(&v.field)),
+                description: shortened(Language::English.say(&v.description)),
                 localized_message: match language {
                     Language::English => None,
-                    language => Some(localized(language, language.say(&v.description).into())),
+                    language => {
+                        let description = shortened(language.say(&v.description));
+                        Some(localized(language, description))
+                    }
                 },
                 ..Default::default()
             });
-            let bad = pb::BadRequest {
-                field_violations: violations.collect(),
-            };
+            let mut field_violations: Vec<_> = violations.collect();
+            let named = fitting(&field_violations, MAX_VIOLATION_BYTES, Message::encoded_len);
+            field_violations.truncate(named);
+            let bad = pb::BadRequest { field_violations };
             details.push(any("BadRequest", &bad));
         }
         if let Some(job) = self.job {
@@ -265,11 +268,27 @@ fn localized(language: Language, message: String) -> pb::LocalizedMessage {
 }
 
 fn told(violation: &Violation, language: Language) -> String {
-    format!(
-        "{}: {}",
-        violation.field,
-        language.say(&violation.description)
-    )
+    let field = &violation.field;
+    let description = language.say(&violation.description);
+    shortened(Cow::Owned(format!("{field}: {description}")))
+}
+
+/// A text, or its beginning if it is long: it may repeat what a caller sent.
+fn shortened(text: Cow<'_, str>) -> String {
+    if text.len() <= MAX_TEXT_BYTES {
+        return text.into_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT_BYTES)])
+}
+
+/// How many of these have room together; the first one always has.
+fn fitting<T>(all: &[T], room: usize, bytes: impl Fn(&T) -> usize) -> usize {
+    let mut used = 0;
+    let fitting = all.iter().take_while(|one| {
+        used += bytes(one);
+        used <= room
+    });
+    fitting.count().max(all.len().min(1))
 }
 
 /// A detail of google.rpc in its wrapping.
@@ -287,7 +306,7 @@ fn summary(violations: &[Violation], count: u32, language: Language) -> String {
     let mut named = 0;
     for violation in violations {
         let violation = told(violation, language);
-        if line.len() + violation.len() + 2 > MAX_SUMMARY_BYTES {
+        if line.len() + violation.len() + 2 > MAX_TEXT_BYTES {
             break;
         }
         line.push_str(if named == 0 { ": " } else { "; " });
@@ -450,5 +469,30 @@ mod tests {
             localized.message,
             "2 champs de la requête sont incorrects: job: est requis; view: n'est pas une valeur de View"
         );
+    }
+
+    /// What clients of gRPC take by default, with some room for what else is in the trailers.
+    #[test]
+    fn an_error_fits_the_trailers_of_every_client() {
+        let many = |count: usize, bytes: usize| {
+            let violation = |n| Violation::new(format!("f{n}"), "é".repeat(bytes / 2));
+            (0..count).map(violation).collect()
+        };
+        for (count, bytes) in [(1, 60_000), (60, 90), (1_000, 20), (20, 4_000)] {
+            for language in [Language::English, Language::French] {
+                let rpc = Fault::invalid(many(count, bytes)).to_rpc(language);
+                let in_base64 = rpc.encoded_len().div_ceil(3) * 4;
+                let percent_encoded = rpc.message.len() * 3;
+                let sent = in_base64 + percent_encoded;
+                assert!(sent < 7_800, "{count} × {bytes}: {sent}");
+                let bad = rpc
+                    .details
+                    .iter()
+                    .find(|d| d.type_url.ends_with("BadRequest"));
+                let bad = pb::BadRequest::decode(&*bad.unwrap().value).unwrap();
+                assert!(!bad.field_violations.is_empty(), "{count} × {bytes}");
+                assert!(!rpc.message.is_empty(), "{count} × {bytes}");
+            }
+        }
     }
 }
