@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of all bodies together: sixteen of the largest at a time, and as much as the engine takes for what is complete.
 const ROOM_BYTES: usize = 256 * 1024 * 1024;
-/// Bytes in which room is taken, so that it is not taken for each frame.
-const UNIT_BYTES: usize = 64 * 1024;
+/// Bytes in which room is taken: less than a frame, so that no body takes much more than it has.
+const UNIT_BYTES: usize = 4 * 1024;
 /// Bytes that each body may have without asking: most requests are no larger, and the call itself costs about as much.
 const FREE_BYTES: usize = 4 * 1024;
 
@@ -62,12 +62,23 @@ mod tests {
     fn bodies_share_the_room_and_give_it_back() {
         let room = Room::default();
         let (mut large, mut small) = (Held::default(), Held::default());
-        assert!(room.hold(&mut large, ROOM_BYTES));
+        assert!(room.hold(&mut large, ROOM_BYTES + FREE_BYTES));
         assert!(room.hold(&mut small, FREE_BYTES), "small ones do not ask");
         assert!(!room.hold(&mut small, FREE_BYTES + 1));
-        assert!(room.hold(&mut large, ROOM_BYTES - UNIT_BYTES));
+        assert!(room.hold(&mut large, ROOM_BYTES));
         assert!(room.hold(&mut small, FREE_BYTES + 1));
         assert!(room.hold(&mut large, 0));
         assert!(room.hold(&mut small, ROOM_BYTES + FREE_BYTES));
+    }
+
+    #[test]
+    fn a_body_takes_little_more_room_than_it_has_bytes() {
+        let room = Room::default();
+        let mut held: Vec<Held> = Vec::new();
+        for _ in 0..ROOM_BYTES / (8 * FREE_BYTES) {
+            held.push(Held::default());
+        }
+        let fit = held.iter_mut().all(|held| room.hold(held, 8 * FREE_BYTES));
+        assert!(fit);
     }
 }
