@@ -148,17 +148,20 @@ impl Filter {
         )
     }
 
-    /// Whether a job matched when it had this state and status: what else changes follows from these, but for its update time, which is taken as it is.
-    pub fn matches_with(&self, job: &Job, state: JobState, status: Status) -> bool {
-        self.matches_at(
-            job,
-            &Moment {
-                state,
-                status,
-                start_time: job.start_time.filter(|_| state != JobState::Queued),
-                end_time: job.end_time.filter(|_| state.is_terminal()),
-            },
-        )
+    /// Whether a job may have matched when it had this state and status. What else changes follows from these, but for its update time then, which is not
+    /// known.
+    pub fn may_have_matched(&self, job: &Job, state: JobState, status: Status) -> bool {
+        let then = Moment {
+            state,
+            status,
+            start_time: job.start_time.filter(|_| state != JobState::Queued),
+            end_time: job.end_time.filter(|_| state.is_terminal()),
+        };
+        let matched = self.decided(&|part| match part {
+            Self::UpdateTime(..) => None,
+            part => Some(part.matches_at(job, &then)),
+        });
+        matched != Some(false)
     }
 
     fn matches_at(&self, job: &Job, at: &Moment) -> bool {
@@ -186,7 +189,16 @@ impl Filter {
 
     /// Whether a job with this outcome matches, if that can be told from the outcome alone.
     pub fn matches_outcome(&self, state: JobState, status: Status) -> Option<bool> {
-        let judge = |part: &Self| part.matches_outcome(state, status);
+        self.decided(&|part| match part {
+            Self::State(order, value) => Some(order.holds(&state, value)),
+            Self::Status(order, value) => Some(order.holds(&status, value)),
+            _ => None,
+        })
+    }
+
+    /// Whether it holds, by what is known of the comparisons that it is made of; `None` if that does not decide it.
+    fn decided(&self, known: &impl Fn(&Self) -> Option<bool>) -> Option<bool> {
+        let judge = |part: &Self| part.decided(known);
         match self {
             Self::All => Some(true),
             // What one part decides is decided, whatever the others would say.
@@ -195,17 +207,7 @@ impl Filter {
                 all_of(parts.iter().map(|part| judge(part).map(|m| !m))).map(|none| !none)
             }
             Self::Not(part) => judge(part).map(|matches| !matches),
-            Self::State(order, value) => Some(order.holds(&state, value)),
-            Self::Status(order, value) => Some(order.holds(&status, value)),
-            Self::Text(..)
-            | Self::HasLabel(_)
-            | Self::Parent(_)
-            | Self::Priority(..)
-            | Self::Id(..)
-            | Self::CreateTime(..)
-            | Self::StartTime(..)
-            | Self::EndTime(..)
-            | Self::UpdateTime(..) => None,
+            comparison => known(comparison),
         }
     }
 

@@ -350,7 +350,7 @@ impl JobFollow {
             .as_ref()
             .is_some_and(|job| self.filter.matches(job));
         let matched = match (&item.job, item.before) {
-            (Some(job), Some((state, status))) => self.filter.matches_with(job, state, status),
+            (Some(job), Some((state, status))) => self.filter.may_have_matched(job, state, status),
             // It was new.
             (Some(_), None) => false,
             // It was removed, and what it was is not known any more.

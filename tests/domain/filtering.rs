@@ -267,7 +267,7 @@ fn state_and_status_can_be_those_of_another_time() {
     let job = job();
     let filter = parse("state = RUNNING AND status = WARNING");
     assert!(!filter.matches(&job));
-    assert!(filter.matches_with(&job, JobState::Running, Status::Warning));
+    assert!(filter.may_have_matched(&job, JobState::Running, Status::Warning));
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_job_that_has_ended_had_not_ended_before() {
         (JobState::Cancelling, true, false),
         (JobState::Succeeded, true, true),
     ] {
-        let matched = |filter: &Filter| filter.matches_with(&job, state, Status::Normal);
+        let matched = |filter: &Filter| filter.may_have_matched(&job, state, Status::Normal);
         assert_eq!(
             (matched(&started), matched(&ended)),
             (had_started, had_ended),
@@ -298,6 +298,23 @@ fn a_job_that_has_ended_had_not_ended_before() {
         );
     }
     assert!(ended.matches(&job));
+}
+
+#[test]
+fn what_is_not_known_of_the_past_is_taken_for_a_match() {
+    let mut job = job();
+    job.update_time = Timestamp::from_micros(9);
+    let early = Filter::UpdateTime(Order::Less, Timestamp::from_micros(5));
+    let running = Filter::State(Order::Equal, JobState::Running);
+    let matched = |filter: &Filter, state| filter.may_have_matched(&job, state, Status::Normal);
+    assert!(matched(&early, JobState::Queued));
+    assert!(matched(
+        &Filter::Not(Box::new(early.clone())),
+        JobState::Queued
+    ));
+    let both = Filter::And(vec![early, running]);
+    assert!(matched(&both, JobState::Running));
+    assert!(!matched(&both, JobState::Queued), "it did not run");
 }
 
 #[test]

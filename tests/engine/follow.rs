@@ -158,6 +158,24 @@ async fn a_filter_tells_who_comes_and_who_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_filter_on_the_time_of_change_tells_who_leaves() {
+    let rig = rig().await;
+    let job = rig.submit(&["d"]).await;
+    let time = jiff::Timestamp::from_microsecond(job.update_time.as_micros()).unwrap();
+    let filter = format!("update_time <= \"{time}\"");
+    let mut follower = follow(&rig, &filter, "").await;
+    let mut known = Known::default();
+    while !known.take(follower.next().await.unwrap().unwrap()) {}
+    assert!(known.revisions.contains_key(&job.id));
+    rig.lease("d").await;
+    let item = coming("that it left", follower.next()).await;
+    let FollowItem::Changes { changes, .. } = item.unwrap().unwrap() else {
+        panic!("it left");
+    };
+    assert!(!changes[0].matches && changes[0].key == job.key());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_before_untold_changes_skips_none_of_them() {
     let rig = rig().await;
     let one = rig.submit(&["d"]).await;
