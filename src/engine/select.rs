@@ -1,11 +1,12 @@
 //! Lists for front ends with a language of their own: typed filters, whole pages, exact totals and offsets.
 //!
-//! Every answer is put together from short looks at the store, each at a moment of its own: a job that is there and matches all the while is told, or
-//! counted, once. Dropping the future ends it with the look that is under way. Orders that no index has are in `sorted`.
+//! Every answer is put together from short looks at the store, each at a moment of its own: a job that is there, matches and stays in its place all the
+//! while is told, or counted, once. In the orders of change a job that changes moves: it is told once all the same, or, if the last changed come first,
+//! perhaps not at all, because it has moved to where the answer has been. Dropping the future ends it with the look that is under way. Orders that no index has are in `sorted`.
 
 mod sorted;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -86,6 +87,11 @@ impl Engine {
         let limit = selection.limit;
         let mut query = selection.query(PAGE);
         let mut bytes = 0;
+        let moves = matches!(
+            query.order,
+            ListOrder::UpdateTime | ListOrder::UpdateTimeDesc
+        );
+        let mut told = HashSet::new();
         if limit == 0 {
             return Ok(selected);
         }
@@ -102,6 +108,9 @@ impl Engine {
                 if selected.jobs.len() == limit || bytes > MAX_BYTES {
                     selected.next = selected.at.last().copied();
                     return Ok(selected);
+                }
+                if moves && !told.insert(job.id) {
+                    continue;
                 }
                 bytes += job.memory_bytes();
                 selected.jobs.push(job);

@@ -157,7 +157,30 @@ async fn totals_are_exact_and_offsets_lead_behind_so_many_matches() {
 }
 
 /// Whoever pages while others submit, change and remove jobs: every job that was there all the while is told once.
-#[tokio::test]
+/// The store looks at three jobs at a time: the first one changes, and so moves to the end, when the fourth is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_moves_meanwhile_is_told_once() {
+    let rig = rig_with(|store| store.sight = 3, &Changes::default()).await;
+    let mut jobs = Vec::new();
+    for n in 0..8 {
+        jobs.push(add(&rig, n).await);
+    }
+    let judge = |job: &Job| {
+        if job.id == jobs[3].id {
+            let cancelled = rig.engine.cancel(jobs[0].key(), String::new());
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::block_in_place(|| runtime.block_on(cancelled)).unwrap();
+        }
+        true
+    };
+    let selection = selection(Filter::All, ListOrder::UpdateTime, 100);
+    let selected = rig.engine.select(selection, Some(&judge)).await.unwrap();
+    let told: Vec<JobId> = selected.jobs.iter().map(|job| job.id).collect();
+    let expected: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_follow_while_jobs_are_added_and_removed() {
     for order in [ListOrder::CreateTime, ListOrder::CreateTimeDesc] {
         let rig = stocked(40).await;
