@@ -25,6 +25,7 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 pub use clock::{Clock, SteadyClock};
 pub use follow::{Change, FollowItem, JobFollow};
@@ -56,6 +57,8 @@ use token::Sealer;
 const ROOM_UNIT_BYTES: usize = 4 * 1024;
 /// How many of these units may wait for a commit: 256 MiB. Callers beyond that wait for room.
 const ROOM_UNITS: u32 = 64 * 1024;
+/// Lists in an order without an index that are looked through at a time; the others wait for their turn.
+const MAX_SORTING: usize = 2;
 
 /// What the operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,10 @@ struct Shared {
     settings: EngineSettings,
     /// For the documents of commands that wait for a commit, in [`ROOM_UNIT_BYTES`].
     room: Arc<Semaphore>,
+    /// Turns for looks at lists in an order without an index.
+    sorting: Semaphore,
+    /// What drops have begun to tell the commit loop.
+    in_passing: TaskTracker,
     started: Timestamp,
     tally: CommitTally,
 }
@@ -143,6 +150,7 @@ pub struct Engine {
 
 /// The thread of the commit loop. Who holds this owns the engine's end.
 pub struct EngineThread {
+    in_passing: TaskTracker,
     messages: mpsc::Sender<Message>,
     ended: oneshot::Receiver<Result<(), StoreError>>,
 }
@@ -163,7 +171,11 @@ impl EngineThread {
     pub async fn stop(mut self) -> Result<(), StoreError> {
         // If nobody takes the message, the loop has ended already.
         let _ = self.messages.send(Message::Stop).await;
-        self.ended().await
+        let ended = self.ended().await;
+        // They find nobody any more.
+        self.in_passing.close();
+        self.in_passing.wait().await;
+        ended
     }
 }
 
@@ -183,6 +195,8 @@ impl Engine {
             hub: Hub::new(position),
             started: clock.now(),
             room: Arc::new(Semaphore::new(ROOM_UNITS as usize)),
+            sorting: Semaphore::new(MAX_SORTING),
+            in_passing: TaskTracker::new(),
             tally: CommitTally::default(),
             store,
             clock,
@@ -211,7 +225,12 @@ impl Engine {
             shared,
             messages: messages.clone(),
         };
-        Ok((engine, EngineThread { messages, ended }))
+        let thread = EngineThread {
+            in_passing: engine.shared.in_passing.clone(),
+            messages,
+            ended,
+        };
+        Ok((engine, thread))
     }
 
     /// The time.

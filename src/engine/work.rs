@@ -239,7 +239,8 @@ impl Engine {
             // Without a runtime the process is on its way out, and the lease's own end tells the same.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 let messages = self.messages.clone();
-                runtime.spawn(async move { messages.send(message).await });
+                let told = async move { messages.send(message).await };
+                self.shared.in_passing.spawn_on(told, &runtime);
             }
         }
     }

@@ -150,6 +150,9 @@ impl Engine {
         selection: &SortedSelection<'_>,
         mut show: impl FnMut(Anchor, Arc<Job>),
     ) -> Result<(), EngineError> {
+        // Each holds many places while it looks, and keeps one of the store's readers busy.
+        let turn = self.shared.sorting.acquire().await;
+        let _turn = turn.map_err(|_closed| EngineError::Stopped)?;
         let counted = self.counted(&selection.tenant, &selection.filter).await?;
         if counted.is_some_and(|n| usize::try_from(n).is_ok_and(|n| n > MAX_SORTED)) {
             return Err(too_many());
