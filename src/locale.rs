@@ -2,6 +2,8 @@
 //!
 //! Must not know what a sentence is about.
 
+pub(crate) mod preference;
+
 use std::{borrow::Cow, sync::LazyLock};
 
 use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentBundle};
@@ -44,9 +46,7 @@ impl Language {
         let Some(languages) = languages.filter(|list| list.len() <= MAX_ACCEPTED_BYTES) else {
             return Self::English;
         };
-        // In the order of preference.
-        let wanted = accept_language::parse(languages);
-        let spoken = wanted.iter().find_map(|tag| {
+        let spoken = preference::wanted(languages).find_map(|tag| {
             let primary = tag.split('-').next().unwrap_or_default();
             let is = |language: &str| primary.eq_ignore_ascii_case(language);
             match () {

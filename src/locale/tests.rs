@@ -160,9 +160,24 @@ fn a_reader_gets_the_first_language_that_is_spoken() {
         (Some("de"), Language::English),
         (Some("*"), Language::English),
         (Some(";;;q=fr,,"), Language::English),
+        (Some("fr;q=0"), Language::English),
+        (Some("fr;q=0, de"), Language::English),
+        (Some("fr;q=nan"), Language::English),
+        (Some("fr;q=0.501, en;q=0.5"), Language::French),
     ] {
         assert_eq!(Language::accepted(accepted), language, "{accepted:?}");
     }
+}
+
+/// A weight that is no number has no place in an order, and sorting by one can end in a panic.
+#[test]
+fn no_weight_stops_a_connection() {
+    let list = format!(
+        ";q=.4,{};q=nan{}",
+        ";q=.5,".repeat(10),
+        ",".repeat(10)
+    );
+    assert_eq!(Language::accepted(Some(&list)), Language::English);
 }
 
 #[test]
