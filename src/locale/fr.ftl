@@ -116,6 +116,10 @@ worker-silent = l'exécutant n'a pas donné signe de vie pendant trois intervall
 
 ## REST
 
+key-not-honoured = ne peut pas être respecté ici, car chacune de ces requêtes compte ; ne l'envoyez pas
+key-of-batch = ne peut pas valoir pour plusieurs jobs ; donnez plutôt un requestId dans chacune des requêtes
+one-key = doit être une seule clé en ASCII imprimable, nue ou entre guillemets
+other-key = n'est pas l'Idempotency-Key ; envoyez l'un des deux, ou deux fois le même
 body-too-large = le corps peut compter { $most } octets au plus
 cross-site = une page d'un autre site ne peut pas faire envoyer ceci par un navigateur
 given-twice = est donné deux fois

@@ -9,7 +9,10 @@ use percent_encoding::percent_decode_str;
 use super::{body, query::Query, submit::IDEMPOTENCY_KEY};
 use crate::{
     api::{Caller, Fault, Reason, traceparent},
-    domain::{JobId, JobKey, wording::sentence},
+    domain::{
+        JobId, JobKey,
+        wording::{Sentence, sentence},
+    },
     locale::Language,
 };
 
@@ -90,10 +93,28 @@ impl Call {
         body::check_json(&self.headers, &self.body).map(|()| &self.body)
     }
 
-    /// What makes repeating this request safe; empty if it is not. The standard's form is a quoted string, and most clients send it bare.
-    pub(super) fn idempotency_key(&self) -> String {
-        let key = self.header(&IDEMPOTENCY_KEY).unwrap_or_default();
-        key.trim_matches('"').to_owned()
+    /// What makes repeating this request safe, if anything does. The standard's form is a quoted string, and most clients send it bare. One that can not be
+    /// read is refused: its sender counts on it.
+    pub(super) fn idempotency_key(&self) -> Result<Option<String>, Fault> {
+        let mut keys = self.headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(key) = keys.next() else {
+            return Ok(None);
+        };
+        if keys.next().is_some() {
+            let description = Sentence::plain("given-twice", "is given twice");
+            return Err(Fault::bad_field("Idempotency-Key", description));
+        }
+        let key = key.to_str().unwrap_or_default().trim();
+        let quoted = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+        let key = quoted.unwrap_or(key);
+        if key.is_empty() || key.contains('"') {
+            let description = Sentence::plain(
+                "one-key",
+                "must be one key of printable ASCII, bare or in quotation marks",
+            );
+            return Err(Fault::bad_field("Idempotency-Key", description));
+        }
+        Ok(Some(key.to_owned()))
     }
 
     /// How long the caller would rather wait than ask again: `Prefer: wait=N`, in seconds.

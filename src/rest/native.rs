@@ -34,7 +34,10 @@ use super::{
 };
 use crate::{
     api::{Api, Fault, Reason, View},
-    domain::{Job, JobId, JobKey, wording::sentence},
+    domain::{
+        Job, JobId, JobKey,
+        wording::{Sentence, sentence},
+    },
     engine::Version,
     locale::Language,
     proto::json,
@@ -44,8 +47,8 @@ use crate::{
 const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-location");
 /// When to ask again for a job that has not ended, in seconds.
 const RETRY_AFTER: &str = "1";
-/// The field that an idempotency key is for.
-const REQUEST_ID: &str = "request_id";
+/// Methods that change no more when they are called again.
+const HARMLESS_TWICE: [&str; 4] = ["Cancel", "Delete", "PauseDriver", "ResumeDriver"];
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// See the module.
@@ -138,14 +141,10 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
         BodyRule::None => Bytes::new(),
         BodyRule::All | BodyRule::Field(_) => call.json()?.clone(),
     };
-    let mut parameters = call.query.rest();
-    let is_repeatable = route.method.input().get_field_by_name(REQUEST_ID).is_some();
-    let key = call.idempotency_key();
-    if is_repeatable && !key.is_empty() {
-        parameters.push((REQUEST_ID.to_owned(), key));
-    }
+    let key = idempotency_key(&call, &route)?;
+    let parameters = call.query.rest();
     call.query.finish()?;
-    let request = route.bind(&call.gaps, parameters, &body)?;
+    let request = route.bind(&call.gaps, parameters, &body, key)?;
     match route.method.name() {
         "WatchJob" => events::job(&shared, &call, methods::decode(&request)?).await,
         "WatchJobs" => events::jobs(&shared, &call, methods::decode(&request)?).await,
@@ -161,6 +160,29 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
             }
         }
     }
+}
+
+/// The key of a request that changes something: one that could not be honoured must not look as if it were.
+fn idempotency_key(call: &Call, route: &Route) -> Result<Option<String>, Fault> {
+    if route.http_method.is_safe() {
+        return Ok(None);
+    }
+    let key = call.idempotency_key()?;
+    let method = route.method.name();
+    if key.is_none() || route.is_repeatable() || HARMLESS_TWICE.contains(&method) {
+        return Ok(key.filter(|_| route.is_repeatable()));
+    }
+    let description = match method {
+        "SubmitBatch" => Sentence::plain(
+            "key-of-batch",
+            "can not stand for several jobs; name a requestId in each of the requests instead",
+        ),
+        _ => Sentence::plain(
+            "key-not-honoured",
+            "can not be honoured here, for each of these requests counts; leave it out",
+        ),
+    };
+    Err(Fault::bad_field("Idempotency-Key", description))
 }
 
 async fn unary(
@@ -188,7 +210,7 @@ fn get(
     let asked = || {
         let parameters = call.query.rest();
         call.query.finish()?;
-        let request = route.bind(&call.gaps, parameters, &[])?;
+        let request = route.bind(&call.gaps, parameters, &[], None)?;
         let (key, view) = Api::read_get(&call.caller, methods::decode(&request)?)?;
         Ok((call.caller, key, view))
     };

@@ -72,7 +72,7 @@ fn patience(call: &mut Call, dialect: &dyn Dialect) -> Option<Duration> {
 async fn store(shared: &Shared, call: &Call, spec: v1::JobSpec) -> Result<Arc<Job>, Fault> {
     let request = v1::SubmitRequest {
         job: Some(spec),
-        request_id: call.idempotency_key(),
+        request_id: call.idempotency_key()?.unwrap_or_default(),
     };
     let (job, _created) = shared.api.submit_job(&call.caller, request).await?;
     Ok(job)

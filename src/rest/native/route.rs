@@ -18,6 +18,8 @@ use crate::{
 
 /// Where the HTTP form of a method stands.
 const HTTP: &str = "google.api.http";
+/// The field that an idempotency key is for.
+const REQUEST_ID: &str = "request_id";
 
 /// What of a request's message is in the body.
 pub(super) enum BodyRule {
@@ -131,16 +133,22 @@ impl Route {
         }
     }
 
-    /// The encoded message of a request. Everything that is wrong is told at once.
+    /// Whether a key makes it safe to repeat a request.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.method.input().get_field_by_name(REQUEST_ID).is_some()
+    }
+
+    /// The encoded message of a request. Everything that is wrong is told at once. The key is the request's id, wherever else that may stand.
     pub(super) fn bind(
         &self,
         gaps: &[(String, String)],
         parameters: Vec<(String, String)>,
         body: &[u8],
+        key: Option<String>,
     ) -> Result<Vec<u8>, Fault> {
         let mut violations = Vec::new();
         let mut encoded = Vec::with_capacity(body.len() + 64);
-        self.bind_body(body, &mut encoded, &mut violations);
+        let in_body = self.bind_body(body, &mut encoded, &mut violations);
         let known = self.parameters();
         let mut fields = Map::new();
         for (name, value) in parameters {
@@ -152,6 +160,16 @@ impl Route {
                 Some(field) => set(&mut fields, field, value),
             };
             violations.extend(description.map(|d| Violation::new(&name, d)));
+        }
+        if let Some(key) = key {
+            let in_query = fields.get(REQUEST_ID).and_then(Json::as_str);
+            let named = in_query.map(str::to_owned).or(in_body);
+            match named.is_some_and(|named| named != key) {
+                true => violations.push(Violation::new(REQUEST_ID, other_key())),
+                false => {
+                    fields.insert(REQUEST_ID.to_owned(), Json::String(key));
+                }
+            }
         }
         for (name, value) in gaps {
             fields.insert(name.clone(), Json::String(value.clone()));
@@ -170,17 +188,28 @@ impl Route {
         }
     }
 
-    fn bind_body(&self, body: &[u8], encoded: &mut Vec<u8>, violations: &mut Vec<Violation>) {
+    /// Answers with the request's id, if the body has it.
+    fn bind_body(
+        &self,
+        body: &[u8],
+        encoded: &mut Vec<u8>,
+        violations: &mut Vec<Violation>,
+    ) -> Option<String> {
         match &self.body {
             BodyRule::None => {}
             BodyRule::All if body.is_empty() => {}
             BodyRule::All => match json::read(self.method.input(), body) {
-                Ok(message) => encoded.extend(message.encode_to_vec()),
+                Ok(message) => {
+                    encoded.extend(message.encode_to_vec());
+                    let id = message.get_field_by_name(REQUEST_ID);
+                    let id = id.and_then(|id| id.as_str().map(str::to_owned));
+                    return id.filter(|id| !id.is_empty());
+                }
                 Err(error) => violations.push(violation(error, "body", "")),
             },
             BodyRule::Field(field) => {
                 let Kind::Message(kind) = field.kind() else {
-                    return;
+                    return None;
                 };
                 match json::read(kind, body) {
                     Ok(message) => {
@@ -192,7 +221,15 @@ impl Route {
                 }
             }
         }
+        None
     }
+}
+
+fn other_key() -> Sentence {
+    Sentence::plain(
+        "other-key",
+        "is another one than the Idempotency-Key; send one of them, or both alike",
+    )
 }
 
 /// The field of this name, and where the mistake is in it.
@@ -307,7 +344,8 @@ mod tests {
             ("view", "VIEW_FULL"),
         ];
         let pairs = pairs.map(|(n, v)| (n.to_owned(), v.to_owned()));
-        let encoded = route("Wait").bind(&gaps, pairs.to_vec(), b"").unwrap();
+        let encoded = route("Wait").bind(&gaps, pairs.to_vec(), b"", None);
+        let encoded = encoded.unwrap();
         let request = v1::WaitRequest::decode(&*encoded).unwrap();
         assert_eq!(request.job_id, "j");
         assert_eq!(request.after_revision, Some(7));
@@ -316,7 +354,7 @@ mod tests {
 
         let body = br#"{"action": "create", "tasks": [{"driver": "d"}]}"#;
         let pairs = vec![("request_id".to_owned(), "r".to_owned())];
-        let encoded = route("Submit").bind(&[], pairs, body).unwrap();
+        let encoded = route("Submit").bind(&[], pairs, body, None).unwrap();
         let request = v1::SubmitRequest::decode(&*encoded).unwrap();
         assert_eq!(request.request_id, "r");
         assert_eq!(request.job.unwrap().tasks[0].driver, "d");
@@ -332,13 +370,39 @@ mod tests {
             ("filter", "b"),
         ];
         let pairs = pairs.map(|(n, v)| (n.to_owned(), v.to_owned()));
-        let fault = route("List").bind(&[], pairs.to_vec(), b"").unwrap_err();
+        let fault = route("List").bind(&[], pairs.to_vec(), b"", None);
+        let fault = fault.unwrap_err();
         let mut fields: Vec<_> = fault.violations.iter().map(|v| v.field.as_str()).collect();
         fields.sort_unstable();
         assert_eq!(fields, ["filter", "orderby", "page_size", "view"]);
 
         let body = br#"{"tasks": [{"driver": 3}]}"#;
-        let fault = route("Submit").bind(&[], Vec::new(), body).unwrap_err();
-        assert_eq!(fault.violations[0].field, "job.tasks[0].driver");
+        let fault = route("Submit").bind(&[], Vec::new(), body, None);
+        assert_eq!(
+            fault.unwrap_err().violations[0].field,
+            "job.tasks[0].driver"
+        );
+    }
+
+    #[test]
+    fn a_key_is_the_id_of_the_request_wherever_that_stands() {
+        let gaps = [("job_id".to_owned(), "j".to_owned())];
+        let retry = |body: &[u8]| {
+            let key = Some("k".to_owned());
+            route("Retry").bind(&gaps, Vec::new(), body, key)
+        };
+        for body in [&b""[..], b"{}", br#"{"requestId": "k"}"#] {
+            let request = v1::RetryRequest::decode(&*retry(body).unwrap()).unwrap();
+            assert_eq!((request.job_id.as_str(), request.request_id.as_str()), ("j", "k"));
+        }
+        let submit = |id: &str| {
+            let pairs = vec![("requestId".to_owned(), id.to_owned())];
+            let key = Some("k".to_owned());
+            route("Submit").bind(&[], pairs, b"{}", key)
+        };
+        assert!(submit("k").is_ok());
+        for other in [retry(br#"{"requestId": "other"}"#), submit("other")] {
+            assert_eq!(other.unwrap_err().violations[0].field, "request_id");
+        }
     }
 }

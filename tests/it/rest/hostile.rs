@@ -173,6 +173,41 @@ async fn paths_and_parameters_that_lead_nowhere_are_refused() {
     server.stop().await;
 }
 
+/// Whoever sends a key counts on it: one that can not be read must not be taken for none.
+#[tokio::test]
+async fn keys_that_can_not_be_read_are_refused() {
+    let server = Server::start_with(&["--routes", "examples/routes"]).await;
+    let route = ("/v2.1/objectstorage/buckets", is_envelope as IsOurs);
+    for (path, is_ours) in COLLECTIONS.into_iter().chain([route]) {
+        let request = || {
+            let body = match path {
+                "/v2.1/objectstorage/buckets" => json!({"name": "n", "subtenant_id": "5684"}),
+                _ => json!({"tasks": [{"driver": "d"}]}),
+            };
+            post(&server, path, &body)
+        };
+        for keys in [
+            &[&b""[..]] as &[&[u8]],
+            &[b"\"\""],
+            &[b"\""],
+            &[b"caf\xc3\xa9"],
+            &[b"\xff"],
+            &[b"\"a\", \"b\""],
+            &[b"a", b"a"],
+        ] {
+            let keyed = keys.iter().fold(request(), |request, key| {
+                request.header_bytes("idempotency-key", key)
+            });
+            let reply = keyed.send().await;
+            assert_eq!(reply.status.as_u16(), 400, "{path} {keys:?}: {reply:?}");
+            refused(&reply, is_ours, path);
+            assert!(reply.text.contains("Idempotency-Key"), "{reply:?}");
+        }
+    }
+    nothing_is_stored(&server).await;
+    server.stop().await;
+}
+
 /// Sends bytes, and reads what comes until the connection ends.
 async fn raw(server: &Server, parts: Vec<Vec<u8>>) -> String {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();

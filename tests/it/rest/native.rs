@@ -101,6 +101,44 @@ async fn the_same_idempotency_key_is_the_same_job() {
     assert_eq!(send(job("d")).await.expect(202)["id"], first["id"]);
     let other = send(job("other")).await.expect(409);
     assert_eq!(other["reason"], "REQUEST_ID_REUSED");
+
+    // A retry has its id in the body, or as a key, or as both if they agree.
+    let id = first["id"].as_str().unwrap();
+    post(&server, &format!("/v1/jobs/{id}:cancel"), &json!({}))
+        .send()
+        .await
+        .expect(200);
+    let retry = |body: Value| {
+        post(&server, &format!("/v1/jobs/{id}:retry"), &body)
+            .header("idempotency-key", "k-2")
+            .send()
+    };
+    let again = retry(json!({})).await.expect(202);
+    assert_eq!(again["retryOfJobId"], *id);
+    let twice = retry(json!({"requestId": "k-2"})).await.expect(202);
+    assert_eq!(twice["id"], again["id"]);
+    let other = retry(json!({"requestId": "k-3"})).await.expect(400);
+    assert_eq!(other["violations"][0]["field"], "request_id");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_can_not_be_honoured_is_refused_where_it_would_matter() {
+    let server = Server::start().await;
+    for (path, body) in [
+        ("/v1/jobs:batch", json!({"requests": [{"job": job("d")}]})),
+        ("/v1/workers:acquire", json!({"worker": "w", "drivers": ["d"]})),
+        ("/v1/workers:report", json!({"reports": []})),
+    ] {
+        let reply = post(&server, path, &body).header("idempotency-key", "k");
+        let problem = reply.send().await.expect(400);
+        assert_eq!(problem["violations"][0]["field"], "Idempotency-Key", "{path}");
+    }
+    let counts = get(&server, "/v1/jobs:counts").header("idempotency-key", "k");
+    assert_eq!(counts.send().await.expect(200), json!({}));
+    // What is harmless twice is safe to repeat, key or not.
+    let pause = post(&server, "/v1/drivers/d:pause", &json!({})).header("idempotency-key", "k");
+    pause.send().await.expect(200);
     server.stop().await;
 }
 

@@ -76,6 +76,12 @@ impl Call<'_> {
         self
     }
 
+    /// A header that need not be text.
+    pub fn header_bytes(mut self, name: &str, value: &[u8]) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
