@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body::Body as _;
 
 /// What a request is answered with.
 pub(super) type Response = http::Response<Body>;
@@ -31,6 +32,17 @@ pub(super) fn typed(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes
 pub(super) fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    response
+}
+
+/// The same without its body, which is not even begun; its length is told if it is known.
+pub(super) fn head(response: Response) -> Response {
+    let (head, body) = response.into_parts();
+    let mut response = Response::from_parts(head, Body::empty());
+    if let Some(length @ 1..) = body.size_hint().exact() {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     response
 }
 

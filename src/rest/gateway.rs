@@ -118,12 +118,21 @@ impl Gateway {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Answers a request. What has to be found out first is found out at once: a request that waits is no larger than what it waits for.
+    /// Answers a request.
     pub fn answer(
         self,
         request: Request<Body>,
         peer: Option<IpAddr>,
     ) -> BoxFuture<'static, Response> {
+        match *request.method() {
+            // The protocol does not see to it: over HTTP/2 the body would go out, and a stream would never end.
+            Method::HEAD => self.whole(request, peer).map(answer::head).boxed(),
+            _ => self.whole(request, peer),
+        }
+    }
+
+    /// The answer to a request, with its body. What has to be found out first is found out at once: a request that waits is no larger than what it waits for.
+    fn whole(self, request: Request<Body>, peer: Option<IpAddr>) -> BoxFuture<'static, Response> {
         let inner = self.0;
         let (head, body) = request.into_parts();
         let language = call::language(&head.headers);

@@ -90,6 +90,40 @@ async fn a_job_that_is_accepted_says_where_it_is() {
 }
 
 #[tokio::test]
+async fn a_head_has_no_body_and_no_stream_in_any_protocol() {
+    let server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
+    let id = submit(&server, "d").await;
+    let place = format!("/v1/jobs/{id}");
+    let whole = get(&server, &place).send().await;
+    let length = whole.text.len().to_string();
+    let heads = |path: &str, accept: &str| {
+        let head = || call(&server, "HEAD", path).header("accept", accept);
+        let (first, second) = (head(), head());
+        async {
+            // A stream would never end.
+            let both = async { [first.send().await, second.send_http2().await] };
+            let both = tokio::time::timeout(PATIENCE, both).await;
+            both.expect("a HEAD is over at once")
+        }
+    };
+    for head in heads(&place, "*/*").await {
+        assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+        assert_eq!(head.header("content-length"), length);
+        assert_eq!(head.header("etag"), "\"1\"");
+    }
+    for path in [place.as_str(), "/v1/jobs", "/v1/jobs:watch"] {
+        for head in heads(path, "text/event-stream").await {
+            assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+            assert_eq!(head.header("content-type"), "text/event-stream");
+        }
+    }
+    for head in heads("/v1/jobs/none", "*/*").await {
+        assert_eq!((head.status.as_u16(), head.text.as_str()), (404, ""));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_same_idempotency_key_is_the_same_job() {
     let server = Server::start().await;
     let send = |body: Value| {

@@ -4,10 +4,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, StatusCode,
     body::{Bytes, Incoming},
-    client::conn::http1,
+    client::conn::{http1, http2},
     header::{self, HeaderMap},
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -22,6 +22,16 @@ pub struct Reply {
 }
 
 impl Reply {
+    async fn read(response: http::Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Self {
+            status: head.status,
+            headers: head.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
     /// A header that has to be there.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
@@ -97,14 +107,30 @@ impl Call<'_> {
         sender.send_request(request).await.unwrap()
     }
 
+    /// All of the answer, over HTTP/2.
+    pub async fn send_http2(self) -> Reply {
+        let stream = TcpStream::connect(self.server.address()).await.unwrap();
+        let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut request = self.request.body(Full::new(self.body)).unwrap();
+        // The host is in the address there.
+        let address = format!("{}{}", self.server.endpoint(), request.uri());
+        *request.uri_mut() = address.parse().unwrap();
+        if let Some(host) = request.headers_mut().remove(header::HOST)
+            && host != *self.server.address()
+        {
+            let address = format!("http://{}{}", host.to_str().unwrap(), request.uri().path());
+            *request.uri_mut() = address.parse().unwrap();
+        }
+        let reply = Reply::read(sender.send_request(request).await.unwrap()).await;
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        reply
+    }
+
     /// All of the answer.
     pub async fn send(self) -> Reply {
-        let (head, body) = self.open().await.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Reply {
-            status: head.status,
-            headers: head.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        Reply::read(self.open().await).await
     }
 }
