@@ -12,6 +12,7 @@ mod dialect;
 mod documented;
 mod gateway;
 mod health;
+mod hosts;
 mod masking;
 mod native;
 mod nse;
@@ -25,3 +26,4 @@ mod submit;
 mod terms;
 
 pub use gateway::{Gateway, GatewayError, GatewaySettings};
+pub use hosts::Hosts;

@@ -21,7 +21,7 @@ use crate::{
     domain::limits::Policy,
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
     rest::{
-        Gateway, GatewayError, GatewaySettings,
+        Gateway, GatewayError, GatewaySettings, Hosts,
         routes::{Routes, RoutesError},
     },
     store::{
@@ -60,6 +60,8 @@ pub struct ServeSettings {
     pub max_streams_per_connection: u32,
     /// REST requests of one tenant that may wait at once for a change.
     pub max_waits_per_tenant: usize,
+    /// Names besides the local ones by which a server on the loopback interface may be called over REST, and whose pages may call it.
+    pub allowed_hosts: Vec<String>,
     /// A file, or a folder of files, with routes that turn requests into jobs.
     pub routes: Option<PathBuf>,
 }
@@ -79,6 +81,7 @@ impl Default for ServeSettings {
             max_connections: 10_000,
             max_streams_per_connection: 200_000,
             max_waits_per_tenant: 10_000,
+            allowed_hosts: Vec::new(),
             routes: None,
         }
     }
@@ -207,6 +210,7 @@ async fn serve(
         .map_err(|error| StartError::Reflection(error.to_string()))?;
     let gateway_settings = GatewaySettings {
         max_waits: settings.max_waits_per_tenant,
+        hosts: Hosts::new(settings.listen.ip(), settings.allowed_hosts),
     };
     let routes = match &settings.routes {
         Some(path) => Routes::load(path)?,

@@ -95,6 +95,7 @@ reasons! {
     UriTooLong = "URI_TOO_LONG", InvalidArgument, 414;
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, 415;
     CrossSite = "CROSS_SITE", PermissionDenied, 403;
+    UnknownHost = "UNKNOWN_HOST", PermissionDenied, 421;
     TooManyWaits = "TOO_MANY_WAITS", ResourceExhausted, 429;
     JobNotFound = "JOB_NOT_FOUND", NotFound, 404;
     RequestIdReused = "REQUEST_ID_REUSED", AlreadyExists, 409;

@@ -3,6 +3,7 @@
 //! Invariant: a setting is declared once, in [`ServeLayer`], and its flag, variable and key bear the same name.
 
 mod file;
+mod host;
 mod listen;
 
 use std::{
@@ -15,7 +16,7 @@ use clap::{ArgMatches, Args, parser::ValueSource};
 use longhaul::server::ServeSettings;
 use serde::{Deserialize, Serialize};
 
-use self::listen::ListenAddress;
+use self::{host::HostName, listen::ListenAddress};
 use super::{
     exit::Failure,
     logging::{LogFormat, LogLevel},
@@ -62,6 +63,9 @@ pub struct ServeLayer {
     /// The most REST requests of one tenant that wait at a time for a change [default: 10000]
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_WAITS_PER_TENANT")]
     max_waits_per_tenant: Option<usize>,
+    /// Names, besides localhost, by which a server on the loopback interface may be called over REST, such as that of a proxy in front of it [default: none]
+    #[arg(long, value_name = "NAMES", env = "LONGHAUL_ALLOWED_HOSTS", value_delimiter = ',')]
+    allowed_hosts: Option<Vec<HostName>>,
     /// A file, or a folder of files, with routes that turn HTTP requests into jobs; see docs/routes.md [default: none]
     #[arg(long, value_name = "PATH", env = "LONGHAUL_ROUTES")]
     routes: Option<PathBuf>,
@@ -144,6 +148,7 @@ impl Settings {
             max_connections,
             max_streams_per_connection,
             max_waits_per_tenant,
+            allowed_hosts,
             routes,
             log_level,
             log_format,
@@ -203,6 +208,11 @@ impl Settings {
                 file.max_waits_per_tenant,
                 default.max_waits_per_tenant,
             ),
+            allowed_hosts: layers
+                .pick("allowed_hosts", allowed_hosts, file.allowed_hosts, Vec::new())
+                .into_iter()
+                .map(String::from)
+                .collect(),
             routes: Some(layers.pick("routes", routes, file.routes, PathBuf::new()))
                 .filter(|path| !path.as_os_str().is_empty()),
         };
@@ -342,12 +352,15 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_read_again() {
-        let printed = resolve(&["--insecure", "--log-format", "json"], None)
+        let hosts = ["--allowed-hosts", "a.example,b"];
+        let flags = [&["--insecure", "--log-format", "json"], &hosts[..]].concat();
+        let printed = resolve(&flags, None)
             .expect("settings")
             .lines()
             .join("\n");
         let again = resolve(&[], Some(file_with(&printed).path())).expect("settings");
         assert!(again.insecure);
+        assert_eq!(again.serve.allowed_hosts, ["a.example", "b"]);
         assert_eq!(again.log_format, LogFormat::Json);
         assert_eq!(again.serve.listen, ServeSettings::default().listen);
     }

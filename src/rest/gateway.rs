@@ -8,9 +8,7 @@ use futures_util::{
     FutureExt as _,
     future::{self, BoxFuture},
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts,
-};
+use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use matchit::Router;
 
 use super::{
@@ -21,6 +19,7 @@ use super::{
     deploy::Deploy,
     dialect::{Dialect, Endpoint, Handler, Shared},
     health,
+    hosts::Hosts,
     native::Native,
     nse::Nse,
     openapi::Document,
@@ -33,12 +32,9 @@ use super::{
 };
 use crate::{
     api::{Api, Fault, Reason},
-    domain::wording::{Sentence, sentence},
+    domain::wording::sentence,
     locale::Language,
 };
-
-/// Fetch metadata: whose page makes a browser send a request.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The methods of a path.
 struct Resource {
@@ -59,13 +55,16 @@ struct Inner {
     /// To the index of a resource.
     paths: Router<usize>,
     routes: Arc<Routes>,
+    hosts: Hosts,
 }
 
 /// What the operator sets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GatewaySettings {
     /// Requests of one tenant that may wait at once for a change.
     pub max_waits: usize,
+    /// By which names the server may be called.
+    pub hosts: Hosts,
 }
 
 /// Why the gateway can not serve.
@@ -100,6 +99,7 @@ impl Gateway {
             resources: Vec::new(),
             paths: Router::new(),
             routes: Arc::new(routes),
+            hosts: settings.hosts,
         };
         for dialect in 0..inner.dialects.len() {
             for endpoint in inner.dialects[dialect].endpoints() {
@@ -260,7 +260,7 @@ impl Inner {
             return Err(future::ready(response).boxed());
         };
         let read = || {
-            own_site(method, &head.headers)?;
+            self.admit(head)?;
             let found = self.paths.at(without_slash(head.uri.path()));
             let gaps = found.iter().flat_map(|found| found.params.iter());
             let gaps = gaps.map(|(name, value)| {
@@ -271,6 +271,11 @@ impl Inner {
             Ok((Arc::clone(handler), gaps, Query::parse(head.uri.query())?))
         };
         read().map_err(|fault| future::ready(say(dialect, &fault, language)).boxed())
+    }
+
+    /// Whether a request may be carried out, as far as its head tells.
+    fn admit(&self, head: &Parts) -> Result<(), Fault> {
+        self.hosts.admit(&head.method, &head.uri, &head.headers)
     }
 
     /// Answers a request on a path that is not built in.
@@ -299,7 +304,7 @@ impl Inner {
         };
         let dialect = speaker(&self.dialects, found.route.dialect(), path);
         let answer = async {
-            own_site(&head.method, &head.headers)?;
+            self.admit(&head)?;
             let query = Query::parse(head.uri.query())?;
             let body = body::read(&head.headers, body).await?;
             let call = Call::new(head, body, Vec::new(), query, peer);
@@ -405,21 +410,6 @@ fn no_path(path: &str) -> Fault {
         ),
     };
     Fault::new(Reason::PathNotFound, message)
-}
-
-/// Keeps pages of other sites from changing anything through the browser of somebody who may reach this server.
-fn own_site(method: &Method, headers: &HeaderMap) -> Result<(), Fault> {
-    let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
-    match site {
-        Some(b"cross-site" | b"same-site") if !method.is_safe() => {
-            let message = Sentence::plain(
-                "cross-site",
-                "a page of another site may not make a browser send this",
-            );
-            Err(Fault::new(Reason::CrossSite, message))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -173,6 +173,55 @@ async fn paths_and_parameters_that_lead_nowhere_are_refused() {
     server.stop().await;
 }
 
+/// A web page of somebody else, in the browser of somebody who may use the server.
+#[tokio::test]
+async fn pages_of_other_sites_reach_nothing() {
+    let server = Server::start_with(&["--allowed-hosts", "jobs.example,other.example"]).await;
+    let own = format!("http://{}", server.address());
+    for (collection, is_ours) in COLLECTIONS {
+        // Without a body, so that nothing else is wrong with it.
+        for header in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "http://127.0.0.1:1"),
+            ("origin", "null"),
+        ] {
+            let job = json!({"tasks": [{"driver": "d"}]});
+            for request in [call(&server, "POST", collection), post(&server, collection, &job)] {
+                let reply = request.header(header.0, header.1).send().await;
+                assert_eq!(reply.status.as_u16(), 403, "{collection} {header:?}: {reply:?}");
+                refused(&reply, is_ours, header.1);
+            }
+        }
+        for method in ["GET", "POST"] {
+            let foreign = || call(&server, method, collection).host("evil.example:7070");
+            for reply in [foreign().send().await, foreign().send_http2().await] {
+                assert_eq!(reply.status.as_u16(), 421, "{method} {collection}: {reply:?}");
+                refused(&reply, is_ours, "another host");
+                assert!(reply.text.contains("evil.example:7070"), "{reply:?}");
+            }
+        }
+    }
+    nothing_is_stored(&server).await;
+    // The same is done for whoever may.
+    let job = json!({"tasks": [{"driver": "d"}]});
+    let request = || post(&server, "/v1/jobs", &job);
+    for allowed in [
+        request(),
+        request().header("sec-fetch-site", "same-origin"),
+        request().header("sec-fetch-site", "none"),
+        request().header("origin", &own),
+        request().header("origin", "https://jobs.example"),
+        request().host("localhost"),
+        request().host("jobs.example"),
+    ] {
+        allowed.send().await.expect(202);
+    }
+    request().host("other.example:8").send_http2().await.expect(202);
+    server.stop().await;
+}
+
 /// Whoever sends a key counts on it: one that can not be read must not be taken for none.
 #[tokio::test]
 async fn keys_that_can_not_be_read_are_refused() {
@@ -230,7 +279,7 @@ async fn lengths_that_lie_and_bodies_without_end_are_cut_off() {
     let server = Server::start().await;
     let head = |collection: &str, more: &str| {
         format!(
-            "POST {collection} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{more}\r\n\r\n"
+            "POST {collection} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n{more}\r\n\r\n"
         )
     };
     let two_gigabytes = head("/v1/jobs", "content-length: 2147483648");
@@ -280,9 +329,9 @@ async fn others_are_served_while_some_are_slow() {
     let server = Server::start().await;
     let mut slow = Vec::new();
     for beginning in [
-        "GET /v1/jobs HTTP/1.1\r\nhost: x\r\nx-slow: ",
-        "POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
-        "POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
+        "GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\nx-slow: ",
+        "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+        "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
     ] {
         for _ in 0..100 {
             let mut stream = TcpStream::connect(server.address()).await.unwrap();

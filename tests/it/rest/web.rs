@@ -92,6 +92,13 @@ impl Call<'_> {
         self
     }
 
+    /// Calls the server by this name.
+    pub fn host(mut self, name: &str) -> Self {
+        let headers = self.request.headers_mut().unwrap();
+        headers.insert(header::HOST, name.parse().unwrap());
+        self
+    }
+
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
@@ -115,14 +122,9 @@ impl Call<'_> {
         let connection = tokio::spawn(connection);
         let mut request = self.request.body(Full::new(self.body)).unwrap();
         // The host is in the address there.
-        let address = format!("{}{}", self.server.endpoint(), request.uri());
+        let host = request.headers_mut().remove(header::HOST).unwrap();
+        let address = format!("http://{}{}", host.to_str().unwrap(), request.uri());
         *request.uri_mut() = address.parse().unwrap();
-        if let Some(host) = request.headers_mut().remove(header::HOST)
-            && host != *self.server.address()
-        {
-            let address = format!("http://{}{}", host.to_str().unwrap(), request.uri().path());
-            *request.uri_mut() = address.parse().unwrap();
-        }
         let reply = Reply::read(sender.send_request(request).await.unwrap()).await;
         drop(sender);
         connection.await.unwrap().unwrap();
