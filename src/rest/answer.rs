@@ -59,10 +59,10 @@ pub(super) fn etag(revision: u64) -> String {
     format!("\"{revision}\"")
 }
 
-/// The caller has this revision already.
-pub(super) fn unchanged(revision: u64) -> Response {
+/// The caller has what bears this tag already.
+pub(super) fn unchanged(tag: &str) -> Response {
     let response = empty(StatusCode::NOT_MODIFIED);
-    with(response, header::ETAG, &etag(revision))
+    with(response, header::ETAG, tag)
 }
 
 /// Tells a caller who would rather wait that this was heeded.

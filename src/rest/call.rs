@@ -130,11 +130,11 @@ impl Call {
         Some(Duration::from_secs(seconds).min(MAX_WAIT))
     }
 
-    /// The revision of a job that the caller has already: `If-None-Match` with an entity tag of ours.
-    pub(super) fn known_revision(&self) -> Option<u64> {
-        let tags = self.header(&header::IF_NONE_MATCH)?.split(',');
-        let mut tags = tags.map(|tag| tag.trim().trim_start_matches("W/"));
-        tags.find_map(|tag| tag.trim_matches('"').parse().ok())
+    /// What the caller has already: `If-None-Match`, on one line or several.
+    pub(super) fn known(&self) -> Known {
+        let lines = self.headers.get_all(header::IF_NONE_MATCH).iter();
+        let tags = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
+        Known(tags.map(|tag| tag.trim().into()).collect())
     }
 
     /// Whether the caller takes this type and says so by name.
@@ -153,6 +153,31 @@ impl Call {
         let authority = self.uri.authority().map(|authority| authority.as_str());
         let host = authority.or_else(|| self.header(&header::HOST));
         format!("http://{}", host.unwrap_or("localhost"))
+    }
+}
+
+/// Entity tags that a caller has named. What is no tag of ours is one that nothing has.
+pub(super) struct Known(Box<[Box<str>]>);
+
+impl Known {
+    /// None is named: the caller has made no condition.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether any will do.
+    pub(super) fn is_any(&self) -> bool {
+        self.0.iter().any(|tag| **tag == *"*")
+    }
+
+    /// Whether what has this tag is known. Weak or not makes no difference here (RFC 9110, 13.1.2), and some send a tag without its quotation marks.
+    pub(super) fn has(&self, tag: &str) -> bool {
+        let bare = tag.trim_matches('"');
+        self.is_any()
+            || self.0.iter().any(|known| {
+                let known = known.strip_prefix("W/").unwrap_or(known);
+                known == tag || known == bare
+            })
     }
 }
 

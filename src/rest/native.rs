@@ -206,7 +206,7 @@ fn get(
     mut call: Call,
     route: &Route,
 ) -> BoxFuture<'static, Result<Response, Fault>> {
-    let (known, wait) = (call.known_revision(), call.wait());
+    let (known, wait) = (call.known(), call.wait());
     let asked = || {
         let parameters = call.query.rest();
         call.query.finish()?;
@@ -219,17 +219,11 @@ fn get(
         Err(fault) => return future::ready(Err(fault)).boxed(),
     };
     let answer = async move {
-        let version = match wait {
-            None => shared.api.engine().version(&key).await?,
-            Some(patience) => {
-                let waited = shared
-                    .polls
-                    .wait(&shared.api, &caller, &key, known, patience);
-                waited.await?
-            }
-        };
-        let response = match known == Some(version.job.revision) {
-            true => answer::unchanged(version.job.revision),
+        let looked = shared.polls.look(&shared.api, &caller, &key, known, wait);
+        let (version, known) = looked.await?;
+        let tag = answer::etag(version.job.revision);
+        let response = match known.has(&tag) {
+            true => answer::unchanged(&tag),
             false => Told::of(&version, view).answer(StatusCode::OK),
         };
         Ok(answer::applied(response, wait))
@@ -249,10 +243,12 @@ async fn finish(shared: &Shared, call: &Call, told: Told) -> Result<Response, Fa
         job: JobId(id),
     };
     let polls = &shared.polls;
-    let waited = polls.wait_if_room(&shared.api, &call.caller, &key, patience);
-    let told = waited.await?.map_or(told, |job| Told::of(&job, View::Full));
+    let waited = polls.wait_for_stored(&shared.api, &call.caller, &key, patience);
+    let waited = waited.await;
+    let heeded = waited.as_ref().and(wait);
+    let told = waited.map_or(told, |job| Told::of(&job, View::Full));
     let status = told.status();
-    Ok(answer::applied(told.answer(status), wait))
+    Ok(answer::applied(told.answer(status), heeded))
 }
 
 /// A job as it is told: its JSON, and what headers say of it.

@@ -296,11 +296,16 @@ async fn one(shared: Shared, mut call: Call) -> Result<Response, Fault> {
     if !is_own(&call, tenant.as_deref()) {
         return Err(Refusal::JobNotFound(key.job).into());
     }
-    let job = shared.polls.look(&shared.api, &call, &key).await?;
-    Ok(match call.known_revision() == Some(job.revision) {
-        true => answer::applied(answer::unchanged(job.revision), call.wait()),
-        false => single(StatusCode::OK, &returned(1), &call, &job),
-    })
+    let (polls, wait) = (&shared.polls, call.wait());
+    let looked = polls.look(&shared.api, &call.caller, &key, call.known(), wait);
+    let (version, known) = looked.await?;
+    let job = &version.job;
+    let tag = answer::etag(job.revision);
+    let response = match known.has(&tag) {
+        true => answer::unchanged(&tag),
+        false => single(StatusCode::OK, &returned(1), &call, job),
+    };
+    Ok(answer::applied(response, wait))
 }
 
 /// Whether the caller means jobs that it may see. Those of any other tenant are none, whether there is such a tenant or not.
@@ -413,15 +418,14 @@ fn returned(records: usize) -> Sentence {
     }
 }
 
-/// One job, with its revision as entity tag, for a caller who may have waited for it.
+/// One job, with its revision as entity tag.
 fn single(status: StatusCode, said: &Sentence, call: &Call, job: &Job) -> Response {
     let result = Single {
         total_records: 1,
         records: [record(job)],
     };
     let response = enveloped(status, said, call.caller.language, result);
-    let response = answer::with(response, header::ETAG, &answer::etag(job.revision));
-    answer::applied(response, call.wait())
+    answer::with(response, header::ETAG, &answer::etag(job.revision))
 }
 
 fn enveloped(

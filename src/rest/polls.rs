@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::call::Call;
+use super::{answer::etag, call::Known};
 use crate::{
     api::{Api, Caller, Fault, Reason},
-    domain::{Job, JobKey, Tenant, wording::sentence},
+    domain::{JobKey, Tenant, wording::sentence},
     engine::{EngineError, Version},
 };
 
@@ -50,31 +50,50 @@ impl Polls {
         })
     }
 
-    /// The job that a GET asks for: as it is, or with `Prefer: wait` as soon as it is newer than the revision that the caller names, or has ended.
+    /// The job that a GET asks for: as it is, or with `Prefer: wait` as soon as it is another one than the caller knows, or without a condition as soon as
+    /// it has ended. It is looked at first: what a caller knows may be newer than the job, after a restore from a backup.
     pub(super) async fn look(
         &self,
         api: &Api,
-        call: &Call,
+        caller: &Caller,
         key: &JobKey,
-    ) -> Result<Arc<Job>, Fault> {
-        let Some(patience) = call.wait() else {
-            return Ok(api.engine().get(key).await?);
+        known: Known,
+        patience: Option<Duration>,
+    ) -> Result<(Arc<Version>, Known), Fault> {
+        let version = api.engine().version(key).await?;
+        let revision = version.job.revision;
+        let after = match patience {
+            // There is no other one to wait for.
+            Some(_) if known.is_any() || version.job.state.is_terminal() => None,
+            Some(patience) if known.is_empty() => Some((None, patience)),
+            Some(patience) if known.has(&etag(revision)) => Some((Some(revision), patience)),
+            Some(_) | None => None,
         };
-        let waited = self.wait(api, &call.caller, key, call.known_revision(), patience);
-        Ok(Arc::clone(&waited.await?.job))
+        let Some((after, patience)) = after else {
+            return Ok((version, known));
+        };
+        drop(version);
+        let version = self.wait(api, caller, key, after, patience).await?;
+        Ok((version, known))
     }
 
-    /// Waits for the end of a job that is stored already; none if there is no room to wait: a caller must not take "too many wait" for "not stored".
-    pub(super) async fn wait_if_room(
+    /// Waits for the end of a job that is stored already; none if that can not be. Nobody must take what goes wrong then for a submission that failed.
+    pub(super) async fn wait_for_stored(
         &self,
         api: &Api,
         caller: &Caller,
         key: &JobKey,
         patience: Duration,
-    ) -> Result<Option<Arc<Version>>, Fault> {
+    ) -> Option<Arc<Version>> {
         match self.wait(api, caller, key, None, patience).await {
-            Err(fault) if fault.reason == Reason::TooManyWaits => Ok(None),
-            waited => waited.map(Some),
+            Ok(version) => Some(version),
+            Err(fault) => {
+                if fault.reason != Reason::TooManyWaits {
+                    let reason = fault.reason.name();
+                    tracing::warn!(job = %key.job, reason, "the end of a job that was stored could not be waited for");
+                }
+                None
+            }
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) async fn described(
     call.query.finish()?;
     let spec = json::of_text(call.json()?).map_err(bad_body)?;
     let job = store(&shared, &call, spec).await?;
-    answered(&shared, &call, dialect, job, patience).await
+    Ok(answered(&shared, &call, dialect, job, patience).await)
 }
 
 /// Submits the job that a route makes of the request.
@@ -61,7 +61,7 @@ pub(super) async fn routed(
     let spec = spec.map_err(|fault| Fault::invalid(fault.violations))?;
     let spec = json::of_value(spec).map_err(bad_body)?;
     let job = store(&shared, &call, spec).await?;
-    answered(&shared, &call, dialect, job, patience).await
+    Ok(answered(&shared, &call, dialect, job, patience).await)
 }
 
 /// How long the caller waits for the end, in the dialect's own way or the standard's.
@@ -78,29 +78,33 @@ async fn store(shared: &Shared, call: &Call, spec: v1::JobSpec) -> Result<Arc<Jo
     Ok(job)
 }
 
-/// The dialect's 202, or its 200 if the job has ended while the caller waited.
+/// The dialect's 202, or its 200 if the job has ended.
 async fn answered(
     shared: &Shared,
     call: &Call,
     dialect: &dyn Dialect,
     job: Arc<Job>,
     patience: Option<Duration>,
-) -> Result<Response, Fault> {
-    let job = match patience {
+) -> Response {
+    // What was stored before may have ended.
+    let (job, heeded) = match patience {
         Some(patience) if !job.state.is_terminal() => {
             let (polls, key) = (&shared.polls, job.key());
-            let waited = polls.wait_if_room(&shared.api, &call.caller, &key, patience);
-            waited.await?.map_or(job, |ended| Arc::clone(&ended.job))
+            let waited = polls.wait_for_stored(&shared.api, &call.caller, &key, patience);
+            match waited.await {
+                Some(version) => (Arc::clone(&version.job), Some(patience)),
+                None => (job, None),
+            }
         }
-        Some(_) | None => job,
+        _ => (job, patience),
     };
-    let response = match job.state.is_terminal() && patience.is_some() {
+    let response = match job.state.is_terminal() {
         true => dialect.completed(call, &job),
         false => dialect.accepted(call, &job),
     };
-    // Not heeded if the dialect's own parameter said how long.
-    let preferred = call.wait().filter(|wait| patience == Some(*wait));
-    Ok(answer::applied(response, preferred))
+    // Not heeded either if the dialect's own parameter said how long.
+    let preferred = call.wait().filter(|wait| heeded == Some(*wait));
+    answer::applied(response, preferred)
 }
 
 /// What is wrong with a body that has to be JSON of some form.
