@@ -64,7 +64,12 @@ pub struct ServeLayer {
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_WAITS_PER_TENANT")]
     max_waits_per_tenant: Option<usize>,
     /// Names, besides localhost, by which a server on the loopback interface may be called over REST, such as that of a proxy in front of it [default: none]
-    #[arg(long, value_name = "NAMES", env = "LONGHAUL_ALLOWED_HOSTS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "LONGHAUL_ALLOWED_HOSTS",
+        value_delimiter = ','
+    )]
     allowed_hosts: Option<Vec<HostName>>,
     /// A file, or a folder of files, with routes that turn HTTP requests into jobs; see docs/routes.md [default: none]
     #[arg(long, value_name = "PATH", env = "LONGHAUL_ROUTES")]
@@ -209,7 +214,12 @@ impl Settings {
                 default.max_waits_per_tenant,
             ),
             allowed_hosts: layers
-                .pick("allowed_hosts", allowed_hosts, file.allowed_hosts, Vec::new())
+                .pick(
+                    "allowed_hosts",
+                    allowed_hosts,
+                    file.allowed_hosts,
+                    Vec::new(),
+                )
                 .into_iter()
                 .map(String::from)
                 .collect(),
@@ -354,10 +364,7 @@ mod tests {
     fn what_is_printed_can_be_read_again() {
         let hosts = ["--allowed-hosts", "a.example,b"];
         let flags = [&["--insecure", "--log-format", "json"], &hosts[..]].concat();
-        let printed = resolve(&flags, None)
-            .expect("settings")
-            .lines()
-            .join("\n");
+        let printed = resolve(&flags, None).expect("settings").lines().join("\n");
         let again = resolve(&[], Some(file_with(&printed).path())).expect("settings");
         assert!(again.insecure);
         assert_eq!(again.serve.allowed_hosts, ["a.example", "b"]);

@@ -172,11 +172,7 @@ fn a_reader_gets_the_first_language_that_is_spoken() {
 /// A weight that is no number has no place in an order, and sorting by one can end in a panic.
 #[test]
 fn no_weight_stops_a_connection() {
-    let list = format!(
-        ";q=.4,{};q=nan{}",
-        ";q=.5,".repeat(10),
-        ",".repeat(10)
-    );
+    let list = format!(";q=.4,{};q=nan{}", ";q=.5,".repeat(10), ",".repeat(10));
     assert_eq!(Language::accepted(Some(&list)), Language::English);
 }
 

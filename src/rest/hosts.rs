@@ -129,9 +129,9 @@ mod tests {
     /// Why a request is refused, or nothing.
     fn refusal(listen: IpAddr, method: &str, headers: &[(&str, &str)]) -> Option<Reason> {
         let request = Request::builder().method(method).uri("/v1/jobs");
-        let request = headers
-            .iter()
-            .fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
         let (head, ()) = request.body(()).unwrap().into_parts();
         let hosts = Hosts::new(listen, vec!["jobs.example".to_owned()]);
         let admitted = hosts.admit(&head.method, &head.uri, &head.headers);
@@ -180,8 +180,14 @@ mod tests {
             (LOCAL, &[host, ("sec-fetch-site", "none")]),
             (LOCAL, &[host, ("origin", "http://localhost:7070")]),
             (LOCAL, &[host, ("origin", "https://jobs.example")]),
-            (ANY, &[("host", "a.example"), ("origin", "https://a.example:443")]),
-            (ANY, &[("host", "a.example:80"), ("origin", "http://A.example")]),
+            (
+                ANY,
+                &[("host", "a.example"), ("origin", "https://a.example:443")],
+            ),
+            (
+                ANY,
+                &[("host", "a.example:80"), ("origin", "http://A.example")],
+            ),
         ] {
             assert_eq!(refusal(listen, "POST", headers), None, "{headers:?}");
         }

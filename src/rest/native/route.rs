@@ -393,7 +393,10 @@ mod tests {
         };
         for body in [&b""[..], b"{}", br#"{"requestId": "k"}"#] {
             let request = v1::RetryRequest::decode(&*retry(body).unwrap()).unwrap();
-            assert_eq!((request.job_id.as_str(), request.request_id.as_str()), ("j", "k"));
+            assert_eq!(
+                (request.job_id.as_str(), request.request_id.as_str()),
+                ("j", "k")
+            );
         }
         let submit = |id: &str| {
             let pairs = vec![("requestId".to_owned(), id.to_owned())];
