@@ -1,15 +1,18 @@
 //! Keeps secrets out of what is shown: the documents of one system print a password in a request's payload, and we do not.
 //!
-//! What is secret is told by the name of its key alone, wherever in the payload it stands; whatever stands under such a key is hidden as a whole.
+//! What is secret is told by the name of its key alone, wherever in the payload it stands; whatever stands under such a key is hidden as a whole. A list of
+//! names and values has its names as text: the `value` beside a `name` or a `key` that is such a name is hidden, too.
 
 use serde_json::Value;
 
 /// What stands in the place of a secret.
 const MASK: &str = "********";
-/// What the key of a secret contains, in small letters and without `_` and `-`.
-const SECRETS: [&str; 8] = [
+/// What the key of a secret contains: its letters, small, and digits.
+const SECRETS: [&str; 10] = [
     "password",
     "passwd",
+    "passphrase",
+    "pwd",
     "secret",
     "token",
     "apikey",
@@ -22,8 +25,11 @@ const SECRETS: [&str; 8] = [
 pub(super) fn masked(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
+            let names = fields.iter().filter(|(key, _)| is(key, &["name", "key"]));
+            let mut names = names.filter_map(|(_, name)| name.as_str());
+            let names_secret = names.any(is_secret);
             let fields = fields.into_iter().map(|(key, value)| {
-                let value = match is_secret(&key) {
+                let value = match is_secret(&key) || names_secret && is(&key, &["value"]) {
                     true => Value::from(MASK),
                     false => masked(value),
                 };
@@ -36,8 +42,12 @@ pub(super) fn masked(value: Value) -> Value {
     }
 }
 
+fn is(key: &str, one_of: &[&str]) -> bool {
+    one_of.iter().any(|one| key.eq_ignore_ascii_case(one))
+}
+
 fn is_secret(key: &str) -> bool {
-    let letters = key.chars().filter(|c| !matches!(c, '_' | '-'));
+    let letters = key.chars().filter(|c| c.is_alphanumeric());
     let key: String = letters.flat_map(char::to_lowercase).collect();
     SECRETS.iter().any(|secret| key.contains(secret))
 }
@@ -83,11 +93,35 @@ mod tests {
             "credentials",
             "Authorization",
             "_p_a_s_s_w_d_",
+            "api.key",
+            "api key",
+            "ssh_passphrase",
+            "ldap_pwd",
+            "pass:word",
         ] {
             assert_eq!(masked(json!({key: "v"})), json!({key: MASK}), "{key}");
         }
         for key in ["pass", "key", "access_key_id", "author", "api", "name", ""] {
             assert_eq!(masked(json!({key: "v"})), json!({key: "v"}), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_value_beside_the_name_of_a_secret_is_hidden() {
+        for payload in [
+            json!({"name": "DB_PASSWORD", "value": "v"}),
+            json!({"Key": "api.key", "Value": {"a": ["v"]}}),
+        ] {
+            let shown = masked(payload.clone()).to_string();
+            assert!(shown.contains(MASK) && !shown.contains("\"v\""), "{shown}");
+        }
+        for payload in [
+            json!({"name": "size", "value": "v"}),
+            json!({"name": "password", "other": "v"}),
+            json!({"names": "password", "value": "v"}),
+            json!({"name": 7, "value": "v"}),
+        ] {
+            assert_eq!(masked(payload.clone()), payload);
         }
     }
 
