@@ -1,6 +1,10 @@
 //! The parameters of a request, taken one after the other; what is wrong with them is told at once, and what nobody took is wrong.
 
-use std::{ops::RangeInclusive, str::FromStr};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::RangeInclusive,
+    str::FromStr,
+};
 
 use percent_encoding::percent_decode_str;
 
@@ -73,6 +77,25 @@ impl Query {
     /// Takes what is left, for a front end that knows the names itself.
     pub(super) fn rest(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.pairs)
+    }
+
+    /// The same, for one that takes each name once.
+    pub(super) fn each_once(&mut self) -> BTreeMap<String, String> {
+        let mut taken = BTreeMap::new();
+        for (name, value) in self.rest() {
+            match taken.entry(name) {
+                Entry::Vacant(free) => {
+                    free.insert(value);
+                }
+                Entry::Occupied(twice) => {
+                    self.bad(
+                        twice.key(),
+                        Sentence::plain("given-twice", "is given twice"),
+                    );
+                }
+            }
+        }
+        taken
     }
 
     /// Takes a whole number within a range.
@@ -153,6 +176,17 @@ mod tests {
         let fault = query.finish().unwrap_err();
         let fields: Vec<_> = fault.violations.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(fields, ["c", "u", "n", "m", "other"]);
+    }
+
+    #[test]
+    fn a_name_that_may_stand_once_is_told_when_it_stands_twice() {
+        let mut query = parsed("size=1&size=9&a=2");
+        assert_eq!(query.each_once().len(), 2);
+        let fault = query.finish().unwrap_err();
+        assert_eq!(fault.violations[0].field, "size");
+        let mut query = parsed("size=1&a=2");
+        assert_eq!(query.each_once()["size"], "1");
+        assert!(query.finish().is_ok());
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) async fn routed(
     let input = RouteInput {
         body,
         path: found.path,
-        query: call.query.rest().into_iter().collect(),
+        query: call.query.each_once(),
         caller: routes::Caller {
             tenant: call.caller.tenant.to_string(),
             ..routes::Caller::default()
