@@ -104,7 +104,7 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// The 202 of a request on `path` that became this job.
     fn accepted(&self, call: &Call, job: &Job) -> Response;
 
-    /// The 200 of such a request whose caller waited, and whose job has ended.
+    /// The 200 of such a request whose job has ended: while its caller waited, or before if it is a repeated one.
     fn completed(&self, call: &Call, job: &Job) -> Response;
 
     /// The dialect's own way to ask for that: takes the parameter, and says how long to wait.

@@ -1,6 +1,6 @@
 //! The native API under `/v1`: every method of the contract in the HTTP form that its annotation gives it, in canonical protobuf JSON.
 //!
-//! What HTTP adds: a job that has not ended is a 202 with its place, its revision is its entity tag, and `Prefer: wait` is a long poll.
+//! What HTTP adds: what was submitted or changed and has not ended is a 202 with its place, a job's revision is its entity tag, and `Prefer: wait` is a long poll.
 
 mod describe;
 mod events;

@@ -44,7 +44,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that one connection may have under way to us: many streams' worth, or h2 takes many small calls for an attack.
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
-/// Bytes of a request's head: a query, which may have 16 KiB, and as much of headers. In HTTP/1 as much may be read ahead of a request's body, and be
+/// Bytes of a request's head: a query, which may have 8 KiB, and three times as much of headers. In HTTP/1 as much may be read ahead of a request's body, and be
 /// written ahead of a slow reader; and there, no more than hyper's default of 100 headers.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
 /// Bytes of one stream that may wait for a slow reader.

@@ -74,7 +74,10 @@ pub(super) fn operation(route: &Route, stream: Option<&Route>) -> Operation {
 /// How the native API takes in a job that a route makes.
 pub(super) fn submission() -> Submission {
     let told = |answer| job_answer(answer, component(JOB), examples::answer("Submit"));
-    let ended = Answer::new("200", "The job has ended while the caller waited.");
+    let ended = Answer::new(
+        "200",
+        "The job has ended: while the caller waited, or before, if the submission was repeated.",
+    );
     let mut answers = vec![told(ended), located(told(accepted()))];
     answers.extend(problems());
     Submission {
@@ -131,11 +134,14 @@ fn parameters(route: &Route, stream: Option<&Route>) -> Vec<Value> {
     if input.get_field_by_name("request_id").is_some() && route.http_method != http::Method::GET {
         parameters.push(openapi::idempotency_key());
     }
+    let is_read = route.method.name() == "Get";
     if route.answer.is_some() {
-        let what_for = "the job's end, or with If-None-Match for its next change";
-        parameters.push(openapi::prefer(what_for));
+        parameters.push(openapi::prefer(match is_read {
+            true => "the job's end, or with If-None-Match for its next change",
+            false => "the job's end",
+        }));
     }
-    if route.method.name() == "Get" {
+    if is_read {
         parameters.push(openapi::if_none_match());
     }
     parameters
