@@ -40,7 +40,7 @@ use crate::{
     },
     engine::Version,
     locale::Language,
-    proto::json,
+    proto::{json, v1},
 };
 
 /// Where the state of what was accepted can be seen; as Location, for clients that look for this one.
@@ -149,6 +149,9 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
         "WatchJob" => events::job(&shared, &call, methods::decode(&request)?).await,
         "WatchJobs" => events::jobs(&shared, &call, methods::decode(&request)?).await,
         _ => {
+            let waits = may_wait(route.method.name(), &request)?;
+            let permit = waits.then(|| shared.polls.enter(&call.caller));
+            let _one_of_those_who_wait = permit.transpose()?;
             let answer = unary(&shared, &call, &route, request).await?;
             match &route.answer {
                 None => Ok(answer::json(StatusCode::OK, line(&answer))),
@@ -162,6 +165,22 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
     }
 }
 
+/// Whether a request asks for an answer that may come later.
+fn may_wait(method: &str, request: &[u8]) -> Result<bool, Fault> {
+    let is_some_time = |wait: prost_types::Duration| wait.seconds > 0 || wait.nanos > 0;
+    let wait = match method {
+        // If the caller does not say for how long, the method does.
+        "Wait" => match methods::decode::<v1::WaitRequest>(request)?.timeout {
+            None => return Ok(true),
+            timeout => timeout,
+        },
+        "Acquire" => methods::decode::<v1::AcquireRequest>(request)?.wait,
+        "Report" => methods::decode::<v1::ReportRequest>(request)?.wait,
+        _ => None,
+    };
+    Ok(wait.is_some_and(is_some_time))
+}
+
 /// The key of a request that changes something: one that could not be honoured must not look as if it were.
 fn idempotency_key(call: &Call, route: &Route) -> Result<Option<String>, Fault> {
     if route.http_method.is_safe() {
@@ -169,6 +188,22 @@ fn idempotency_key(call: &Call, route: &Route) -> Result<Option<String>, Fault> 
     }
     let key = call.idempotency_key()?;
     let method = route.method.name();
+/// Whether a request asks for an answer that may come later.
+fn may_wait(method: &str, request: &[u8]) -> Result<bool, Fault> {
+    let is_some_time = |wait: prost_types::Duration| wait.seconds > 0 || wait.nanos > 0;
+    let wait = match method {
+        // If the caller does not say for how long, the method does.
+        "Wait" => match methods::decode::<v1::WaitRequest>(request)?.timeout {
+            None => return Ok(true),
+            timeout => timeout,
+        },
+        "Acquire" => methods::decode::<v1::AcquireRequest>(request)?.wait,
+        "Report" => methods::decode::<v1::ReportRequest>(request)?.wait,
+        _ => None,
+    };
+    Ok(wait.is_some_and(is_some_time))
+}
+
     if key.is_none() || route.is_repeatable() || HARMLESS_TWICE.contains(&method) {
         return Ok(key.filter(|_| route.is_repeatable()));
     }
