@@ -116,6 +116,7 @@ worker-silent = l'exécutant n'a pas donné signe de vie pendant trois intervall
 
 ## REST
 
+no-condition = ne sert qu'à la lecture : ce qui change quelque chose est fait quelle que soit l'étiquette ; ne l'envoyez pas
 key-not-honoured = ne peut pas être respecté ici, car chacune de ces requêtes compte ; ne l'envoyez pas
 key-of-batch = ne peut pas valoir pour plusieurs jobs ; donnez plutôt un requestId dans chacune des requêtes
 one-key = doit être une seule clé en ASCII imprimable, nue ou entre guillemets

@@ -8,7 +8,7 @@ use futures_util::{
     FutureExt as _,
     future::{self, BoxFuture},
 };
-use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use matchit::Router;
 
 use super::{
@@ -32,9 +32,15 @@ use super::{
 };
 use crate::{
     api::{Api, Fault, Reason},
-    domain::wording::sentence,
+    domain::wording::{Sentence, sentence},
     locale::Language,
 };
+
+/// Conditions that a request which changes something can not make (RFC 9110, 13.1): whoever makes one must not believe that it held.
+const CONDITIONS: [(HeaderName, &str); 2] = [
+    (header::IF_MATCH, "If-Match"),
+    (header::IF_NONE_MATCH, "If-None-Match"),
+];
 
 /// The methods of a path.
 struct Resource {
@@ -275,7 +281,19 @@ impl Inner {
 
     /// Whether a request may be carried out, as far as its head tells.
     fn admit(&self, head: &Parts) -> Result<(), Fault> {
-        self.hosts.admit(&head.method, &head.uri, &head.headers)
+        self.hosts.admit(&head.method, &head.uri, &head.headers)?;
+        if head.method.is_safe() {
+            return Ok(());
+        }
+        let conditions = CONDITIONS.iter();
+        let mut made = conditions.filter(|(condition, _)| head.headers.contains_key(condition));
+        made.next().map_or(Ok(()), |(_, name)| {
+            let description = Sentence::plain(
+                "no-condition",
+                "is for reading alone: what changes something is done whatever the entity tag is; leave it out",
+            );
+            Err(Fault::bad_field(name, description))
+        })
     }
 
     /// Answers a request on a path that is not built in.
