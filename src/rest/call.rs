@@ -13,7 +13,7 @@ use crate::{
         JobId, JobKey,
         wording::{Sentence, sentence},
     },
-    locale::Language,
+    locale::{Language, preference},
 };
 
 /// Characters of what should be an id that an error repeats.
@@ -137,15 +137,17 @@ impl Call {
         Known(tags.map(|tag| tag.trim().into()).collect())
     }
 
-    /// Whether the caller takes this type and says so by name.
-    pub(super) fn accepts(&self, kind: &str) -> bool {
-        let accepted = self.headers.get_all(header::ACCEPT);
-        let accepted = accepted.iter().filter_map(|value| value.to_str().ok());
-        let mut kinds = accepted.flat_map(|value| value.split(','));
-        kinds.any(|accepted| {
-            let accepted = accepted.split(';').next().unwrap_or_default();
-            accepted.trim().eq_ignore_ascii_case(kind)
-        })
+    /// Whether the caller names this type, and would rather have it than JSON; of types that are as dear, the first.
+    pub(super) fn prefers(&self, kind: &str) -> bool {
+        let accepted = self.headers.get_all(header::ACCEPT).iter();
+        let accepted: Vec<&str> = accepted.filter_map(|value| value.to_str().ok()).collect();
+        let accepted = accepted.join(",");
+        let is_one =
+            |accepted: &str, of: &[&str]| of.iter().any(|k| accepted.eq_ignore_ascii_case(k));
+        let json = ["application/json", "application/*", "*/*"];
+        let mut of_both = preference::wanted(&accepted)
+            .filter(|accepted| is_one(accepted, &[kind]) || is_one(accepted, &json));
+        of_both.next().is_some_and(|first| is_one(first, &[kind]))
     }
 
     /// Where the caller has reached us, as in `http://host:port`.

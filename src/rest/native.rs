@@ -88,7 +88,7 @@ impl Dialect for Native {
             let described = (Arc::clone(&route), other.clone());
             let endpoint = Endpoint::new(method, path, move |shared, call| {
                 let route = match &other {
-                    Some(stream) if call.accepts(EVENT_STREAM) => stream,
+                    Some(stream) if call.prefers(EVENT_STREAM) => stream,
                     Some(_) | None => &route,
                 };
                 let route = Arc::clone(route);
