@@ -150,11 +150,12 @@ impl Call {
         of_both.next().is_some_and(|first| is_one(first, &[kind]))
     }
 
-    /// Where the caller has reached us, as in `http://host:port`.
+    /// Where the caller has reached us, as in `http://host:port`. HTTP/1 does not tell the scheme, and we do not speak TLS.
     pub(super) fn origin(&self) -> String {
         let authority = self.uri.authority().map(|authority| authority.as_str());
         let host = authority.or_else(|| self.header(&header::HOST));
-        format!("http://{}", host.unwrap_or("localhost"))
+        let scheme = self.uri.scheme_str().unwrap_or("http");
+        format!("{scheme}://{}", host.unwrap_or("localhost"))
     }
 }
 
@@ -207,4 +208,36 @@ pub(super) fn language(headers: &HeaderMap) -> Language {
 pub(super) fn unescaped(part: &str) -> Option<String> {
     let part = percent_decode_str(part).decode_utf8().ok()?;
     (!part.chars().any(char::is_control)).then(|| part.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn call(uri: &str, host: Option<&str>) -> Call {
+        let request = Request::builder().uri(uri);
+        let request = host
+            .into_iter()
+            .fold(request, |r, host| r.header("host", host));
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        Call::new(head, Bytes::new(), Vec::new(), Query::default(), None)
+    }
+
+    #[test]
+    fn a_caller_is_told_the_scheme_that_it_has_used() {
+        for (uri, host, origin) in [
+            ("/api/jobs", Some("d:7070"), "http://d:7070"),
+            (
+                "https://jobs.example/api/jobs",
+                None,
+                "https://jobs.example",
+            ),
+            ("http://d:7070/api/jobs", Some("other"), "http://d:7070"),
+            ("/api/jobs", None, "http://localhost"),
+        ] {
+            assert_eq!(call(uri, host).origin(), origin, "{uri}");
+        }
+    }
 }
