@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 
+use crate::locale::Language;
+
 /// What a request is answered with.
 pub(super) type Response = http::Response<Body>;
 
@@ -57,6 +59,31 @@ pub(super) fn with(mut response: Response, name: HeaderName, value: &str) -> Res
 /// The revision of a job as an entity tag.
 pub(super) fn etag(revision: u64) -> String {
     format!("\"{revision}\"")
+}
+
+/// The same of an answer that has another text in each language, and so another tag.
+pub(super) fn etag_in(language: Language, revision: u64) -> String {
+    format!("\"{revision}{}\"", suffix(language))
+}
+
+/// What the entity tags of a language end with.
+pub(super) fn suffix(language: Language) -> &'static str {
+    match language {
+        Language::English => "",
+        Language::French => "-fr",
+    }
+}
+
+/// Tells caches that the answer depends on this header of the request, too.
+pub(super) fn vary(mut response: Response, on: HeaderName) -> Response {
+    let known = response.headers().get_all(header::VARY);
+    if !known
+        .iter()
+        .any(|known| known.as_bytes() == on.as_str().as_bytes())
+    {
+        response.headers_mut().append(header::VARY, on.into());
+    }
+    response
 }
 
 /// The caller has what bears this tag already.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
 use percent_encoding::percent_decode_str;
 
-use super::{body, query::Query, submit::IDEMPOTENCY_KEY};
+use super::{answer, body, query::Query, submit::IDEMPOTENCY_KEY};
 use crate::{
     api::{Caller, Fault, Reason, traceparent},
     domain::{
@@ -134,7 +134,14 @@ impl Call {
     pub(super) fn known(&self) -> Known {
         let lines = self.headers.get_all(header::IF_NONE_MATCH).iter();
         let tags = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
-        Known(tags.map(|tag| tag.trim().into()).collect())
+        // Weak or not makes no difference here (RFC 9110, 13.1.2), and some send a tag without its quotation marks.
+        let tags = tags.map(|tag| {
+            let tag = tag.trim();
+            let tag = tag.strip_prefix("W/").unwrap_or(tag);
+            let bare = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            bare.unwrap_or(tag).into()
+        });
+        Known(tags.collect())
     }
 
     /// Whether the caller names this type, and would rather have it than JSON; of types that are as dear, the first.
@@ -159,7 +166,7 @@ impl Call {
     }
 }
 
-/// Entity tags that a caller has named. What is no tag of ours is one that nothing has.
+/// Entity tags that a caller has named, without their marks of weakness. What is no tag of ours is one that nothing has.
 pub(super) struct Known(Box<[Box<str>]>);
 
 impl Known {
@@ -173,14 +180,14 @@ impl Known {
         self.0.iter().any(|tag| **tag == *"*")
     }
 
-    /// Whether what has this tag is known. Weak or not makes no difference here (RFC 9110, 13.1.2), and some send a tag without its quotation marks.
-    pub(super) fn has(&self, tag: &str) -> bool {
-        let bare = tag.trim_matches('"');
-        self.is_any()
-            || self.0.iter().any(|known| {
-                let known = known.strip_prefix("W/").unwrap_or(known);
-                known == tag || known == bare
-            })
+    /// Whether a job of this revision is known, as an answer that has this language if it has one.
+    pub(super) fn has(&self, revision: u64, language: Option<Language>) -> bool {
+        let suffix = language.map_or("", answer::suffix);
+        let is_this = |tag: &str| {
+            tag.strip_suffix(suffix)
+                .is_some_and(|tag| tag == revision.to_string())
+        };
+        self.is_any() || self.0.iter().any(|tag| is_this(tag))
     }
 }
 

@@ -149,6 +149,8 @@ impl Dialect for Deploy {
     }
 
     fn sign(&self, response: Response) -> Response {
+        // Messages are in the caller's language.
+        let response = answer::vary(response, header::ACCEPT_LANGUAGE);
         answer::with(
             response,
             REQUEST_ID,
@@ -165,7 +167,7 @@ impl Dialect for Deploy {
             job: record(call, job),
         };
         let place = format!("{}{}", call.origin(), started.job.links.this.href);
-        let response = told(StatusCode::ACCEPTED, &started, job);
+        let response = told(StatusCode::ACCEPTED, &started, call, job);
         answer::with(response, header::LOCATION, &place)
     }
 
@@ -173,7 +175,7 @@ impl Dialect for Deploy {
         let started = Started {
             job: record(call, job),
         };
-        told(StatusCode::OK, &started, job)
+        told(StatusCode::OK, &started, call, job)
     }
 
     fn patience(&self, query: &mut Query) -> Option<Duration> {
@@ -208,7 +210,7 @@ async fn get(shared: Shared, mut call: Call) -> Result<Response, Fault> {
     let found = Found {
         record: record(&call, &job),
     };
-    Ok(told(StatusCode::OK, &found, &job))
+    Ok(told(StatusCode::OK, &found, &call, &job))
 }
 
 /// What the caller knows already: clients send what they were told last, with `>=` in front. An answer that is no newer would have them ask again and
@@ -260,9 +262,10 @@ fn time(time: Timestamp) -> String {
 }
 
 /// An answer about one job.
-fn told(status: StatusCode, shape: &impl Serialize, job: &Job) -> Response {
+fn told(status: StatusCode, shape: &impl Serialize, call: &Call, job: &Job) -> Response {
     let response = answer::json(status, text(shape));
-    answer::with(response, header::ETAG, &answer::etag(job.revision))
+    let tag = answer::etag_in(call.caller.language, job.revision);
+    answer::with(response, header::ETAG, &tag)
 }
 
 fn text(shape: &impl Serialize) -> String {

@@ -409,7 +409,7 @@ fn say(dialect: &dyn Dialect, fault: &Fault, language: Language) -> Response {
         let seconds = pause.as_secs_f64().ceil() as u64;
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    dialect.sign(response)
+    dialect.sign(answer::vary(response, header::ACCEPT_LANGUAGE))
 }
 
 fn no_path(path: &str) -> Fault {

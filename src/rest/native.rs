@@ -154,7 +154,14 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
             let _one_of_those_who_wait = permit.transpose()?;
             let answer = unary(&shared, &call, &route, request).await?;
             match &route.answer {
-                None => Ok(answer::json(StatusCode::OK, line(&answer))),
+                None => {
+                    let response = answer::json(StatusCode::OK, line(&answer));
+                    Ok(match route.method.name() {
+                        "List" => answer::vary(response, header::ACCEPT),
+                        "Explain" => answer::vary(response, header::ACCEPT_LANGUAGE),
+                        _ => response,
+                    })
+                }
                 Some(field) => {
                     let told = answer.get_field(field);
                     let told = told.as_message().map(Told::read).unwrap_or_default();
@@ -188,22 +195,6 @@ fn idempotency_key(call: &Call, route: &Route) -> Result<Option<String>, Fault> 
     }
     let key = call.idempotency_key()?;
     let method = route.method.name();
-/// Whether a request asks for an answer that may come later.
-fn may_wait(method: &str, request: &[u8]) -> Result<bool, Fault> {
-    let is_some_time = |wait: prost_types::Duration| wait.seconds > 0 || wait.nanos > 0;
-    let wait = match method {
-        // If the caller does not say for how long, the method does.
-        "Wait" => match methods::decode::<v1::WaitRequest>(request)?.timeout {
-            None => return Ok(true),
-            timeout => timeout,
-        },
-        "Acquire" => methods::decode::<v1::AcquireRequest>(request)?.wait,
-        "Report" => methods::decode::<v1::ReportRequest>(request)?.wait,
-        _ => None,
-    };
-    Ok(wait.is_some_and(is_some_time))
-}
-
     if key.is_none() || route.is_repeatable() || HARMLESS_TWICE.contains(&method) {
         return Ok(key.filter(|_| route.is_repeatable()));
     }
@@ -254,13 +245,16 @@ fn get(
         Err(fault) => return future::ready(Err(fault)).boxed(),
     };
     let answer = async move {
-        let looked = shared.polls.look(&shared.api, &caller, &key, known, wait);
-        let (version, known) = looked.await?;
-        let tag = answer::etag(version.job.revision);
-        let response = match known.has(&tag) {
-            true => answer::unchanged(&tag),
+        let polls = &shared.polls;
+        let looked = polls.look(&shared.api, &caller, &key, &known, None, wait);
+        let version = looked.await?;
+        let revision = version.job.revision;
+        let response = match known.has(revision, None) {
+            true => answer::unchanged(&answer::etag(revision)),
             false => Told::of(&version, view).answer(StatusCode::OK),
         };
+        // The same path has a stream for those who would rather have one.
+        let response = answer::vary(response, header::ACCEPT);
         Ok(answer::applied(response, wait))
     };
     answer.boxed()

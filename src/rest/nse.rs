@@ -297,14 +297,21 @@ async fn one(shared: Shared, mut call: Call) -> Result<Response, Fault> {
         return Err(Refusal::JobNotFound(key.job).into());
     }
     let (polls, wait) = (&shared.polls, call.wait());
-    let looked = polls.look(&shared.api, &call.caller, &key, call.known(), wait);
-    let (version, known) = looked.await?;
-    let job = &version.job;
-    let tag = answer::etag(job.revision);
-    let response = match known.has(&tag) {
-        true => answer::unchanged(&tag),
+    let (known, language) = (call.known(), call.caller.language);
+    let looked = polls.look(
+        &shared.api,
+        &call.caller,
+        &key,
+        &known,
+        Some(language),
+        wait,
+    );
+    let job = &looked.await?.job;
+    let response = match known.has(job.revision, Some(language)) {
+        true => answer::unchanged(&answer::etag_in(language, job.revision)),
         false => single(StatusCode::OK, &returned(1), &call, job),
     };
+    let response = answer::vary(response, header::ACCEPT_LANGUAGE);
     Ok(answer::applied(response, wait))
 }
 
@@ -425,7 +432,8 @@ fn single(status: StatusCode, said: &Sentence, call: &Call, job: &Job) -> Respon
         records: [record(job)],
     };
     let response = enveloped(status, said, call.caller.language, result);
-    answer::with(response, header::ETAG, &answer::etag(job.revision))
+    let tag = answer::etag_in(call.caller.language, job.revision);
+    answer::with(response, header::ETAG, &tag)
 }
 
 fn enveloped(
@@ -436,6 +444,7 @@ fn enveloped(
 ) -> Response {
     let text = text(status.as_u16(), language.say(said).into_owned(), result);
     let response = answer::json(status, text);
+    let response = answer::vary(response, header::ACCEPT_LANGUAGE);
     answer::with(response, header::CONTENT_LANGUAGE, language.tag())
 }
 

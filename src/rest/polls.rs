@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{answer::etag, call::Known};
+use super::call::Known;
 use crate::{
     api::{Api, Caller, Fault, Reason},
     domain::{JobKey, Tenant, wording::sentence},
     engine::{EngineError, Version},
+    locale::Language,
 };
 
 /// When to come back if too many requests wait.
@@ -51,30 +52,30 @@ impl Polls {
     }
 
     /// The job that a GET asks for: as it is, or with `Prefer: wait` as soon as it is another one than the caller knows, or without a condition as soon as
-    /// it has ended. It is looked at first: what a caller knows may be newer than the job, after a restore from a backup.
+    /// it has ended. `language` is that of answers that differ by it. The job is looked at first: what a caller knows may be newer than the job, after a restore from a backup.
     pub(super) async fn look(
         &self,
         api: &Api,
         caller: &Caller,
         key: &JobKey,
-        known: Known,
+        known: &Known,
+        language: Option<Language>,
         patience: Option<Duration>,
-    ) -> Result<(Arc<Version>, Known), Fault> {
+    ) -> Result<Arc<Version>, Fault> {
         let version = api.engine().version(key).await?;
         let revision = version.job.revision;
         let after = match patience {
             // There is no other one to wait for.
             Some(_) if known.is_any() || version.job.state.is_terminal() => None,
             Some(patience) if known.is_empty() => Some((None, patience)),
-            Some(patience) if known.has(&etag(revision)) => Some((Some(revision), patience)),
+            Some(patience) if known.has(revision, language) => Some((Some(revision), patience)),
             Some(_) | None => None,
         };
         let Some((after, patience)) = after else {
-            return Ok((version, known));
+            return Ok(version);
         };
         drop(version);
-        let version = self.wait(api, caller, key, after, patience).await?;
-        Ok((version, known))
+        self.wait(api, caller, key, after, patience).await
     }
 
     /// Waits for the end of a job that is stored already; none if that can not be. Nobody must take what goes wrong then for a submission that failed.
@@ -115,5 +116,49 @@ impl Polls {
             Err(EngineError::Draining) => Ok(api.engine().version(key).await?),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        api::ServerFacts,
+        domain::JobId,
+        engine::{Engine, EngineSettings, SteadyClock},
+        locale::Language,
+        store::{Store as _, memory::MemoryStore},
+    };
+
+    #[tokio::test]
+    async fn what_goes_wrong_with_a_wait_is_no_fault_of_what_is_stored() {
+        let store = MemoryStore::new();
+        let clock = Arc::new(SteadyClock::start(store.info().newest_time));
+        let started = Engine::start(Arc::new(store), clock, EngineSettings::default());
+        let (engine, thread) = started.await.unwrap();
+        let facts = ServerFacts {
+            drain_timeout: Duration::ZERO,
+        };
+        let api = Api::new(engine, facts);
+        let caller = Caller::anonymous(String::new(), Language::English);
+        // Removed, after it was stored.
+        let key = JobKey {
+            tenant: caller.tenant.clone(),
+            job: JobId(Uuid::from_u128(7)),
+        };
+        let polls = Polls::new(1);
+        let patience = Duration::from_secs(60);
+        let waited = polls.wait_for_stored(&api, &caller, &key, patience);
+        assert!(waited.await.is_none());
+        // Whoever asks for it hears so, and the room is free again.
+        let asked = polls.wait(&api, &caller, &key, None, patience).await;
+        assert_eq!(asked.unwrap_err().reason, Reason::JobNotFound);
+        let permit = polls.enter(&caller).unwrap();
+        let waited = polls.wait_for_stored(&api, &caller, &key, patience);
+        assert!(waited.await.is_none());
+        drop(permit);
+        thread.stop().await.unwrap();
     }
 }

@@ -102,7 +102,7 @@ fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
         HeaderValue::from_static("no-cache, no-transform"),
     );
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    response
+    answer::vary(response, header::ACCEPT)
 }
 
 /// A job's item. The job is turned into JSON once for all who see it.
