@@ -4,6 +4,8 @@ mod agreement;
 mod aiqum;
 mod deploy;
 mod hostile;
+mod http;
+mod keys;
 mod native;
 mod nse;
 mod openapi;

@@ -12,25 +12,25 @@ use super::web::{Reply, call, get, post};
 use crate::harness::Server;
 
 /// Nothing in these tests should take longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn job(driver: &str) -> Value {
+pub(super) fn job(driver: &str) -> Value {
     json!({"action": "create", "summary": "a job", "tasks": [{"driver": driver, "requestPayload": {"n": 1}}]})
 }
 
-async fn submit(server: &Server, driver: &str) -> String {
+pub(super) async fn submit(server: &Server, driver: &str) -> String {
     let reply = post(server, "/v1/jobs", &job(driver)).send().await;
     reply.expect(202)["id"].as_str().unwrap().to_owned()
 }
 
 /// Takes the only lease that there is.
-async fn lease(server: &Server, driver: &str) -> Value {
+pub(super) async fn lease(server: &Server, driver: &str) -> Value {
     let request = json!({"worker": "w", "drivers": [driver], "wait": "30s"});
     let reply = post(server, "/v1/workers:acquire", &request).send().await;
     reply.expect(200)["leases"][0].clone()
 }
 
-async fn report(
+pub(super) async fn report(
     server: &Server,
     lease: &Value,
     report: &str,
@@ -86,93 +86,6 @@ async fn a_job_that_is_accepted_says_where_it_is() {
     let head = call(&server, "HEAD", &place).send().await;
     assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
     assert_eq!(head.header("etag"), "\"1\"");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_head_has_no_body_and_no_stream_in_any_protocol() {
-    let server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
-    let id = submit(&server, "d").await;
-    let place = format!("/v1/jobs/{id}");
-    let whole = get(&server, &place).send().await;
-    let length = whole.text.len().to_string();
-    let heads = |path: &str, accept: &str| {
-        let head = || call(&server, "HEAD", path).header("accept", accept);
-        let (first, second) = (head(), head());
-        async {
-            // A stream would never end.
-            let both = async { [first.send().await, second.send_http2().await] };
-            let both = tokio::time::timeout(PATIENCE, both).await;
-            both.expect("a HEAD is over at once")
-        }
-    };
-    for head in heads(&place, "*/*").await {
-        assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
-        assert_eq!(head.header("content-length"), length);
-        assert_eq!(head.header("etag"), "\"1\"");
-    }
-    for path in [place.as_str(), "/v1/jobs", "/v1/jobs:watch"] {
-        for head in heads(path, "text/event-stream").await {
-            assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
-            assert_eq!(head.header("content-type"), "text/event-stream");
-        }
-    }
-    for head in heads("/v1/jobs/none", "*/*").await {
-        assert_eq!((head.status.as_u16(), head.text.as_str()), (404, ""));
-    }
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn the_same_idempotency_key_is_the_same_job() {
-    let server = Server::start().await;
-    let send = |body: Value| {
-        post(&server, "/v1/jobs", &body)
-            .header("idempotency-key", "\"k-1\"")
-            .send()
-    };
-    let first = send(job("d")).await.expect(202);
-    assert_eq!(send(job("d")).await.expect(202)["id"], first["id"]);
-    let other = send(job("other")).await.expect(409);
-    assert_eq!(other["reason"], "REQUEST_ID_REUSED");
-
-    // A retry has its id in the body, or as a key, or as both if they agree.
-    let id = first["id"].as_str().unwrap();
-    post(&server, &format!("/v1/jobs/{id}:cancel"), &json!({}))
-        .send()
-        .await
-        .expect(200);
-    let retry = |body: Value| {
-        post(&server, &format!("/v1/jobs/{id}:retry"), &body)
-            .header("idempotency-key", "k-2")
-            .send()
-    };
-    let again = retry(json!({})).await.expect(202);
-    assert_eq!(again["retryOfJobId"], *id);
-    let twice = retry(json!({"requestId": "k-2"})).await.expect(202);
-    assert_eq!(twice["id"], again["id"]);
-    let other = retry(json!({"requestId": "k-3"})).await.expect(400);
-    assert_eq!(other["violations"][0]["field"], "request_id");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_key_that_can_not_be_honoured_is_refused_where_it_would_matter() {
-    let server = Server::start().await;
-    for (path, body) in [
-        ("/v1/jobs:batch", json!({"requests": [{"job": job("d")}]})),
-        ("/v1/workers:acquire", json!({"worker": "w", "drivers": ["d"]})),
-        ("/v1/workers:report", json!({"reports": []})),
-    ] {
-        let reply = post(&server, path, &body).header("idempotency-key", "k");
-        let problem = reply.send().await.expect(400);
-        assert_eq!(problem["violations"][0]["field"], "Idempotency-Key", "{path}");
-    }
-    let counts = get(&server, "/v1/jobs:counts").header("idempotency-key", "k");
-    assert_eq!(counts.send().await.expect(200), json!({}));
-    // What is harmless twice is safe to repeat, key or not.
-    let pause = post(&server, "/v1/drivers/d:pause", &json!({})).header("idempotency-key", "k");
-    pause.send().await.expect(200);
     server.stop().await;
 }
 
@@ -550,9 +463,46 @@ async fn only_so_many_requests_of_a_tenant_wait() {
     let second = get(&server, &path).header("prefer", "wait=9").send().await;
     assert_eq!(second.expect(429)["reason"], "TOO_MANY_WAITS");
     assert_eq!(second.header("retry-after"), "1");
-    // What is stored is not answered as if it were not.
-    let stored = post(&server, "/v1/jobs", &job("d")).header("prefer", "wait=9");
-    stored.send().await.expect(202);
+    // What is stored is not answered as if it were not, and nothing is said of a wait that was none.
+    for collection in ["/v1/jobs", "/v2.1/jobs", "/api/jobs"] {
+        let stored = post(&server, collection, &job("d")).header("prefer", "wait=9");
+        let stored = stored.send().await;
+        stored.expect(202);
+        assert!(
+            stored.headers.get("preference-applied").is_none(),
+            "{stored:?}"
+        );
+    }
+    // Whatever may be answered later counts, and what is answered at once does not.
+    let waits = format!("{path}:wait");
+    let report = json!({"reports": [{"leaseToken": ""}], "wait": "9s"});
+    for waiting in [
+        get(&server, &waits),
+        get(&server, &format!("{waits}?timeout=9s")),
+        post(
+            &server,
+            "/v1/workers:acquire",
+            &json!({"worker": "w", "drivers": ["e"], "wait": "9s"}),
+        ),
+        post(&server, "/v1/workers:report", &report),
+    ] {
+        assert_eq!(waiting.send().await.expect(429)["reason"], "TOO_MANY_WAITS");
+    }
+    for at_once in [
+        get(&server, &format!("{waits}?timeout=0s")),
+        post(
+            &server,
+            "/v1/workers:acquire",
+            &json!({"worker": "w", "drivers": ["e"]}),
+        ),
+        post(
+            &server,
+            "/v1/workers:report",
+            &json!({"reports": [{"leaseToken": ""}]}),
+        ),
+    ] {
+        at_once.send().await.expect(200);
+    }
     drop(events);
     server.stop().await;
 }
