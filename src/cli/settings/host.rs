@@ -15,7 +15,10 @@ impl FromStr for HostName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let authority = text.parse::<Authority>().ok();
-        match authority.is_some_and(|authority| authority.host() == text) {
+        // No character stands for others.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[:]".contains(&byte);
+        let is_host = authority.is_some_and(|authority| authority.host() == text);
+        match is_host && text.bytes().all(is_plain) {
             true => Ok(Self(text.to_owned())),
             false => Err(format!(
                 "'{text}' is not the name of a host; write it like jobs.example.com, without scheme and port"
