@@ -282,7 +282,8 @@ async fn half_a_request_does_not_hold_up_the_drain() {
     let mut halves = Vec::new();
     for path in [submit, "/v1/jobs"] {
         let mut half = TcpStream::connect(server.address()).await.unwrap();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{{}}");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{{}}");
         half.write_all(head.as_bytes()).await.unwrap();
         halves.push(half);
     }

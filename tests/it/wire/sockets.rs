@@ -37,7 +37,8 @@ async fn closed_after(server: &Server, bytes: &[u8]) -> Vec<u8> {
 async fn connections_that_say_nothing_are_closed() {
     let server = Server::start().await;
     let client = server.client().await;
-    let half_a_header = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: and more than the preface has";
+    let half_a_header =
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nx-long: and more than the preface has";
     tokio::join!(
         closed_after(&server, b""),
         closed_after(&server, &PREFACE[..10]),
@@ -55,7 +56,7 @@ async fn a_head_that_is_too_large_is_refused() {
     let server = Server::start().await;
     let head = |bytes| {
         let long = "x".repeat(bytes);
-        format!("GET /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {long}\r\n\r\n")
+        format!("GET /x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-long: {long}\r\n\r\n")
     };
     for (bytes, status) in [(30 * 1024, "404"), (40 * 1024, "431"), (300_000, "431")] {
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
@@ -96,7 +97,7 @@ async fn a_connection_is_kept_for_the_next_request() {
 async fn what_was_answered_is_sent_though_the_connection_fails() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
-    let get = "GET /x HTTP/1.1\r\nhost: x\r\n\r\n";
+    let get = "GET /x HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let text = format!("{}GET /y HT", get.repeat(5));
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
@@ -126,7 +127,7 @@ async fn grpc_needs_http_2() {
     let server = Server::start().await;
     for content_type in ["application/grpc", "application/grpc+proto"] {
         let head = format!(
-            "POST /longhaul.v1.JobService/GetCounts HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+            "POST /longhaul.v1.JobService/GetCounts HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: {content_type}\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0"
         );
         let answer = closed_after(&server, head.as_bytes()).await;
@@ -187,7 +188,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let client = server.client().await;
     let half = |path, length, body| {
         format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{length}\r\n\r\n{body}"
         )
     };
     let (length, chunked) = ("content-length: 1000", "transfer-encoding: chunked");
