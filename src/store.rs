@@ -80,8 +80,10 @@ pub struct ListQuery {
     pub limit: usize,
 }
 
-/// Where a page ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// Where a page ended. Positions of one order compare as they stand in the ascending one.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum ListPosition {
     /// Behind this job, in an order by time of creation.
     Job(crate::domain::JobId),

@@ -1,10 +1,14 @@
 //! Lists in pages, for dialects whose clients name an offset: no job is told twice or left out because others are added meanwhile.
 //!
 //! An offset alone can not do that, because each new job shifts what comes after it. So a page that has been told is remembered by where it ended, and a
-//! client that asks for the offset behind it goes on from there. Where the dialect has a link to the next page, the link says the same by a token, which
-//! is good on any node and after a restart. An offset that comes out of nowhere is counted off.
+//! client that asks for the offset behind it goes on from there, also behind the last page. Several readers of one list at one address are not told apart:
+//! of the ends that were told for an offset the shallowest counts, so that one of them may be told jobs twice, and none misses any.
+//!
+//! Where the dialect has a link to the next page, the link says the same by a token, which is good on any node and after a restart. An offset that comes
+//! out of nowhere is counted off.
 
 use std::{
+    cmp::Ordering,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -24,15 +28,17 @@ use crate::{
 
 /// How long the end of a page is remembered: clients work through a page before they ask for the next.
 const REMEMBERED: Duration = Duration::from_secs(120);
-/// Ends of pages that are remembered, each some hundred bytes.
+/// Offsets of which ends of pages are remembered, each end some hundred bytes.
 const MAX_REMEMBERED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(10_000).unwrap();
+/// Ends that are remembered of one offset: of so many readers, or pages that were read again.
+const MAX_ENDS: usize = 4;
 /// What the tokens of links are for.
 const PURPOSE: &[u8] = b"rest page";
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct Pages {
-    ends: Arc<Mutex<LruCache<Fingerprint, (Place, Instant)>>>,
+    ends: Arc<Mutex<LruCache<Fingerprint, Ends>>>,
 }
 
 /// A condition on a job that is no [`Filter`].
@@ -72,11 +78,15 @@ pub(super) struct Listed {
 }
 
 /// Where a page begins: behind this.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Place {
     Indexed(ListPosition),
     Sorted(Anchor),
 }
+
+/// Where pages ended that have told all up to one offset, the shallowest first, and when they were told.
+#[derive(Default)]
+struct Ends(Vec<(Place, Instant)>);
 
 impl Pages {
     pub(super) fn new() -> Self {
@@ -121,7 +131,13 @@ impl Pages {
             .as_deref()
             .map(|fits| fits as &(dyn Fn(&Job) -> bool + Sync));
         let total = engine.total(tenant, &filter, residual).await?;
-        let (jobs, end) = match sorting {
+        let descending = matches!(
+            sorting,
+            Sorting::Indexed(ListOrder::CreateTimeDesc | ListOrder::UpdateTimeDesc)
+        );
+        // Behind a page without jobs is where it began.
+        let began = place.clone();
+        let (jobs, end, next) = match sorting {
             Sorting::Indexed(order) => {
                 let selection = Selection {
                     tenant: tenant.clone(),
@@ -134,10 +150,11 @@ impl Pages {
                     limit,
                 };
                 match engine.seek(selection, left, residual).await? {
-                    None => (Vec::new(), None),
+                    None => (Vec::new(), None, None),
                     Some(selection) => {
                         let selected = engine.select(selection, residual).await?;
-                        (selected.jobs, selected.next.map(Place::Indexed))
+                        let end = selected.at.last().copied().map(Place::Indexed);
+                        (selected.jobs, end, selected.next.map(Place::Indexed))
                     }
                 }
             }
@@ -154,39 +171,71 @@ impl Pages {
                     limit,
                 };
                 match engine.seek_sorted(selection, left).await? {
-                    None => (Vec::new(), None),
+                    None => (Vec::new(), None, None),
                     Some(selection) => {
                         let selected = engine.select_sorted(selection).await?;
-                        (selected.jobs, selected.next.map(Place::Sorted))
+                        let end = selected.at.last().cloned().map(Place::Sorted);
+                        (selected.jobs, end, selected.next.map(Place::Sorted))
                     }
                 }
             }
         };
-        let next = end.map(|end| {
-            let token = engine.seal_position(PURPOSE, &bound_to, &end);
-            // Who follows links needs no memory, and must not lead astray who adds up offsets at the same address.
-            if !is_linked {
-                // A page of large jobs ends early, which a client that adds up limits does not see.
-                if jobs.len() < limit {
-                    self.remember(key(tenant, call.peer, &of, offset + limit), end.clone());
-                }
-                self.remember(key(tenant, call.peer, &of, offset + jobs.len()), end);
+        // Who follows links needs no memory, and must not lead astray who adds up offsets at the same address. Behind the last page there is something to
+        // remember as well: an offset alone would tell there what newer jobs have pushed behind it.
+        if !is_linked && let Some(end) = end.or(began) {
+            // A page of large jobs, or the last one, ends early, which a client that adds up limits does not see.
+            if jobs.len() < limit {
+                let key = key(tenant, call.peer, &of, offset.saturating_add(limit));
+                self.remember(key, end.clone(), descending);
             }
-            token
-        });
+            let key = key(tenant, call.peer, &of, offset.saturating_add(jobs.len()));
+            self.remember(key, end, descending);
+        }
+        let next = next.map(|next| engine.seal_position(PURPOSE, &bound_to, &next));
         Ok(Listed { jobs, total, next })
     }
 
     /// Where the page ended that has told all up to this offset, if it was told a short while ago.
     fn end_before(&self, key: &Fingerprint) -> Option<Place> {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let (place, told) = ends.get(key)?;
-        (monotonic_now() < *told + REMEMBERED).then(|| place.clone())
+        ends.get(key)?.shallowest(monotonic_now())
     }
 
-    fn remember(&self, key: Fingerprint, end: Place) {
+    fn remember(&self, key: Fingerprint, end: Place, descending: bool) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.put(key, (end, monotonic_now()));
+        let of_offset = ends.get_or_insert_mut(key, Ends::default);
+        of_offset.add(end, monotonic_now(), descending);
+    }
+}
+
+impl Ends {
+    fn add(&mut self, end: Place, now: Instant, descending: bool) {
+        self.0
+            .retain(|(known, told)| *known != end && now < *told + REMEMBERED);
+        let deeper = |(known, _): &(Place, Instant)| known.compare(&end, descending).is_gt();
+        let at = self.0.iter().position(deeper).unwrap_or(self.0.len());
+        self.0.insert(at, (end, now));
+        self.0.truncate(MAX_ENDS);
+    }
+
+    fn shallowest(&self, now: Instant) -> Option<Place> {
+        let mut fresh = self.0.iter().filter(|(_, told)| now < *told + REMEMBERED);
+        fresh.next().map(|(place, _)| place.clone())
+    }
+}
+
+impl Place {
+    /// Which of two places of one list comes first; what an index has may be descending.
+    fn compare(&self, other: &Self, descending: bool) -> Ordering {
+        match (self, other) {
+            (Self::Indexed(one), Self::Indexed(other)) if descending => other.cmp(one),
+            (Self::Indexed(one), Self::Indexed(other)) => one.cmp(other),
+            (Self::Sorted(one), Self::Sorted(other)) => one.cmp(other),
+            // Of two lists, which have no offset in common.
+            (Self::Indexed(_), Self::Sorted(_)) | (Self::Sorted(_), Self::Indexed(_)) => {
+                Ordering::Equal
+            }
+        }
     }
 }
 
@@ -207,4 +256,39 @@ fn not_from_here() -> Sentence {
         "foreign-token",
         "is not from an answer to the same request; begin again without it",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(position: u64) -> Place {
+        Place::Indexed(ListPosition::Feed(position))
+    }
+
+    #[test]
+    fn of_several_ends_the_shallowest_counts_as_long_as_it_is_fresh() {
+        let now = monotonic_now();
+        for (descending, shallow, deep) in [(true, 9, 3), (false, 3, 9)] {
+            let mut ends = Ends::default();
+            assert_eq!(ends.shallowest(now), None);
+            ends.add(at(shallow), now, descending);
+            let later = now + REMEMBERED / 2;
+            for end in [deep, 5, deep] {
+                ends.add(at(end), later, descending);
+            }
+            assert_eq!(ends.shallowest(later), Some(at(shallow)));
+            assert_eq!(ends.shallowest(now + REMEMBERED), Some(at(5)));
+            assert_eq!(ends.shallowest(later + REMEMBERED), None);
+        }
+    }
+
+    #[test]
+    fn ends_are_few() {
+        let mut ends = Ends::default();
+        for end in 0..100 {
+            ends.add(at(end), monotonic_now(), true);
+        }
+        assert_eq!(ends.0.len(), MAX_ENDS);
+    }
 }

@@ -30,7 +30,18 @@ async fn add(server: &Server, summary: &str, count: usize) -> Vec<String> {
     submit_copies(&client, request, count).await
 }
 
-/// Reads lists in each of these orders, by links and by offsets, while others add jobs behind each page.
+/// How a client goes on from page to page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// By the links, as long as there are any.
+    Links,
+    /// By an offset of so many as it was told, until there are no more.
+    Told,
+    /// By an offset of so many as it asked for, until there are no more.
+    Asked,
+}
+
+/// Reads lists in each of these orders, in each of the ways, while others add jobs behind each page.
 async fn no_gap_and_no_repeat(
     thousands: usize,
     filter: &str,
@@ -44,27 +55,33 @@ async fn no_gap_and_no_repeat(
         before.extend(add(&server, "a lot", 1_000).await);
     }
     for order in orders {
-        for by_offset in [false, true] {
+        for step in [Step::Links, Step::Told, Step::Asked] {
             let jobs = before.len();
             let mut told = Vec::new();
             let first = format!("{WIRE}?{filter}&max_records={max_records}{order}");
             let mut next = Some(first.clone());
             let mut late = Vec::new();
+            let mut pages = 0;
             while let Some(path) = next {
                 let reply = get(&server, &path).send().await;
                 let page = reply.expect(200);
                 assert_eq!(page["total_records"], jobs + late.len());
                 assert_eq!(page["_links"]["self"]["href"], *path);
-                told.extend(keys(&page));
+                let keys = keys(&page);
+                pages += 1;
                 let link = page["_links"]["next"]["href"].as_str().map(str::to_owned);
-                next = match by_offset {
-                    false => link,
-                    true => link.map(|_| format!("{first}&offset={}", told.len())),
+                let by_offset = |offset| format!("{first}&offset={offset}");
+                let is_over = keys.is_empty();
+                told.extend(keys);
+                next = match step {
+                    Step::Links => link,
+                    Step::Told => (!is_over).then(|| by_offset(told.len())),
+                    Step::Asked => (!is_over).then(|| by_offset(pages * max_records)),
                 };
                 late.extend(add(&server, "a lot", at_a_time).await);
             }
             let once: BTreeSet<_> = told.iter().cloned().collect();
-            let what = format!("{order} {by_offset}");
+            let what = format!("{order} {step:?}");
             assert_eq!(once.len(), told.len(), "a job came twice: {what}");
             // Those that were there all the while, and none of the others, which are newer.
             assert!(once == before, "{what}: {} of {jobs}", once.len());
