@@ -110,16 +110,21 @@ fn apply(edit: &mut Edit<'_>, ordinal: usize, report: Report, chance: f64) -> Op
             status_detail,
         } => {
             let task = &mut edit.job.tasks[ordinal];
+            // What is said with the progress is said, too: whoever shows a task has one place to look.
+            let said = match &progress {
+                Some(progress) if status_detail.is_empty() => progress.message.clone(),
+                Some(_) | None => status_detail,
+            };
             let same = progress.is_none() || task.progress == progress;
-            if same && (status_detail.is_empty() || task.status_detail == status_detail) {
+            if same && (said.is_empty() || task.status_detail == said) {
                 return None;
             }
             if progress.is_some() {
                 task.progress = progress;
             }
-            say(edit, ordinal, status_detail.clone());
+            say(edit, ordinal, said.clone());
             edit.touch(ordinal);
-            edit.record(EventKind::TaskProgress, Some(ordinal), status_detail);
+            edit.record(EventKind::TaskProgress, Some(ordinal), said);
             None
         }
         Report::Warning { message } => {

@@ -155,7 +155,7 @@ pub struct Task {
     pub state: TaskState,
     /// The outcome so far.
     pub status: Status,
-    /// The newest line that the worker had to say.
+    /// What the worker said last: a line, or the message of its progress if that came without one.
     pub status_detail: String,
     /// The newest error that an attempt reported.
     pub last_error: String,

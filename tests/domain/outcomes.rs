@@ -267,6 +267,34 @@ fn progress_and_details_stay_until_something_newer_is_said() {
 }
 
 #[test]
+fn what_was_said_last_is_a_line_or_the_message_that_came_without_one() {
+    let mut world = World::new();
+    let key = world.submit(new_job([new_task("a", &[])]));
+    let lease = world.lease("d");
+    for (message, line, said) in [
+        (Some("copying a"), "", "copying a"),
+        (None, "half way", "half way"),
+        (Some("copying b"), "nearly done", "nearly done"),
+        // The progress is the same, but now it is what was said last.
+        (Some("copying b"), "", "copying b"),
+        (Some(""), "", "copying b"),
+        (None, "", "copying b"),
+    ] {
+        let progress = message.map(|message| longhaul::domain::task::Progress {
+            message: message.into(),
+            ..Default::default()
+        });
+        let report = longhaul::domain::command::Report::Progress {
+            progress,
+            status_detail: line.into(),
+        };
+        world.report(&lease, report).expect("held");
+        assert_eq!(world.task(&lease).status_detail, said);
+        assert_eq!(world.job(&key).status_detail(), said);
+    }
+}
+
+#[test]
 fn the_progress_of_a_job_of_several_tasks_is_finished_tasks() {
     let (mut world, key) = end_with(FailurePolicy::Continue, vec![success(), fatal("x")]);
     assert_eq!(

@@ -233,15 +233,20 @@ pub(super) fn is_end(report: &Report) -> bool {
     }
 }
 
-/// The newer report, with what it leaves out taken from the older one.
+/// The newer report, with what it leaves out taken from the older one. What is said last is a line, or the message of progress that came without one.
 fn merged(newer: ProgressReport, older: Option<ProgressReport>) -> ProgressReport {
     let older = older.unwrap_or_default();
+    let message = |report: &ProgressReport| {
+        let progress = report.progress.as_ref();
+        progress.map_or_else(String::new, |progress| progress.message.clone())
+    };
+    let status_detail = match newer.status_detail.is_empty() && message(&newer).is_empty() {
+        false => newer.status_detail,
+        true if older.status_detail.is_empty() => message(&older),
+        true => older.status_detail,
+    };
     ProgressReport {
         progress: newer.progress.or(older.progress),
-        status_detail: if newer.status_detail.is_empty() {
-            older.status_detail
-        } else {
-            newer.status_detail
-        },
+        status_detail,
     }
 }

@@ -112,6 +112,29 @@ fn only_the_newest_progress_is_sent_and_one_at_a_time() {
 }
 
 #[test]
+fn what_was_said_last_is_not_lost_between_reports() {
+    let saying = |message: &str, status_detail: &str| {
+        let mut report = progress(1);
+        report.status_detail = status_detail.to_owned();
+        if let Some(progress) = &mut report.progress {
+            progress.message = message.to_owned();
+        }
+        report
+    };
+    for (older, newer, sent_in_one) in [
+        (saying("", "a"), saying("b", ""), saying("b", "")),
+        (saying("a", ""), saying("", "b"), saying("", "b")),
+        (saying("a", ""), saying("", ""), saying("", "a")),
+        (saying("", "a"), saying("", ""), saying("", "a")),
+    ] {
+        let (mut ledger, now) = with_lease();
+        ledger.progress(&token(1), older);
+        ledger.progress(&token(1), newer);
+        assert_eq!(sent(&mut ledger, now), [Report::Progress(sent_in_one)]);
+    }
+}
+
+#[test]
 fn a_detail_does_not_hide_the_progress_before_it() {
     let (mut ledger, now) = with_lease();
     let detail = ProgressReport {
