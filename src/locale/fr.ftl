@@ -142,6 +142,7 @@ true-or-false = doit être true ou false
 whole-number = doit être un nombre entier de { $least } à { $most }
 foreign-token = ne vient pas d'une réponse à la même requête ; recommencez sans lui
 sort-direction = doit être des champs séparés par des virgules, chacun suivi de asc, de desc ou de rien
+negation-inside = doit avoir un ! devant la première alternative, où il les nie toutes, ou n'en avoir aucun
 too-many-alternatives = a plus de { $most } alternatives ; demandez-en quelques-unes à la fois
 filter-moment = doit être une date, par exemple 2026-01-31T12:00:00Z, précédée de <, <=, >, >= ou de rien
 too-many-sort-fields = compte { $fields } champs ; { $most } au plus sont admis

@@ -1,7 +1,7 @@
 //! The query grammar that the dialects share: values of filter parameters with an operator in front of them.
 //!
 //! `a`, `!a`, `<a`, `<=a`, `>a`, `>=a`, `null`, `!null`, `a|b`, and `*` for any text. A space after an operator does not count. A `!` in front negates
-//! all of the alternatives behind it.
+//! all of the alternatives behind it, which may repeat it.
 
 use crate::domain::{
     JobState, Status, Timestamp,
@@ -48,15 +48,28 @@ impl Terms {
             Some(rest) => (true, rest.trim_start()),
             None => (false, value),
         };
-        let any: Vec<Term> = value.split('|').map(term).collect();
-        match any.len() > MAX_ALTERNATIVES {
-            true => Err(sentence!(
+        let mut alternatives: Vec<&str> = value.split('|').map(str::trim).collect();
+        if alternatives.len() > MAX_ALTERNATIVES {
+            return Err(sentence!(
                 "too-many-alternatives",
                 "has more than {most} alternatives; ask for some of them at a time",
                 most = MAX_ALTERNATIVES
-            )),
-            false => Ok(Self { negated, any }),
+            ));
         }
+        for alternative in alternatives.iter_mut().skip(1) {
+            match alternative.strip_prefix('!') {
+                Some(rest) if negated => *alternative = rest,
+                Some(_) => {
+                    return Err(Sentence::plain(
+                        "negation-inside",
+                        "must have a ! before its first alternative, where it negates them all, or none",
+                    ));
+                }
+                None => {}
+            }
+        }
+        let any = alternatives.into_iter().map(term).collect();
+        Ok(Self { negated, any })
     }
 
     /// The condition that a field meets one of the alternatives, or none of them if they are negated. `each` makes the condition of one alternative.
@@ -209,6 +222,21 @@ mod tests {
         assert_eq!(not.any, any);
         assert!(read("!null").negated);
         assert!(Terms::read(&"|".repeat(60)).is_err());
+    }
+
+    #[test]
+    fn a_negation_is_of_all_alternatives_or_of_none() {
+        let none = read("!a|b|c");
+        assert!(none.negated);
+        for value in ["!a|!b|!c", "! a | ! b | c", "!a|b|!c"] {
+            assert_eq!(read(value), none, "{value}");
+        }
+        for value in ["a|!b", "a| !b", "null|!null", "a|b|!"] {
+            let wrong = Terms::read(value).unwrap_err();
+            assert_eq!(wrong.id(), "negation-inside", "{value}");
+        }
+        // Elsewhere it is a letter like others.
+        assert!(!read("a!|b!c").negated);
     }
 
     #[test]
