@@ -22,6 +22,7 @@ mod polls;
 mod query;
 mod reference;
 pub mod routes;
+mod standing;
 mod submit;
 mod terms;
 

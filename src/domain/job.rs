@@ -7,11 +7,13 @@ use serde::Serialize;
 use super::{
     JobId, JobKey, LeaseKey, Task, TaskState, Tenant, Timestamp,
     task::{Object, Progress},
-    wording::count,
+    wording::{Sentence, count},
 };
 
 /// What a job or a task takes besides its documents and what workers said, roughly.
 const BASE_BYTES: usize = 1_024;
+/// What stands between the parts of [`Job::standing`].
+pub const STANDING_PARTS: &str = "; ";
 
 /// Where in its life a job is. See `docs/state-machine.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -310,47 +312,98 @@ impl Job {
         }
     }
 
-    /// One line that explains state and status to a person.
+    /// What explains state and status to a person, in English.
     pub fn status_detail(&self) -> String {
+        let parts = self.standing();
+        let parts: Vec<&str> = parts.iter().map(Sentence::english).collect();
+        parts.join(STANDING_PARTS)
+    }
+
+    /// The parts of one line that explains state and status to a person: of its tasks and, if there are any, of its child jobs.
+    pub fn standing(&self) -> Vec<Sentence> {
         if let [task] = self.tasks.as_slice()
             && !task.status_detail.is_empty()
             && self.children.total == 0
         {
-            return task.status_detail.clone();
+            return vec![Sentence::foreign(task.status_detail.as_str())];
         }
-        let tasks = |number| count(number, "task");
-        let total = tasks(self.tasks.len());
-        let mut line = match self.state {
-            JobState::Queued => match self.spec.schedule_time {
-                Some(_) => "waits for its schedule time or a worker".to_owned(),
-                None => "waits for a worker".to_owned(),
-            },
-            JobState::Running => format!(
-                "{} of {total} done",
-                self.tasks.iter().filter(|t| t.state.is_terminal()).count()
-            ),
-            JobState::Cancelling => format!(
-                "waits for {} to stop",
-                tasks(self.count(TaskState::Cancelling))
-            ),
-            JobState::Succeeded => format!("{} of {total} succeeded", self.tasks.len()),
-            JobState::Failed | JobState::Cancelled => format!(
-                "{} of {total} succeeded, {} failed, {} cancelled, {} skipped",
-                self.count(TaskState::Succeeded),
-                self.count(TaskState::Failed),
-                self.count(TaskState::Cancelled),
-                self.count(TaskState::Skipped)
-            ),
-        };
+        let mut parts = vec![self.standing_of_tasks()];
         if self.children.total > 0 {
-            let children = &self.children;
-            line.push_str(&format!(
-                "; {} of {} ended, {} failed",
-                children.total - children.open(),
-                count(children.total, "child job"),
-                children.failed
-            ));
+            parts.push(self.standing_of_children());
         }
-        line
+        parts
+    }
+
+    fn standing_of_tasks(&self) -> Sentence {
+        let tasks = |number| count(number, "task");
+        let total = self.tasks.len();
+        let [succeeded, failed, cancelled, skipped] = [
+            TaskState::Succeeded,
+            TaskState::Failed,
+            TaskState::Cancelled,
+            TaskState::Skipped,
+        ]
+        .map(|state| self.count(state));
+        match self.state {
+            JobState::Queued => match self.spec.schedule_time {
+                Some(_) => Sentence::plain(
+                    "job-waits-for-time",
+                    "waits for its schedule time or a worker",
+                ),
+                None => Sentence::plain("job-waits-for-worker", "waits for a worker"),
+            },
+            JobState::Running => {
+                let done = self.tasks.iter().filter(|t| t.state.is_terminal()).count();
+                Sentence::made(
+                    "job-tasks-done",
+                    format!("{done} of {} done", tasks(total)),
+                    vec![("done", (&done).into()), ("total", (&total).into())],
+                )
+            }
+            JobState::Cancelling => {
+                let stopping = self.count(TaskState::Cancelling);
+                Sentence::made(
+                    "job-waits-to-stop",
+                    format!("waits for {} to stop", tasks(stopping)),
+                    vec![("tasks", (&stopping).into())],
+                )
+            }
+            JobState::Succeeded => Sentence::made(
+                "job-tasks-succeeded",
+                format!("{total} of {} succeeded", tasks(total)),
+                vec![("total", (&total).into())],
+            ),
+            JobState::Failed | JobState::Cancelled => Sentence::made(
+                "job-tasks-ended",
+                format!(
+                    "{succeeded} of {} succeeded, {failed} failed, {cancelled} cancelled, {skipped} skipped",
+                    tasks(total)
+                ),
+                vec![
+                    ("succeeded", (&succeeded).into()),
+                    ("total", (&total).into()),
+                    ("failed", (&failed).into()),
+                    ("cancelled", (&cancelled).into()),
+                    ("skipped", (&skipped).into()),
+                ],
+            ),
+        }
+    }
+
+    fn standing_of_children(&self) -> Sentence {
+        let ChildCounts { total, failed, .. } = self.children;
+        let ended = total - self.children.open();
+        Sentence::made(
+            "job-children-ended",
+            format!(
+                "{ended} of {} ended, {failed} failed",
+                count(total, "child job")
+            ),
+            vec![
+                ("ended", (&ended).into()),
+                ("total", (&total).into()),
+                ("failed", (&failed).into()),
+            ],
+        )
     }
 }

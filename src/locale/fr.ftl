@@ -153,6 +153,37 @@ nse-returned = D'accord. { $records } { $records ->
 }.
 nse-returned-one = D'accord. 1 enregistrement renvoyé.
 
+## L'état d'un job
+
+job-children-ended = { $ended } sur { $total } { $total ->
+    [one] job enfant fini
+   *[other] jobs enfants finis
+}, { $failed } en échec
+job-tasks-done = { $done } sur { $total } { $total ->
+    [one] tâche finie
+   *[other] tâches finies
+}
+job-tasks-ended = { $succeeded } sur { $total } { $total ->
+    [one] tâche réussie
+   *[other] tâches réussies
+}, { $failed } en échec, { $cancelled } { $cancelled ->
+    [one] annulée
+   *[other] annulées
+}, { $skipped } { $skipped ->
+    [one] omise
+   *[other] omises
+}
+job-tasks-succeeded = { $total } sur { $total } { $total ->
+    [one] tâche réussie
+   *[other] tâches réussies
+}
+job-waits-for-time = attend son heure ou un exécutant
+job-waits-for-worker = attend un exécutant
+job-waits-to-stop = attend que { $tasks } { $tasks ->
+    [one] tâche s'arrête
+   *[other] tâches s'arrêtent
+}
+
 ## REST : Active IQ Unified Manager
 
 aiqum-no-order = ne se compare pas avec <, <=, > ou >= ; seules les dates le peuvent
@@ -169,9 +200,6 @@ deploy-one-warning = réussi avec un avertissement : { $warning }
 deploy-partly-failed = { $succeeded } des { $total } tâches ont réussi ; la tâche « { $name } » a échoué : { $error }
 deploy-succeeded = réussi
 deploy-task-failed = la tâche « { $name } » a échoué : { $error }
-deploy-tasks-done = { $done } des { $total } tâches sont finies
 deploy-tasks-not-run = toutes les tâches n'ont pas été exécutées
+deploy-some-warnings = réussi avec des avertissements, dont : { $warning }
 deploy-tries-again = une tentative a échoué, une autre suivra : { $error }
-deploy-waits-for-time = attend son heure ou un exécutant
-deploy-waits-for-worker = attend un exécutant
-deploy-warnings = réussi avec { $count } avertissements, dont le dernier : { $warning }

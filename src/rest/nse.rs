@@ -20,7 +20,7 @@ use super::{
     openapi::Submission,
     pages::{Listed, Listing, Sorting},
     query::Query,
-    submit,
+    standing, submit,
 };
 use crate::{
     api::Fault,
@@ -47,26 +47,34 @@ const RETRY_AFTER: &str = "1";
 /// The parameter of a link to a page.
 const PAGE_TOKEN: &str = "page_token";
 
+/// The value of a field, as it is shown to readers of a language.
+type ShownValue = fn(&Job, Language) -> SortValue;
 /// A field that lists may be sorted by, and its value.
-type SortField = (&'static str, fn(&Job) -> SortValue);
+type SortField = (&'static str, ShownValue);
 
 /// All of a job that is one value, as it is shown.
 const SORT_FIELDS: [SortField; 13] = [
-    ("created", |job| SortValue::time(Some(job.create_time))),
-    ("updated", |job| SortValue::time(Some(job.update_time))),
-    ("id", |job| SortValue::text(&job.id.to_string())),
-    ("action", |job| SortValue::text(&job.spec.action)),
-    ("job_summary", |job| SortValue::text(&job.spec.summary)),
-    ("object_id", |job| SortValue::text(job_object(job).id)),
-    ("object_type", |job| SortValue::text(job_object(job).kind)),
-    ("object_name", |job| SortValue::text(job_object(job).name)),
-    ("status", |job| {
+    ("created", |job, _| SortValue::time(Some(job.create_time))),
+    ("updated", |job, _| SortValue::time(Some(job.update_time))),
+    ("id", |job, _| SortValue::text(&job.id.to_string())),
+    ("action", |job, _| SortValue::text(&job.spec.action)),
+    ("job_summary", |job, _| SortValue::text(&job.spec.summary)),
+    ("object_id", |job, _| SortValue::text(job_object(job).id)),
+    ("object_type", |job, _| {
+        SortValue::text(job_object(job).kind)
+    }),
+    ("object_name", |job, _| {
+        SortValue::text(job_object(job).name)
+    }),
+    ("status", |job, _| {
         SortValue::text(status(job.state, job.status))
     }),
-    ("status_detail", |job| SortValue::text(&job.status_detail())),
-    ("last_error", |job| SortValue::text(&job.last_error)),
-    ("user_id", |job| SortValue::text(&job.spec.creator)),
-    ("state", |job| {
+    ("status_detail", |job, language| {
+        SortValue::text(&standing::of(job, language))
+    }),
+    ("last_error", |job, _| SortValue::text(&job.last_error)),
+    ("user_id", |job, _| SortValue::text(&job.spec.creator)),
+    ("state", |job, _| {
         SortValue::text(documented::state(job.state, job.status))
     }),
 ];
@@ -184,7 +192,7 @@ struct Asked {
     offset: u32,
     limit: u32,
     sort_by: &'static str,
-    value: fn(&Job) -> SortValue,
+    value: ShownValue,
     descending: bool,
     token: Option<String>,
 }
@@ -257,7 +265,8 @@ async fn list(shared: Shared, mut call: Call) -> Result<Response, Fault> {
     let listed = match is_own(&call, asked.tenant.as_deref()) {
         true => {
             let engine = shared.api.engine();
-            let page = shared.pages.page(engine, &call, asked.listing());
+            let listing = asked.listing(call.caller.language);
+            let page = shared.pages.page(engine, &call, listing);
             page.await.map_err(in_our_names)?
         }
         false => Listed {
@@ -267,6 +276,7 @@ async fn list(shared: Shared, mut call: Call) -> Result<Response, Fault> {
         },
     };
     let returned_records = listed.jobs.len();
+    let language = call.caller.language;
     let page = Page {
         returned_records,
         total_records: listed.total,
@@ -274,10 +284,12 @@ async fn list(shared: Shared, mut call: Call) -> Result<Response, Fault> {
         order_by: asked.order_by(),
         offset: asked.offset,
         limit: asked.limit,
-        records: listed.jobs.iter().map(|job| record(job)).collect(),
+        records: (listed.jobs.iter())
+            .map(|job| record(job, language))
+            .collect(),
     };
     let said = returned(returned_records);
-    let response = enveloped(StatusCode::OK, &said, call.caller.language, page);
+    let response = enveloped(StatusCode::OK, &said, language, page);
     Ok(match listed.next {
         Some(token) => {
             let query = asked.next(returned_records, &token);
@@ -365,7 +377,7 @@ impl Asked {
         }
     }
 
-    fn listing(&self) -> Listing {
+    fn listing(&self, language: Language) -> Listing {
         let (value, descending) = (self.value, self.descending);
         let sorting = match (self.sort_by, descending) {
             ("created", true) => Sorting::Indexed(ListOrder::CreateTimeDesc),
@@ -373,11 +385,16 @@ impl Asked {
             ("updated", true) => Sorting::Indexed(ListOrder::UpdateTimeDesc),
             ("updated", false) => Sorting::Indexed(ListOrder::UpdateTime),
             _ => Sorting::Keys(Box::new(move |job| {
-                vec![SortKey::new(value(job), descending)]
+                vec![SortKey::new(value(job, language), descending)]
             })),
         };
         Listing {
-            of: format!("nse {} {}", self.sort_by, self.order_by()),
+            of: format!(
+                "nse {} {} {}",
+                self.sort_by,
+                self.order_by(),
+                language.tag()
+            ),
             filter: Filter::All,
             fits: None,
             sorting,
@@ -427,12 +444,13 @@ fn returned(records: usize) -> Sentence {
 
 /// One job, with its revision as entity tag.
 fn single(status: StatusCode, said: &Sentence, call: &Call, job: &Job) -> Response {
+    let language = call.caller.language;
     let result = Single {
         total_records: 1,
-        records: [record(job)],
+        records: [record(job, language)],
     };
-    let response = enveloped(status, said, call.caller.language, result);
-    let tag = answer::etag_in(call.caller.language, job.revision);
+    let response = enveloped(status, said, language, result);
+    let tag = answer::etag_in(language, job.revision);
     answer::with(response, header::ETAG, &tag)
 }
 
@@ -459,7 +477,7 @@ fn text(code: u16, user_message: String, result: impl Serialize) -> String {
 }
 
 /// A job as it is shown.
-fn record(job: &Job) -> JobRecord<'_> {
+fn record(job: &Job, language: Language) -> JobRecord<'_> {
     let about = job_object(job);
     let has_started = job.start_time.is_some();
     JobRecord {
@@ -472,7 +490,7 @@ fn record(job: &Job) -> JobRecord<'_> {
         object_type: about.kind,
         object_name: about.name,
         status: status(job.state, job.status),
-        status_detail: job.status_detail(),
+        status_detail: standing::of(job, language),
         last_error: &job.last_error,
         user_id: &job.spec.creator,
         job_tasks: has_started.then(|| job.tasks.iter().map(|t| task_record(job, t)).collect()),

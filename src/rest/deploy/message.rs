@@ -6,16 +6,21 @@ use crate::{
         wording::{Sentence, sentence},
     },
     locale::Language,
+    rest::standing,
 };
 
 /// What its workers said last while it is open, and why it ended as it did.
 pub(super) fn of(job: &Job, language: Language) -> String {
-    language.say(&sentence_of(job)).into_owned()
+    match sentence_of(job) {
+        Some(sentence) => language.say(&sentence).into_owned(),
+        None => standing::of(job, language),
+    }
 }
 
-fn sentence_of(job: &Job) -> Sentence {
-    match (job.state, job.status) {
-        (JobState::Queued | JobState::Running, _) => open(job),
+/// `None` if nobody said anything of an open job.
+fn sentence_of(job: &Job) -> Option<Sentence> {
+    Some(match (job.state, job.status) {
+        (JobState::Queued | JobState::Running, _) => return said_last(job),
         (JobState::Cancelling, _) => match reason_to_cancel(job) {
             "" => Sentence::plain("deploy-cancelling", "the job is being cancelled"),
             reason => sentence!(
@@ -40,34 +45,14 @@ fn sentence_of(job: &Job) -> Sentence {
             _ => Sentence::plain("deploy-succeeded", "succeeded"),
         },
         (JobState::Failed, _) => failed(job),
-    }
+    })
 }
 
-/// The newest that a worker said of a task that has not ended, or how far the job is.
-fn open(job: &Job) -> Sentence {
+/// The newest that a worker said of a task that has not ended.
+fn said_last(job: &Job) -> Option<Sentence> {
     let open = job.tasks.iter().filter(|task| !task.state.is_terminal());
     let said = open.filter_map(|task| Some((task.update_time, line(task)?)));
-    if let Some((_, line)) = said.max_by_key(|(time, _)| *time) {
-        return line;
-    }
-    match (job.state, job.spec.schedule_time) {
-        (JobState::Queued, None) => {
-            Sentence::plain("deploy-waits-for-worker", "waits for a worker")
-        }
-        (JobState::Queued, Some(_)) => Sentence::plain(
-            "deploy-waits-for-time",
-            "waits for its schedule time or for a worker",
-        ),
-        _ => {
-            let done = job.tasks.iter().filter(|task| task.state.is_terminal());
-            sentence!(
-                "deploy-tasks-done",
-                "{done} of {total} tasks are done",
-                done = done.count(),
-                total = job.tasks.len()
-            )
-        }
-    }
+    said.max_by_key(|(time, _)| *time).map(|(_, line)| line)
 }
 
 /// What there is to say of a task that has not ended.
@@ -79,26 +64,22 @@ fn line(task: &Task) -> Option<Sentence> {
             error = task.last_error
         ));
     }
-    let progress = task.progress.as_ref().map(|p| p.message.as_str());
-    let said = progress.into_iter().chain([task.status_detail.as_str()]);
-    let mut said = said.filter(|line| !line.is_empty());
-    said.next().map(Sentence::foreign)
+    let said = Some(task.status_detail.as_str()).filter(|said| !said.is_empty());
+    said.map(Sentence::foreign)
 }
 
-/// Why a job that succeeded did so with a warning.
+/// Why a job that succeeded did so with a warning. Of many warnings of a task only the newest are kept, and those of two tasks have no order.
 fn warned(job: &Job) -> Sentence {
-    let warnings = job.tasks.iter().flat_map(|task| &task.warnings);
-    let count = warnings.clone().count();
-    match (warnings.last(), count) {
-        (Some(warning), 1) => sentence!(
+    let mut warnings = job.tasks.iter().flat_map(|task| &task.warnings).rev();
+    match (warnings.next(), warnings.next()) {
+        (Some(warning), None) => sentence!(
             "deploy-one-warning",
             "succeeded with a warning: {warning}",
             warning
         ),
-        (Some(warning), _) => sentence!(
-            "deploy-warnings",
-            "succeeded with {count} warnings, the last of them: {warning}",
-            count,
+        (Some(warning), Some(_)) => sentence!(
+            "deploy-some-warnings",
+            "succeeded with warnings, among them: {warning}",
             warning
         ),
         (None, _) => Sentence::plain(

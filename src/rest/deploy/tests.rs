@@ -12,7 +12,7 @@ use crate::{
         JobId, JobSpec, Status, Task, TaskId, TaskSpec, TaskState, Tenant,
         job::{CancelReceipt, ChildCounts, FailurePolicy},
         submission::Violation,
-        task::{Progress, RetryPolicy, Timeouts},
+        task::{RetryPolicy, Timeouts},
         wording::Sentence,
     },
     rest::query::not_text,
@@ -270,18 +270,11 @@ fn an_open_job_says_what_its_workers_said_last() {
     waits.spec = Arc::new(spec);
     assert_says(
         &waits,
-        "waits for its schedule time or for a worker",
+        "waits for its schedule time or a worker",
         "attend son heure ou un exécutant",
     );
 
     assert_says(&running(), "creating node 2 of 4", "creating node 2 of 4");
-    let mut with_progress = running();
-    with_progress.tasks[0].progress = Some(Progress {
-        message: "node 3".into(),
-        ..Progress::default()
-    });
-    assert_says(&with_progress, "node 3", "node 3");
-
     // Of several tasks the one that changed last speaks, unless it has ended.
     let mut older = task("a", TaskState::Running, 1);
     older.status_detail = "older".into();
@@ -292,10 +285,16 @@ fn an_open_job_says_what_its_workers_said_last() {
     several.tasks[0].state = TaskState::Succeeded;
     assert_says(&several, "older", "older");
     several.tasks[1].status_detail = String::new();
+    assert_says(&several, "1 of 2 tasks done", "1 sur 2 tâches finies");
+
+    // Its own work is done, and it is open for its child jobs.
+    let done = task("a", TaskState::Succeeded, 1);
+    let mut parent = job(JobState::Running, Status::Normal, vec![done]);
+    parent.children.total = 2;
     assert_says(
-        &several,
-        "1 of 2 tasks are done",
-        "1 des 2 tâches sont finies",
+        &parent,
+        "1 of 1 task done; 0 of 2 child jobs ended, 0 failed",
+        "1 sur 1 tâche finie ; 0 sur 2 jobs enfants finis, 0 en échec",
     );
 
     let mut failing = running();
@@ -330,8 +329,8 @@ fn a_job_that_has_ended_says_why() {
     done.tasks[0].warnings.push("hot disk".into());
     assert_says(
         &done,
-        "succeeded with 2 warnings, the last of them: hot disk",
-        "réussi avec 2 avertissements, dont le dernier : hot disk",
+        "succeeded with warnings, among them: hot disk",
+        "réussi avec des avertissements, dont : hot disk",
     );
 
     let mut failed = task("nodes", TaskState::Failed, 1);

@@ -254,7 +254,10 @@ async fn a_list_tells_what_was_asked_for() {
         order_by: "desc",
         offset: 40,
         limit: 20,
-        records: jobs.iter().map(record).collect(),
+        records: jobs
+            .iter()
+            .map(|job| record(job, Language::English))
+            .collect(),
     };
     let said = returned(2);
     let response = enveloped(StatusCode::OK, &said, Language::English, page);
@@ -361,7 +364,7 @@ fn a_list_by_time_uses_an_index_and_no_other_does() {
         ("sort_by=status", None),
         ("sort_by=id&order_by=asc", None),
     ] {
-        let by = match asked(query).unwrap().listing().sorting {
+        let by = match asked(query).unwrap().listing(Language::English).sorting {
             Sorting::Indexed(order) => Some(order),
             Sorting::Keys(_) => None,
         };
@@ -396,14 +399,17 @@ fn a_link_to_the_next_page_carries_every_parameter() {
     assert_eq!(again.tenant.as_deref(), Some("a b&c"));
     assert_eq!(again.token.as_deref(), Some("TOKEN-_"));
     assert_eq!((again.offset, again.limit), (15, 5));
-    assert_eq!(again.listing().of, asked(query).unwrap().listing().of);
+    assert_eq!(
+        again.listing(Language::English).of,
+        asked(query).unwrap().listing(Language::English).of
+    );
 }
 
 #[test]
 fn lists_are_sorted_by_what_is_shown() {
     let mut job = succeeded();
     job.last_error = "e".to_owned();
-    let shown = serde_json::to_value(record(&job)).unwrap();
+    let shown = serde_json::to_value(record(&job, Language::English)).unwrap();
     let shown = shown.as_object().unwrap();
     let names = SORT_FIELDS.map(|(name, _)| name);
     for (name, value) in shown.iter().filter(|(name, _)| *name != "job_tasks") {
@@ -414,9 +420,33 @@ fn lists_are_sorted_by_what_is_shown() {
             "updated" => SortValue::time(Some(UPDATED)),
             _ => SortValue::text(value.as_str().unwrap()),
         };
-        assert_eq!(sort_value(&job), expected, "{name}");
+        assert_eq!(sort_value(&job, Language::English), expected, "{name}");
     }
     assert_eq!(names.len() + 1, shown.len());
+}
+
+#[test]
+fn how_a_job_stands_is_said_and_sorted_in_the_language_of_the_reader() {
+    let mut job = succeeded();
+    for task in &mut job.tasks {
+        task.status_detail = String::new();
+    }
+    job.children.total = 1;
+    job.children.succeeded = 1;
+    for (language, said) in [
+        (
+            Language::English,
+            "1 of 1 task succeeded; 1 of 1 child job ended, 0 failed",
+        ),
+        (
+            Language::French,
+            "1 sur 1 tâche réussie ; 1 sur 1 job enfant fini, 0 en échec",
+        ),
+    ] {
+        assert_eq!(record(&job, language).status_detail, said);
+        let (_, value) = SORT_FIELDS[9];
+        assert_eq!(value(&job, language), SortValue::text(said));
+    }
 }
 
 #[test]
@@ -430,7 +460,7 @@ fn a_task_may_be_about_something_else_than_its_job() {
     });
     spec.request_payload = None;
     job.tasks[0].spec = Arc::new(spec);
-    let shown = serde_json::to_value(record(&job)).unwrap();
+    let shown = serde_json::to_value(record(&job, Language::English)).unwrap();
     let task = &shown["job_tasks"][0];
     assert_eq!(
         (&task["object_id"], &task["object_type"]),

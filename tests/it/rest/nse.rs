@@ -419,6 +419,10 @@ async fn french_is_spoken_to_those_who_read_it() {
         accepted["status"]["user_message"],
         "D'accord. Demande acceptée, en cours de traitement."
     );
+    assert_eq!(
+        accepted["result"]["records"][0]["status_detail"],
+        "attend un exécutant"
+    );
     error(
         &french(&format!("/v2.1/jobs/{UNKNOWN}")).await,
         404,

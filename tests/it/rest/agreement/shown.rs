@@ -212,27 +212,36 @@ pub fn is_message(job: &Job, message: &str) -> bool {
         State::Succeeded if of_a_task(&|task| !task.warnings.is_empty()) => {
             of_a_task(&|task| task.warnings.last().is_some_and(|w| message.contains(w)))
         }
-        State::Queued | State::Running => {
-            let mut said = job.tasks.iter().flat_map(said).peekable();
-            said.peek().is_none() || said.any(|line| message.contains(line))
-        }
+        State::Queued | State::Running => match said_last(job) {
+            said if said.is_empty() => message == job.status_detail,
+            said => said.iter().any(|said| message == said),
+        },
         State::Succeeded | State::Unspecified => true,
     };
     says && !message.is_empty()
 }
 
-/// What there is to tell of a task that has not ended.
-fn said(task: &JobTask) -> impl Iterator<Item = &str> {
-    let is_open = task.end_time.is_none();
-    let failed = task.state() == job_task::State::BackingOff;
-    let progress = task.progress.as_ref().map(|progress| &progress.message);
-    let said = [
-        Some(&task.last_error).filter(|_| failed),
-        progress,
-        Some(&task.status_detail),
-    ];
-    let said = said.into_iter().flatten().map(String::as_str);
-    said.filter(move |line| is_open && !line.is_empty())
+/// What was said last of a task that has not ended; of several tasks if they changed in the same moment.
+fn said_last(job: &Job) -> Vec<String> {
+    let open = job.tasks.iter().filter(|task| task.end_time.is_none());
+    let said = open.filter_map(|task| {
+        let failed = task.state() == job_task::State::BackingOff && !task.last_error.is_empty();
+        let said = match failed {
+            true => format!(
+                "an attempt failed, another one follows: {}",
+                task.last_error
+            ),
+            false => task.status_detail.clone(),
+        };
+        let at = task
+            .update_time
+            .map_or((0, 0), |time| (time.seconds, time.nanos));
+        (!said.is_empty()).then_some((at, said))
+    });
+    let said: Vec<_> = said.collect();
+    let last = said.iter().map(|(at, _)| *at).max();
+    let said = said.into_iter().filter(|(at, _)| Some(*at) == last);
+    said.map(|(_, said)| said).collect()
 }
 
 /// What NetApp Service Engine tells of a job.
