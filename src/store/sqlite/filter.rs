@@ -2,6 +2,7 @@
 //! so that NOT means not.
 
 use rusqlite::types::Value;
+use uuid::Uuid;
 
 use crate::{
     domain::{
@@ -65,6 +66,34 @@ pub(super) fn required_ids(filter: &Filter) -> Option<Vec<JobId>> {
         }
         _ => None,
     }
+}
+
+/// Between which ids a job's must be if the filter is to match, both of them left out.
+pub(super) fn id_bounds(filter: &Filter) -> (Uuid, Uuid) {
+    // No id is the smallest or the largest UUID.
+    let (mut low, mut high) = (Uuid::nil(), Uuid::max());
+    match filter {
+        Filter::Id(Order::Greater, id) => low = id.0,
+        Filter::Id(Order::GreaterOrEqual, id) => {
+            low = Uuid::from_u128(id.0.as_u128().saturating_sub(1));
+        }
+        Filter::Id(Order::Less, id) => high = id.0,
+        Filter::Id(Order::LessOrEqual, id) => {
+            high = Uuid::from_u128(id.0.as_u128().saturating_add(1));
+        }
+        Filter::And(parts) => {
+            for (from, to) in parts.iter().map(id_bounds) {
+                (low, high) = (low.max(from), high.min(to));
+            }
+        }
+        Filter::Or(parts) => {
+            let each = parts.iter().map(id_bounds);
+            let widest = |(a, b): (Uuid, Uuid), (from, to)| (a.min(from), b.max(to));
+            return each.reduce(widest).unwrap_or((low, high));
+        }
+        _ => {}
+    }
+    (low, high)
 }
 
 /// As [`crate::domain::JobSpec::kind`].

@@ -24,6 +24,8 @@ use crate::{
 const MAX_EXAMINED: usize = 20_000;
 /// Bytes of jobs after which a page or stretch ends: what can be held in memory for a caller, and more than a message takes.
 const MAX_JOBS_BYTES: usize = 16 * 1024 * 1024;
+/// Ids that are candidates: behind the position, and as the filter wants them, so that nobody looks at what it leaves out.
+const WITHIN: &str = "id > ?2 AND id < ?3";
 
 pub(super) static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -138,20 +140,21 @@ pub(super) struct Source {
 impl Source {
     /// The narrowest there is.
     pub(super) fn of(query: &ListQuery) -> Self {
-        let (begin, behind, order) = match query.order {
+        let (low, high) = filter::id_bounds(&query.filter);
+        let after = match query.after {
+            Some(ListPosition::Job(id)) => Some(id.0),
+            Some(ListPosition::Feed(_)) | None => None,
+        };
+        let (low, high, order) = match query.order {
             ListOrder::UpdateTimeDesc => return Self::by_change(query, i64::MAX, "<", "DESC"),
             ListOrder::UpdateTime => return Self::by_change(query, 0, ">", "ASC"),
-            ListOrder::CreateTimeDesc => (Uuid::max(), "<", "DESC"),
-            ListOrder::CreateTime => (Uuid::nil(), ">", "ASC"),
+            ListOrder::CreateTimeDesc => (low, after.map_or(high, |id| high.min(id)), "DESC"),
+            ListOrder::CreateTime => (after.map_or(low, |id| low.max(id)), high, "ASC"),
         };
-        let begin = match query.after {
-            Some(ListPosition::Job(id)) => id.0,
-            // No id is the smallest or the largest UUID.
-            Some(ListPosition::Feed(_)) | None => begin,
-        };
-        let mut values = vec![
+        let mut values: Vec<Value> = vec![
             query.tenant.0.to_string().into(),
-            begin.as_bytes().to_vec().into(),
+            low.as_bytes().to_vec().into(),
+            high.as_bytes().to_vec().into(),
         ];
         let states = filter::possible_states(&query.filter);
         let candidates = if let Some(ids) = filter::required_ids(&query.filter) {
@@ -161,7 +164,7 @@ impl Source {
                     values.push(id.0.as_bytes().to_vec().into());
                     let id = values.len();
                     format!(
-                        "SELECT id AS at, id FROM jobs WHERE tenant = ?1 AND id = ?{id} AND id {behind} ?2"
+                        "SELECT id AS at, id FROM jobs WHERE tenant = ?1 AND id = ?{id} AND {WITHIN}"
                     )
                 })
                 .collect();
@@ -170,7 +173,7 @@ impl Source {
             values.push(parent.0.as_bytes().to_vec().into());
             format!(
                 "SELECT id AS at, id FROM jobs INDEXED BY jobs_children
-                 WHERE tenant = ?1 AND parent = ?3 AND parent IS NOT NULL AND id {behind} ?2"
+                 WHERE tenant = ?1 AND parent = ?4 AND parent IS NOT NULL AND {WITHIN}"
             )
         } else if !states.is_empty() && states.iter().all(|state| !state.is_terminal()) {
             let each: Vec<String> = states
@@ -178,14 +181,14 @@ impl Source {
                 .map(|state| {
                     format!(
                         "SELECT id AS at, id FROM jobs INDEXED BY jobs_open
-                         WHERE tenant = ?1 AND state = {} AND state <= 3 AND id {behind} ?2",
+                         WHERE tenant = ?1 AND state = {} AND state <= 3 AND {WITHIN}",
                         state.code()
                     )
                 })
                 .collect();
             each.join(" UNION ALL ")
         } else {
-            format!("SELECT id AS at, id FROM jobs WHERE tenant = ?1 AND id {behind} ?2")
+            format!("SELECT id AS at, id FROM jobs WHERE tenant = ?1 AND {WITHIN}")
         };
         Self {
             candidates: format!("{candidates} ORDER BY at {order} LIMIT {MAX_EXAMINED}"),

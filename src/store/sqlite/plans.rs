@@ -1,12 +1,12 @@
 //! No question takes longer with more jobs: each statement finds its rows by an index, and sorts nothing.
 
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, Result, types::Value};
 
 use super::{list, open, read};
 use crate::{
     domain::{
         JobId, Tenant,
-        filter::{Field, Filter, Pattern},
+        filter::{Field, Filter, Order, Pattern},
     },
     store::{ListOrder, ListPosition, ListQuery},
 };
@@ -127,6 +127,64 @@ fn every_page_finds_its_rows_by_an_index() {
                     assert_eq!(tasks, sql.contains("t.driver"), "{sql}\n{steps:#?}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_page_begins_and_ends_where_the_ids_that_match_do() {
+    let (_dir, connection) = empty();
+    let id = |n: u128| JobId(uuid::Uuid::from_u128(n));
+    let of = |order, n| Filter::Id(order, id(n));
+    let any_of = |filter| Filter::Or(vec![filter]);
+    let bounds = [
+        (Filter::All, (0, u128::MAX)),
+        (of(Order::Less, 7), (0, 7)),
+        (of(Order::LessOrEqual, 7), (0, 8)),
+        (of(Order::Greater, 7), (7, u128::MAX)),
+        (of(Order::GreaterOrEqual, 7), (6, u128::MAX)),
+        (
+            Filter::And(vec![
+                any_of(of(Order::Less, 9)),
+                Filter::All,
+                of(Order::Greater, 2),
+                of(Order::Less, 8),
+            ]),
+            (2, 8),
+        ),
+        (
+            Filter::Or(vec![of(Order::Less, 9), of(Order::LessOrEqual, 20)]),
+            (0, 21),
+        ),
+        (
+            Filter::Or(vec![of(Order::Less, 9), Filter::All]),
+            (0, u128::MAX),
+        ),
+        (Filter::Not(Box::new(of(Order::Less, 9))), (0, u128::MAX)),
+    ];
+    for (filter, (low, high)) in bounds {
+        for (order, after, low, high) in [
+            (ListOrder::CreateTimeDesc, None, low, high),
+            (ListOrder::CreateTimeDesc, Some(5), low, high.min(5)),
+            (ListOrder::CreateTime, None, low, high),
+            (ListOrder::CreateTime, Some(5), low.max(5), high),
+        ] {
+            let query = ListQuery {
+                tenant: Tenant::new("acme"),
+                filter: filter.clone(),
+                order,
+                after: after.map(|n| ListPosition::Job(id(n))),
+                limit: 50,
+            };
+            let (sql, values) = list::select(&query, &list::Source::of(&query));
+            let expected = [low, high].map(|n| Value::from(n.to_be_bytes().to_vec()));
+            assert_eq!(values[1..3], expected, "{filter:?} {order:?} {after:?}");
+            let steps = plan(&connection, &sql).unwrap();
+            let range = "USING PRIMARY KEY (tenant=? AND id>? AND id<?)";
+            assert!(
+                steps.iter().any(|step| step.contains(range)),
+                "{sql}\n{steps:#?}"
+            );
         }
     }
 }
