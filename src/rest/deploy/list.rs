@@ -1,6 +1,6 @@
 //! The list of jobs: every match unless the caller wants fewer, read and sent page by page, so that its length costs no memory.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -31,6 +31,8 @@ use crate::{
 
 /// Jobs that are read and sent at a time.
 const PAGE: usize = 500;
+/// Behind a job in the order of changes none is later by so much: what changed in one moment has no order in time.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// What a list can be filtered and sorted by.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,8 @@ struct Walk {
 /// The order, and where the next page begins.
 enum Way {
     Indexed(ListOrder, Option<ListPosition>),
+    /// The last changed first, and no more than [`PAGE`]. A longer list would leave out what changes meanwhile.
+    Latest,
     /// With what was told: a job that changes between two pages may have another place then, and is told once all the same. No more can be sorted than
     /// [`crate::engine::MAX_SORTED`].
     Sorted(Keys, Option<Anchor>, HashSet<JobId>),
@@ -117,6 +121,7 @@ pub(super) async fn list(shared: Shared, mut call: Call) -> Result<Response, Fau
         filter: asked.filter,
         fits: asked.fits,
         way: match asked.sorting {
+            Sorting::Indexed(ListOrder::UpdateTimeDesc) => Way::Latest,
             Sorting::Indexed(order) => Way::Indexed(order, None),
             Sorting::Keys(keys) => Way::Sorted(keys, None, HashSet::new()),
         },
@@ -126,6 +131,7 @@ pub(super) async fn list(shared: Shared, mut call: Call) -> Result<Response, Fau
         collection: super::collection(&call),
         language,
     };
+    walk.fix_end().await?;
     // What goes wrong with the first page is still an answer of its own; later on it can only break the list off.
     let first = walk.piece().await?;
     let rest = stream::try_unfold(walk, |mut walk| async move {
@@ -151,17 +157,84 @@ impl Walk {
         if self.told == 0 {
             piece.push_str("{\"records\":[");
         }
-        for job in self.page().await? {
+        let records = match self.way {
+            Way::Latest => self.latest().await?,
+            Way::Indexed(..) | Way::Sorted(..) => {
+                let jobs = self.page().await?;
+                jobs.iter().map(|job| self.record(job)).collect()
+            }
+        };
+        for record in records {
             if self.told > 0 {
                 piece.push(',');
             }
-            piece.push_str(&text(&projected(&job, self.collection, self.language)));
+            piece.push_str(&record);
             self.told += 1;
         }
         if self.ended {
             piece.push_str(&format!("],\"num_records\":{}}}", self.told));
         }
         Ok(piece.into())
+    }
+
+    fn record(&self, job: &Job) -> String {
+        text(&projected(job, self.collection, self.language))
+    }
+
+    /// A list that begins with the oldest would meet what is added meanwhile at its end, and might never get there. So it has one from the start.
+    async fn fix_end(&mut self) -> Result<(), EngineError> {
+        let Way::Indexed(ListOrder::CreateTime, _) = self.way else {
+            return Ok(());
+        };
+        let newest = Selection {
+            tenant: self.tenant.clone(),
+            filter: Filter::All,
+            order: ListOrder::CreateTimeDesc,
+            after: None,
+            limit: 1,
+        };
+        let newest = self.engine.select(newest, None).await?.jobs;
+        let until = newest.first().map(|job| {
+            // Ids are in the order of submission.
+            Filter::Id(Order::LessOrEqual, job.id)
+        });
+        let filter = std::mem::replace(&mut self.filter, Filter::All);
+        self.filter = Filter::And(vec![filter, until.unwrap_or_else(nothing)]);
+        Ok(())
+    }
+
+    /// The jobs that changed last, as they are told, and with them the list is whole. Jobs of one moment are put in the order of their times, and the
+    /// newer job first where these are the same, as in every list that is sorted.
+    async fn latest(&mut self) -> Result<Vec<String>, EngineError> {
+        let residual = self.fits.as_deref();
+        let residual = residual.map(|fits| fits as &(dyn Fn(&Job) -> bool + Sync));
+        let mut selection = Selection {
+            tenant: self.tenant.clone(),
+            filter: self.filter.clone(),
+            order: ListOrder::UpdateTimeDesc,
+            after: None,
+            limit: PAGE,
+        };
+        let mut records = Vec::new();
+        loop {
+            let selected = self.engine.select(selection.clone(), residual).await?;
+            for job in &selected.jobs {
+                records.push((Reverse((job.update_time, job.id)), self.record(job)));
+            }
+            records.sort_unstable_by_key(|(at, _)| *at);
+            records.truncate(self.left);
+            let is_whole = records.len() == self.left;
+            let least = records.last().map(|(Reverse((time, _)), _)| *time);
+            let last = selected.jobs.last().map(|job| job.update_time);
+            let is_past = least.zip(last);
+            let is_past = is_past.is_some_and(|(least, last)| last.after(MOMENT) < least);
+            selection.after = selected.next;
+            if selection.after.is_none() || is_whole && is_past {
+                break;
+            }
+        }
+        self.ended = true;
+        Ok(records.into_iter().map(|(_, record)| record).collect())
     }
 
     /// The next jobs. There are some, or there are no more.
@@ -183,6 +256,8 @@ impl Walk {
                     *after = selected.next;
                     (selected.jobs, after.is_none())
                 }
+                // It has a way of its own.
+                Way::Latest => (Vec::new(), true),
                 Way::Sorted(keys, after, told) => {
                     let selection = SortedSelection {
                         tenant: tenant.clone(),
@@ -326,15 +401,14 @@ fn sorting(text: &str, most: usize, language: Language) -> Result<Sorting, Sente
             fields.push((*field, descending));
         }
     }
-    Ok(match fields.first() {
+    Ok(match fields.as_slice() {
         // Ids are in the order of submission, and no two are the same.
-        None | Some((Field::Id, true)) => Sorting::Indexed(ListOrder::CreateTimeDesc),
-        Some((Field::Id, false)) => Sorting::Indexed(ListOrder::CreateTime),
-        // The same goes for times of change; but on a list of several pages a job that changes meanwhile would be left out.
-        Some((Field::LastModified, true)) if most <= PAGE => {
+        [] | [(Field::Id, true), ..] => Sorting::Indexed(ListOrder::CreateTimeDesc),
+        [(Field::Id, false), ..] => Sorting::Indexed(ListOrder::CreateTime),
+        [(Field::LastModified, true)] if most <= PAGE => {
             Sorting::Indexed(ListOrder::UpdateTimeDesc)
         }
-        Some(_) => Sorting::Keys(Box::new(move |job| {
+        _ => Sorting::Keys(Box::new(move |job| {
             let keys = fields.iter().map(|(field, descending)| {
                 let value = match field {
                     Field::LastModified => SortValue::time(Some(job.update_time)),

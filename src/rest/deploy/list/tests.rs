@@ -1,7 +1,13 @@
 use super::*;
 use crate::{
-    domain::{JobState, Status, TaskState, Timestamp},
+    domain::{
+        JobState, Status, TaskState, Timestamp,
+        command::Submission,
+        submission::{NewJob, NewTask, check},
+    },
+    engine::{EngineSettings, SteadyClock},
     rest::deploy::tests::{job, task},
+    store::memory::MemoryStore,
 };
 
 /// Jobs that differ in all fields: `019aa5a0-…-000N`, changed in the second N of 2019-04-04T15:41.
@@ -208,4 +214,59 @@ fn jobs_are_sorted_by_any_field() {
         order.sort_by_key(|n| keys(&jobs[*n]));
         assert_eq!(order, expected, "{raw}");
     }
+}
+
+async fn submit(engine: &Engine, jobs: usize) {
+    let new = NewJob {
+        tasks: vec![NewTask {
+            driver: "a".into(),
+            ..NewTask::default()
+        }],
+        ..NewJob::default()
+    };
+    let checked = check(new, "job", Timestamp::default(), &mut Vec::new()).unwrap();
+    let submission = Submission {
+        tenant: Tenant::new("default"),
+        request_id: String::new(),
+        fingerprint: Default::default(),
+        spec: checked.spec,
+        tasks: checked.tasks,
+    };
+    engine.submit(vec![submission; jobs]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_that_begins_with_the_oldest_ends_however_fast_jobs_are_added() {
+    let clock = SteadyClock::start(Timestamp::default());
+    let store = Arc::new(MemoryStore::new());
+    let started = Engine::start(store, Arc::new(clock), EngineSettings::default()).await;
+    let (engine, thread) = started.unwrap();
+    let mut there = 0;
+    for _ in 0..3 {
+        let mut walk = Walk {
+            engine: engine.clone(),
+            tenant: Tenant::new("default"),
+            filter: Filter::All,
+            fits: None,
+            way: Way::Indexed(ListOrder::CreateTime, None),
+            left: usize::MAX,
+            told: 0,
+            ended: false,
+            collection: "/api/jobs",
+            language: Language::English,
+        };
+        walk.fix_end().await.unwrap();
+        let mut added = 0;
+        while !walk.ended {
+            walk.piece().await.unwrap();
+            assert!(walk.told <= there, "{} of {there}", walk.told);
+            // More than a piece has.
+            submit(&engine, PAGE + 1).await;
+            added += PAGE + 1;
+        }
+        assert_eq!(walk.told, there);
+        there += added;
+    }
+    assert!(there > 3 * PAGE);
+    thread.stop().await.unwrap();
 }

@@ -119,6 +119,14 @@ async fn lists_are_in_the_order_and_of_the_length_that_was_asked_for() {
         assert_eq!(list(&server, &query).await, oldest_first[..most]);
     }
     assert_eq!(list(&server, "max_records=9999").await, newest_first);
+    // A thousand of them changed in one moment each: then the second field counts, and without one the newer job is first.
+    for most in [1, 20, 500] {
+        let latest = format!("order_by=last_modified%20desc&max_records={most}");
+        assert_eq!(list(&server, &latest).await, newest_first[..most], "{most}");
+        let by_id = format!("order_by=last_modified%20desc,id&max_records={most}");
+        let oldest_of_last = &oldest_first[2 * BATCH..][..most];
+        assert_eq!(list(&server, &by_id).await, oldest_of_last, "{most}");
+    }
     assert_eq!(list(&server, "state=success").await, [""; 0]);
 
     // The last one changes last.
