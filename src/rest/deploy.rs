@@ -180,7 +180,7 @@ impl Dialect for Deploy {
 
     fn patience(&self, query: &mut Query) -> Option<Duration> {
         let seconds = query.number(RETURN_TIMEOUT, 0..=MAX_WAIT_SECONDS)?;
-        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+        Some(Duration::from_secs(seconds.into()))
     }
 }
 

@@ -107,6 +107,6 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// The 200 of such a request whose job has ended: while its caller waited, or before if it is a repeated one.
     fn completed(&self, call: &Call, job: &Job) -> Response;
 
-    /// The dialect's own way to ask for that: takes the parameter, and says how long to wait.
+    /// The dialect's own way to ask for that: takes the parameter, and says how long to wait; zero is not at all.
     fn patience(&self, query: &mut Query) -> Option<Duration>;
 }

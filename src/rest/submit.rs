@@ -64,9 +64,12 @@ pub(super) async fn routed(
     Ok(answered(&shared, &call, dialect, job, patience).await)
 }
 
-/// How long the caller waits for the end, in the dialect's own way or the standard's.
+/// How long the caller waits for the end, in the dialect's own way or the standard's. The dialect's own counts if there are both, also if it says not to.
 fn patience(call: &mut Call, dialect: &dyn Dialect) -> Option<Duration> {
-    dialect.patience(&mut call.query).or_else(|| call.wait())
+    match dialect.patience(&mut call.query) {
+        Some(own) => (!own.is_zero()).then_some(own),
+        None => call.wait(),
+    }
 }
 
 async fn store(shared: &Shared, call: &Call, spec: v1::JobSpec) -> Result<Arc<Job>, Fault> {

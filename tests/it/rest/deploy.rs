@@ -275,6 +275,14 @@ async fn a_long_poll_answers_with_the_next_message_or_the_end_or_when_the_time_i
         reported.expect(200);
         seen = record(&polled.expect("before the time is up"));
         assert_eq!(seen["message"], message);
+        // Whatever it is that was said last, the other dialects say the same.
+        let nse = get(&server, &format!("/v2.1/jobs/{id}")).send().await;
+        let nse = nse.expect(200)["result"]["records"][0].take();
+        assert_eq!(nse["status_detail"], message);
+        assert_eq!(nse["job_tasks"][0]["status_detail"], message);
+        let aiqum = format!("/api/management-server/jobs/{id}");
+        let aiqum = get(&server, &aiqum).send().await.expect(200);
+        assert_eq!(aiqum["task_reports"][0]["description"], message);
     }
     let over = get(&server, &newer(&seen, "%3E=", 120)).send();
     let over = timeout(PATIENCE, over).await.expect("an answer at once");
@@ -331,6 +339,11 @@ async fn who_submits_may_wait_for_the_end() {
         assert_eq!(reply.expect(200)["job"]["state"], "success");
         assert_record(&reply.json()["job"]);
     }
+    // Who says not to wait is not made to by a header, which some clients send with everything.
+    let at_once = format!("{}?return_timeout=0", COLLECTIONS[1]);
+    let reply = prefer(&at_once).send().await;
+    assert!(reply.expect(202)["job"]["id"].is_string());
+    assert_eq!(reply.headers.get("preference-applied"), None);
     let not_in_time = format!("{}?return_timeout=1", COLLECTIONS[0]);
     let reply = post(&server, &not_in_time, &spec(&["nobody"])).send().await;
     assert_eq!(reply.expect(202)["job"]["state"], "queued");
