@@ -220,3 +220,23 @@ async fn a_thousand_jobs_are_a_page_at_the_most() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_link_is_followed_from_the_longest_query_that_is_accepted() {
+    const LONGEST: usize = 8 * 1024;
+    let server = Server::start().await;
+    add(&server, "a", 3).await;
+    let orders = "order_by=name,type,key&max_records=1&name=!";
+    let query = format!("{orders}{}", "z".repeat(LONGEST - orders.len()));
+    let first = get(&server, &format!("{WIRE}?{query}")).send().await;
+    let mut told = keys(&first.expect(200));
+    let mut page = first.json();
+    while let Some(next) = page["_links"]["next"]["href"].as_str() {
+        page = get(&server, next).send().await.expect(200);
+        told.extend(keys(&page));
+    }
+    assert_eq!(told.len(), 3);
+    let longer = get(&server, &format!("{WIRE}?{query}z")).send().await;
+    assert_eq!(longer.status.as_u16(), 414);
+    server.stop().await;
+}
