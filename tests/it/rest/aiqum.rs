@@ -187,30 +187,33 @@ async fn a_wait_ends_with_the_job_as_it_is_when_the_time_is_up() {
 
 #[tokio::test]
 async fn a_wait_ends_when_the_server_drains() {
-    let mut server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
-    let key = issue(&server, WIRE, &["nobody"]).await;
-    let ask = async |wait: u32| {
-        let path = format!("{WIRE}/{key}?wait={wait}");
-        get(&server, &path).send().await
-    };
-    let waiting = async {
-        loop {
-            let reply = ask(120).await;
-            // The other one had the only place.
-            if reply.status.as_u16() != 429 {
-                return reply;
+    // Both names, each of which has to wait for this to come to an end.
+    for name in ["wait", "return_timeout"] {
+        let mut server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
+        let key = issue(&server, WIRE, &["nobody"]).await;
+        let ask = async |wait: u32| {
+            let path = format!("{WIRE}/{key}?{name}={wait}");
+            get(&server, &path).send().await
+        };
+        let waiting = async {
+            loop {
+                let reply = ask(120).await;
+                // The other one had the only place.
+                if reply.status.as_u16() != 429 {
+                    return reply;
+                }
             }
-        }
-    };
-    let drain = async {
-        // Refused as soon as the first one waits.
-        while ask(1).await.status.as_u16() != 429 {}
-        server.sigterm();
-    };
-    let both = timeout(PATIENCE, async { tokio::join!(waiting, drain) });
-    let (reply, ()) = both.await.expect("the wait ends with the server");
-    assert_eq!(reply.expect(200)["state"], "queued");
-    assert!(server.exit(EXIT_WITHIN).await.success(), "{}", server.log());
+        };
+        let drain = async {
+            // Refused as soon as the first one waits.
+            while ask(1).await.status.as_u16() != 429 {}
+            server.sigterm();
+        };
+        let both = timeout(PATIENCE, async { tokio::join!(waiting, drain) });
+        let (reply, ()) = both.await.expect("the wait ends with the server");
+        assert_eq!(reply.expect(200)["state"], "queued");
+        assert!(server.exit(EXIT_WITHIN).await.success(), "{}", server.log());
+    }
 }
 
 #[tokio::test]
