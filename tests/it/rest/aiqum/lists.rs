@@ -73,6 +73,8 @@ async fn no_gap_and_no_repeat(
                 let by_offset = |offset| format!("{first}&offset={offset}");
                 let is_over = keys.is_empty();
                 told.extend(keys);
+                // Or it would go on for as long as jobs are added.
+                assert!(told.len() <= jobs, "told twice: {order} {step:?}");
                 next = match step {
                     Step::Links => link,
                     Step::Told => (!is_over).then(|| by_offset(told.len())),
