@@ -5,7 +5,7 @@ use crate::{
         command::Submission,
         submission::{NewJob, NewTask, check},
     },
-    engine::{EngineSettings, SteadyClock},
+    engine::{Clock, EngineSettings, EngineThread, SteadyClock},
     rest::deploy::tests::{job, task},
     store::memory::MemoryStore,
 };
@@ -216,7 +216,7 @@ fn jobs_are_sorted_by_any_field() {
     }
 }
 
-async fn submit(engine: &Engine, jobs: usize) {
+async fn submit(engine: &Engine, jobs: usize) -> Vec<Arc<Job>> {
     let new = NewJob {
         tasks: vec![NewTask {
             driver: "a".into(),
@@ -232,41 +232,85 @@ async fn submit(engine: &Engine, jobs: usize) {
         spec: checked.spec,
         tasks: checked.tasks,
     };
-    engine.submit(vec![submission; jobs]).await.unwrap();
+    let answers = engine.submit(vec![submission; jobs]).await.unwrap();
+    answers
+        .into_iter()
+        .map(|answer| answer.unwrap().0)
+        .collect()
+}
+
+async fn engine(clock: impl Clock) -> (Engine, EngineThread) {
+    let store = Arc::new(MemoryStore::new());
+    let started = Engine::start(store, Arc::new(clock), EngineSettings::default()).await;
+    started.unwrap()
+}
+
+fn walk(engine: &Engine, way: Way, left: usize) -> Walk {
+    Walk {
+        engine: engine.clone(),
+        tenant: Tenant::new("default"),
+        filter: Filter::All,
+        fits: None,
+        way,
+        left,
+        told: 0,
+        ended: false,
+        collection: "/api/jobs",
+        language: Language::English,
+    }
 }
 
 #[tokio::test]
 async fn a_list_that_begins_with_the_oldest_ends_however_fast_jobs_are_added() {
-    let clock = SteadyClock::start(Timestamp::default());
-    let store = Arc::new(MemoryStore::new());
-    let started = Engine::start(store, Arc::new(clock), EngineSettings::default()).await;
-    let (engine, thread) = started.unwrap();
+    let (engine, thread) = engine(SteadyClock::start(Timestamp::default())).await;
     let mut there = 0;
     for _ in 0..3 {
-        let mut walk = Walk {
-            engine: engine.clone(),
-            tenant: Tenant::new("default"),
-            filter: Filter::All,
-            fits: None,
-            way: Way::Indexed(ListOrder::CreateTime, None),
-            left: usize::MAX,
-            told: 0,
-            ended: false,
-            collection: "/api/jobs",
-            language: Language::English,
-        };
+        let way = Way::Indexed(ListOrder::CreateTime, None);
+        let mut walk = walk(&engine, way, usize::MAX);
         walk.fix_end().await.unwrap();
         let mut added = 0;
         while !walk.ended {
             walk.piece().await.unwrap();
             assert!(walk.told <= there, "{} of {there}", walk.told);
             // More than a piece has.
-            submit(&engine, PAGE + 1).await;
-            added += PAGE + 1;
+            added += submit(&engine, PAGE + 1).await.len();
         }
         assert_eq!(walk.told, there);
         there += added;
     }
     assert!(there > 3 * PAGE);
+    thread.stop().await.unwrap();
+}
+
+/// A clock that stands, so that changes of one job are later than those of others that were made behind them.
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_554_392_460_000_000)
+    }
+}
+
+#[tokio::test]
+async fn jobs_of_one_moment_are_in_the_order_of_their_times_and_then_the_newer_is_first() {
+    let (engine, thread) = engine(Standing).await;
+    let mut jobs = submit(&engine, 3).await;
+    for _ in 0..2 {
+        let cancelled = engine.cancel(jobs[1].key(), String::new()).await.unwrap();
+        jobs[1] = cancelled;
+        jobs.extend(submit(&engine, PAGE).await);
+    }
+    let mut expected = jobs.clone();
+    expected.sort_by_key(|job| Reverse((job.update_time, job.id)));
+    assert_eq!(expected[0].id, jobs[1].id, "it changed before most others");
+    for most in [1, 2, PAGE] {
+        let records = walk(&engine, Way::Latest, most).latest().await.unwrap();
+        let ids = expected[..most].iter().map(|job| job.id.to_string());
+        let told = records.iter().zip(ids);
+        assert_eq!(records.len(), most);
+        for (record, id) in told {
+            assert!(record.contains(&id), "{record} is not {id}");
+        }
+    }
     thread.stop().await.unwrap();
 }
