@@ -70,8 +70,8 @@ impl Fields {
         match Duration::try_from(given) {
             Ok(span) if range.contains(&span) => span,
             Ok(_) | Err(_) => {
-                let least = format!("{:?}", range.start());
-                let most = format!("{:?}", range.end());
+                let [least, most] =
+                    [range.start(), range.end()].map(|span| format!("{}s", span.as_secs_f64()));
                 self.bad(
                     field,
                     sentence!("from-to", "must be from {least} to {most}", least, most),

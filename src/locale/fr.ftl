@@ -37,7 +37,7 @@ tasks-needed = en a { $tasks } ; il en faut de 1 à { $most }
 timeout-range = doit être compris entre { $least } ms et 365 jours
 too-long = compte { $bytes } octets ; { $most } au plus sont admis
 too-many-names = compte { $count } noms ; { $most } au plus sont admis
-too-many-to-sort = trop de jobs correspondent pour être triés ainsi ; précisez le filtre, ou triez par date de soumission
+too-many-to-sort = plus de { $most } jobs correspondent, trop pour être triés ainsi ; précisez le filtre, ou triez par date de soumission
 up-to-a-day = doit être compris entre 0 et 1 jour
 uuid = doit être un UUID, par exemple { $example }
 
@@ -133,6 +133,7 @@ no-parameter = il n'y a pas de tel paramètre ici
 no-parameters = il n'y a pas de paramètres ici
 no-page = il n'y a pas de page { $name }
 no-path = il n'y a rien à { $path } ; /openapi.json dit ce qu'il y a
+body-compressed = les corps des requêtes ne sont pas décompressés ici ; envoyez-le tel quel, sans content-encoding
 not-json = le corps doit être du JSON et le dire : content-type: application/json
 not-text = doit être de l'UTF-8 sans caractères de contrôle, encodé avec des %
 parameters-are = il n'y a pas de tel paramètre ici ; il y a { $names }

@@ -437,6 +437,9 @@ async fn get(shared: Shared, mut call: Call, face: Face) -> Result<Response, Fau
             Arc::clone(&waited.await?.job)
         }
     };
+    if call.known().has(job.revision, None) {
+        return Ok(answer::unchanged(&answer::etag(job.revision)));
+    }
     Ok(face.one(&job))
 }
 

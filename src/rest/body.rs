@@ -1,8 +1,10 @@
 //! Reading the body of a request: bounded in bytes. That it comes in time is seen to where it comes in.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, Version, header};
 use http_body_util::BodyExt as _;
 
 use crate::{
@@ -12,9 +14,21 @@ use crate::{
 
 /// Bytes for which room is made before they come.
 const FIRST_ROOM_BYTES: usize = 64 * 1024;
+/// Bytes of a body that are taken though nobody wants them.
+const MAX_DRAINED_BYTES: usize = 256 * 1024;
+/// How long that may take.
+const MAX_DRAIN: Duration = Duration::from_secs(1);
 
 /// All of a body.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Fault> {
+pub(super) async fn read(headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Fault> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let message = Sentence::plain(
+            "body-compressed",
+            "bodies of requests are not decompressed here; send it as it is, without content-encoding",
+        );
+        return Err(Fault::new(Reason::UnsupportedMediaType, message));
+    }
     let announced = headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_MESSAGE_BYTES as u64) {
@@ -46,6 +60,24 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, F
         }
     }
     Ok(first.unwrap_or_else(|| joined.freeze()))
+}
+
+/// Takes the rest of a body that makes no difference any more, if it is small and comes soon. Some clients of HTTP/2 take an answer that comes before all of
+/// their body is sent for an error: curl before 8.0 does.
+pub(super) async fn drain(version: Version, body: &mut Body) {
+    if version != Version::HTTP_2 || body.is_end_stream() {
+        return;
+    }
+    let rest = async {
+        let mut drained = 0;
+        while drained < MAX_DRAINED_BYTES
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            drained += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whether it came or not makes no difference to us.
+    let _ = tokio::time::timeout(MAX_DRAIN, rest).await;
 }
 
 /// A body has to be JSON, and to say so: that keeps web pages of other sites from sending it through a browser.

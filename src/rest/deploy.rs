@@ -207,6 +207,10 @@ async fn get(shared: Shared, mut call: Call) -> Result<Response, Fault> {
         let waited = polls.wait(&shared.api, &call.caller, &key, after, patience);
         job = Arc::clone(&waited.await?.job);
     }
+    let language = call.caller.language;
+    if call.known().has(job.revision, Some(language)) {
+        return Ok(answer::unchanged(&answer::etag_in(language, job.revision)));
+    }
     let found = Found {
         record: record(&call, &job),
     };

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use futures_util::{
     FutureExt as _,
@@ -140,29 +140,45 @@ impl Gateway {
     /// The answer to a request, with its body. What has to be found out first is found out at once: a request that waits is no larger than what it waits for.
     fn whole(self, request: Request<Body>, peer: Option<IpAddr>) -> BoxFuture<'static, Response> {
         let inner = self.0;
-        let (head, body) = request.into_parts();
-        let language = call::language(&head.headers);
+        let (head, mut body) = request.into_parts();
+        let (language, version) = (call::language(&head.headers), head.version);
         let Some(resource) = inner.resource(head.uri.path()) else {
-            let answer = async move { inner.routed(head, body, peer, language).await };
+            let answer = async move {
+                let response = inner.routed(head, &mut body, peer, language).await;
+                body::drain(version, &mut body).await;
+                response
+            };
             return answer.boxed();
         };
         let at = inner.resources[resource].dialect;
         let begun = inner.begin(resource, &head);
         let (handler, gaps, query) = match begun {
             Ok(begun) => begun,
-            Err(answer) => return answer,
+            Err(answer) if body.is_end_stream() => return answer,
+            Err(answer) => {
+                let answer = async move {
+                    body::drain(version, &mut body).await;
+                    answer.await
+                };
+                return answer.boxed();
+            }
         };
         let shared = inner.shared.clone();
         if matches!(head.method, Method::GET | Method::HEAD) {
             let call = Call::new(head, Bytes::new(), gaps, query, peer);
             let answer = handler(shared, call);
             let answer = async move { finish(&*inner.dialects[at], answer.await, language) };
-            return answer.boxed();
+            if body.is_end_stream() {
+                return answer.boxed();
+            }
+            let drained = async move { body::drain(version, &mut body).await };
+            return drained.then(|()| answer).boxed();
         }
         let answer = async move {
             let answer = async {
-                let body = body::read(&head.headers, body).await?;
-                let call = Call::new(head, body, gaps, query, peer);
+                let text = body::read(&head.headers, &mut body).await;
+                body::drain(version, &mut body).await;
+                let call = Call::new(head, text?, gaps, query, peer);
                 handler(shared, call).await
             };
             finish(&*inner.dialects[at], answer.await, language)
@@ -300,7 +316,7 @@ impl Inner {
     async fn routed(
         &self,
         head: Parts,
-        body: Body,
+        body: &mut Body,
         peer: Option<IpAddr>,
         language: Language,
     ) -> Response {

@@ -47,7 +47,9 @@ impl Hosts {
         // HTTP/1.0 needs no host, and no browser speaks that.
         if let Some(host) = host
             && self.is_local
-            && !own.as_ref().is_some_and(|own| self.is_named(own.host()))
+            && !own
+                .as_ref()
+                .is_some_and(|own| !own.as_str().contains('@') && self.is_named(own.host()))
         {
             return Err(unknown_host(host));
         }
@@ -163,6 +165,7 @@ mod tests {
             "192.0.2.1:7070",
             "[2001:db8::1]",
             "localhost@evil.example",
+            "evil.example@localhost",
             "a b",
         ] {
             let refused = refusal(LOCAL, "GET", &[("host", host)]);

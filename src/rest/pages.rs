@@ -1,8 +1,9 @@
 //! Lists in pages, for dialects whose clients name an offset: no job is told twice or left out because others are added meanwhile.
 //!
 //! An offset alone can not do that, because each new job shifts what comes after it. So a page that has been told is remembered by where it ended, and a
-//! client that asks for the offset behind it goes on from there, also behind the last page. Several readers of one list at one address are not told apart:
-//! of the ends that were told for an offset the shallowest counts, so that one of them may be told jobs twice, and none misses any.
+//! client that asks for the offset behind it goes on from there, also behind the last page. Whoever goes on has used the end of its page; the next time that
+//! the list is read, it makes room for the new one. Several readers of one list at one address are not told apart: of the ends that were told for an
+//! offset about the same time the shallowest counts, so that one of the readers may be told jobs twice, and none misses any.
 //!
 //! Where the dialect has a link to the next page, the link says the same by a token, which is good on any node and after a restart. An offset that comes
 //! out of nowhere is counted off.
@@ -32,6 +33,8 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 const MAX_REMEMBERED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(10_000).unwrap();
 /// Ends that are remembered of one offset: of so many readers, or pages that were read again.
 const MAX_ENDS: usize = 4;
+/// Ends of one offset that were told within this time may be of several readers; an older one is of somebody who did not go on.
+const AT_ONCE: Duration = Duration::from_secs(10);
 /// What the tokens of links are for.
 const PURPOSE: &[u8] = b"rest page";
 
@@ -84,9 +87,16 @@ enum Place {
     Sorted(Anchor),
 }
 
-/// Where pages ended that have told all up to one offset, the shallowest first, and when they were told.
+/// Where pages ended that have told all up to one offset, the shallowest first.
 #[derive(Default)]
-struct Ends(Vec<(Place, Instant)>);
+struct Ends(Vec<End>);
+
+struct End {
+    place: Place,
+    told: Instant,
+    /// Somebody has gone on from here.
+    is_used: bool,
+}
 
 impl Pages {
     pub(super) fn new() -> Self {
@@ -198,7 +208,7 @@ impl Pages {
     /// Where the page ended that has told all up to this offset, if it was told a short while ago.
     fn end_before(&self, key: &Fingerprint) -> Option<Place> {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.get(key)?.shallowest(monotonic_now())
+        ends.get_mut(key)?.use_one(monotonic_now())
     }
 
     fn remember(&self, key: Fingerprint, end: Place, descending: bool) {
@@ -209,18 +219,25 @@ impl Pages {
 }
 
 impl Ends {
-    fn add(&mut self, end: Place, now: Instant, descending: bool) {
-        self.0
-            .retain(|(known, told)| *known != end && now < *told + REMEMBERED);
-        let deeper = |(known, _): &(Place, Instant)| known.compare(&end, descending).is_gt();
+    fn add(&mut self, place: Place, now: Instant, descending: bool) {
+        self.0.retain(|end| !end.is_used && end.place != place);
+        let deeper = |end: &End| end.place.compare(&place, descending).is_gt();
         let at = self.0.iter().position(deeper).unwrap_or(self.0.len());
-        self.0.insert(at, (end, now));
+        let end = End {
+            place,
+            told: now,
+            is_used: false,
+        };
+        self.0.insert(at, end);
         self.0.truncate(MAX_ENDS);
     }
 
-    fn shallowest(&self, now: Instant) -> Option<Place> {
-        let mut fresh = self.0.iter().filter(|(_, told)| now < *told + REMEMBERED);
-        fresh.next().map(|(place, _)| place.clone())
+    fn use_one(&mut self, now: Instant) -> Option<Place> {
+        let newest = self.0.iter().map(|end| end.told).max()?;
+        let is_fresh = |end: &&mut End| now < end.told + REMEMBERED && newest <= end.told + AT_ONCE;
+        let end = self.0.iter_mut().find(is_fresh)?;
+        end.is_used = true;
+        Some(end.place.clone())
     }
 }
 
@@ -267,20 +284,38 @@ mod tests {
     }
 
     #[test]
-    fn of_several_ends_the_shallowest_counts_as_long_as_it_is_fresh() {
+    fn of_readers_at_once_the_one_that_is_least_far_counts() {
         let now = monotonic_now();
         for (descending, shallow, deep) in [(true, 9, 3), (false, 3, 9)] {
             let mut ends = Ends::default();
-            assert_eq!(ends.shallowest(now), None);
+            assert_eq!(ends.use_one(now), None);
             ends.add(at(shallow), now, descending);
-            let later = now + REMEMBERED / 2;
             for end in [deep, 5, deep] {
-                ends.add(at(end), later, descending);
+                ends.add(at(end), now + AT_ONCE, descending);
             }
-            assert_eq!(ends.shallowest(later), Some(at(shallow)));
-            assert_eq!(ends.shallowest(now + REMEMBERED), Some(at(5)));
-            assert_eq!(ends.shallowest(later + REMEMBERED), None);
+            for _reader in 0..2 {
+                assert_eq!(ends.use_one(now + AT_ONCE), Some(at(shallow)));
+            }
+            assert_eq!(ends.use_one(now + REMEMBERED), Some(at(5)));
+            assert_eq!(ends.use_one(now + AT_ONCE + REMEMBERED), None);
         }
+    }
+
+    #[test]
+    fn a_list_that_is_read_again_goes_on_from_its_own_pages() {
+        let now = monotonic_now();
+        // Jobs have left the list, so that the page that is read again ends deeper in it.
+        let mut ends = Ends::default();
+        ends.add(at(9), now, true);
+        assert_eq!(ends.use_one(now), Some(at(9)));
+        ends.add(at(7), now, true);
+        assert_eq!(ends.use_one(now), Some(at(7)));
+        // Nobody went on from the page before.
+        let later = now + AT_ONCE + Duration::from_nanos(1);
+        let mut ends = Ends::default();
+        ends.add(at(9), now, true);
+        ends.add(at(7), later, true);
+        assert_eq!(ends.use_one(later), Some(at(7)));
     }
 
     #[test]

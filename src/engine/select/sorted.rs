@@ -197,7 +197,8 @@ fn too_many() -> EngineError {
         "order_by",
         sentence!(
             "too-many-to-sort",
-            "too many jobs match to sort them so; narrow the filter, or sort by time of submission"
+            "more than {most} jobs match, too many to sort them so; narrow the filter, or sort by time of submission",
+            most = MAX_SORTED
         ),
     )
 }

@@ -1,8 +1,11 @@
-//! What JSON in general leaves open, and we do not: no key stands twice in an object, and nothing follows the value.
+//! What JSON in general leaves open, and we do not: no key stands twice in an object, no number is too large to be kept exactly, and nothing follows the value.
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// Up to here a double holds every whole number.
+const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
 /// Reads the text and keeps nothing.
 pub(super) fn check(text: &[u8]) -> serde_json::Result<()> {
@@ -37,12 +40,12 @@ impl<'de> Visitor<'de> for Strict {
         Ok(())
     }
 
-    fn visit_i64<E>(self, _value: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        exact(value.unsigned_abs(), value)
     }
 
-    fn visit_u64<E>(self, _value: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        exact(value, value)
     }
 
     fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
@@ -71,6 +74,16 @@ impl<'de> Visitor<'de> for Strict {
         }
         Ok(())
     }
+}
+
+/// A payload's numbers are doubles, and none is to be changed without a word.
+fn exact<E: Error>(size: u64, value: impl fmt::Display) -> Result<(), E> {
+    if size > MAX_EXACT_INTEGER {
+        return Err(E::custom(format_args!(
+            "the number {value} is beyond 2^53 and can not be kept exactly; write it as text, in quotation marks"
+        )));
+    }
+    Ok(())
 }
 
 /// Borrowed from the text where it has no escapes.
@@ -112,12 +125,15 @@ mod tests {
             "null",
             r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#,
             " 1e300 ",
+            "[9007199254740992,-9007199254740992]",
         ] {
             assert!(check(good.as_bytes()).is_ok(), "{good}");
         }
         let deep = "[".repeat(1_000);
         for bad in [
             "",
+            "12345678901234567890",
+            "[-9007199254740993]",
             "{",
             r#"{"a":1,"a":1}"#,
             r#"{"a":1,"\u0061":1}"#,

@@ -116,7 +116,9 @@ fn list_parameters(face: Face) -> Vec<Value> {
 pub(super) fn get(face: Face) -> Operation {
     let most = u32::try_from(MAX_WAIT.as_secs()).unwrap_or(u32::MAX);
     let wait = "Waits up to so many seconds for the end of the job.";
-    let mut answers = vec![ended(face, "The job, whether it went well or not.")];
+    let same = Answer::new("304", "The job has the revision of If-None-Match.");
+    let job = ended(face, "The job, whether it went well or not.");
+    let mut answers = vec![job, same.etag()];
     answers.extend(errors(face));
     Operation {
         id: format!("{}GetJob", face.id()),
@@ -134,6 +136,7 @@ pub(super) fn get(face: Face) -> Operation {
             job_id("key"),
             whole_number("wait", wait, 1, most),
             whole_number(RETURN_TIMEOUT, "The same as `wait`; give one.", 1, most),
+            openapi::if_none_match(),
         ],
         body: None,
         answers,

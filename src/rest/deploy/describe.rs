@@ -58,7 +58,8 @@ pub(super) fn list(jobs: &str) -> Operation {
 pub(super) fn get(jobs: &str) -> Operation {
     let found = Answer::new("200", "The job, whether it went well or not.");
     let found = found.json(shape::<Found>(PREFIX), Some(json!({"record": job(jobs)})));
-    let mut answers = vec![signed(found).etag()];
+    let same = Answer::new("304", "The job has the revision of If-None-Match.");
+    let mut answers = vec![signed(found).etag(), signed(same).etag()];
     answers.extend(errors());
     Operation {
         id: id(jobs, "GetJob"),
@@ -80,6 +81,7 @@ pub(super) fn get(jobs: &str) -> Operation {
                  is no bound.",
             ),
             fields(),
+            openapi::if_none_match(),
         ],
         body: None,
         answers,

@@ -85,6 +85,7 @@ async fn bodies_that_are_no_job_are_refused() {
         &payload("1e400"),
         &payload("-Infinity"),
         &payload("01"),
+        &payload("12345678901234567890"),
         &payload(r#""\ud800""#),
         &payload(r#"{"a":1,"a":2}"#),
         r#"{"tasks":[{"driver":"d"}],"unknown":1}"#,

@@ -100,6 +100,72 @@ async fn what_is_known_is_told_by_any_of_the_tags() {
     server.stop().await;
 }
 
+/// In every dialect: the tag is in each answer, so that a client may say it again.
+#[tokio::test]
+async fn each_dialect_knows_its_own_tags() {
+    let server = Server::start().await;
+    let id = submit(&server, "d").await;
+    for (collection, _) in COLLECTIONS {
+        for language in ["en", "fr"] {
+            let read = || {
+                let path = format!("{collection}/{id}");
+                get(&server, &path).header("accept-language", language)
+            };
+            let told = read().send().await;
+            assert_eq!(told.status.as_u16(), 200, "{collection}");
+            let tag = told.header("etag");
+            let again = read().header("if-none-match", tag).send().await;
+            assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""));
+            assert_eq!(again.header("etag"), tag);
+            let newer = read().header("if-none-match", "\"9\"").send().await;
+            assert_eq!(newer.status.as_u16(), 200, "{collection}");
+        }
+    }
+    server.stop().await;
+}
+
+/// It would be read as something that it is not.
+#[tokio::test]
+async fn a_compressed_body_is_refused() {
+    let server = Server::start().await;
+    for (collection, is_ours) in COLLECTIONS {
+        let request = post(&server, collection, &job("d")).header("content-encoding", "gzip");
+        let reply = request.send().await;
+        assert_eq!(reply.status.as_u16(), 415, "{collection}: {reply:?}");
+        refused(&reply, is_ours, collection);
+        assert!(reply.text.contains("content-encoding"), "{reply:?}");
+    }
+    nothing_is_stored(&server).await;
+    server.stop().await;
+}
+
+/// An old client, which takes an answer before the end of its body for an error of the connection.
+#[tokio::test]
+async fn curl_hears_over_http2_why_it_is_refused() {
+    let server = Server::start().await;
+    let address = server.address();
+    for (path, method, status) in [
+        ("/nothing", "POST", "404"),
+        ("/livez", "POST", "405"),
+        ("/v1/jobs", "PUT", "405"),
+        ("/v1/jobs?pageSize=1", "GET", "200"),
+    ] {
+        for _ in 0..10 {
+            let mut curl = tokio::process::Command::new("curl");
+            curl.args(["-s", "--http2-prior-knowledge", "-o", "/dev/null"])
+                .args(["-w", "%{http_code}", "-X", method, "-d", "{}"])
+                .arg(format!("http://{address}{path}"));
+            let said = curl.output().await.unwrap();
+            assert_eq!(
+                String::from_utf8_lossy(&said.stdout),
+                status,
+                "{method} {path}"
+            );
+        }
+    }
+    server.stop().await;
+}
+
 /// Whoever makes a condition must not believe that it held.
 #[tokio::test]
 async fn what_changes_something_has_no_condition() {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use longhaul::proto::Struct;
 use serde_json::{Value, json};
 
-use super::super::web::get;
+use super::super::web::{call, get};
 use crate::{
     harness::Server,
     jobs::{submission, submit_copies, submit_many},
@@ -234,5 +234,33 @@ async fn of_two_who_read_a_list_at_one_address_none_misses_a_job() {
     let told: HashSet<&String> = first.iter().collect();
     let missing = there[5..].iter().filter(|id| !told.contains(id)).count();
     assert_eq!(missing, 0, "some may come twice, but none is left out");
+    server.stop().await;
+}
+
+/// The ends of the pages that were told before are still known, and lead nowhere: jobs have left the list.
+#[tokio::test]
+async fn a_list_that_is_read_again_is_told_as_it_is_by_then() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let mut there = submit_many(&client, "nobody", 8).await;
+    there.reverse();
+    for _ in 0..3 {
+        let mut told = Vec::new();
+        for offset in (0..).step_by(2) {
+            let path = format!("/v2.1/jobs?offset={offset}&limit=2");
+            let records = ids(&page(&server, &path).await.0);
+            if records.is_empty() {
+                break;
+            }
+            told.extend(records);
+        }
+        assert_eq!(told, there);
+        for id in there.drain(..2) {
+            let path = format!("/v1/jobs/{id}");
+            let cancel = call(&server, "POST", &format!("{path}:cancel"));
+            cancel.send().await.expect(200);
+            call(&server, "DELETE", &path).send().await.expect(200);
+        }
+    }
     server.stop().await;
 }
