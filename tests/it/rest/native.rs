@@ -45,6 +45,51 @@ pub(super) async fn report(
     reply.expect(200)
 }
 
+/// As docs/rest.md has them.
+#[tokio::test]
+async fn every_report_that_is_documented_is_taken() {
+    let server = Server::start().await;
+    let documented = include_str!("../../../docs/rest.md").lines();
+    let documented = documented.filter_map(|line| line.strip_prefix("| `\""));
+    let mut reports = 0;
+    for line in documented {
+        let (example, rest) = line.split_once("` |").expect("an example in a row");
+        let example: Value = serde_json::from_str(&format!("{{\"{example}}}")).unwrap();
+        let (report, _) = example.as_object().unwrap().iter().next().unwrap();
+        let id = submit(&server, "d").await;
+        let lease = lease(&server, "d").await;
+        if report.starts_with("cancel") {
+            let cancel = post(&server, &format!("/v1/jobs/{id}:cancel"), &json!({}));
+            cancel.send().await.expect(202);
+        }
+        let mut entry = example.clone();
+        entry["leaseToken"] = lease["leaseToken"].clone();
+        let request = post(&server, "/v1/workers:report", &json!({"reports": [entry]}));
+        let answer = request.send().await.expect(200);
+        let result = &answer["results"][0];
+        assert_eq!(result["error"], Value::Null, "{example}: {answer}");
+        let ends = rest.contains("yes");
+        assert_eq!(result["expireTime"].is_null(), ends, "{example}: {answer}");
+        // Nobody else is to be given the task in a later round.
+        let held = json!({"reports": [{"leaseToken": lease["leaseToken"], "success": {}}]});
+        if !ends {
+            post(&server, "/v1/workers:report", &held)
+                .send()
+                .await
+                .expect(200);
+        } else if report == "release" {
+            let again = self::lease(&server, "d").await;
+            let done = json!({"reports": [{"leaseToken": again["leaseToken"], "success": {}}]});
+            post(&server, "/v1/workers:report", &done)
+                .send()
+                .await
+                .expect(200);
+        }
+        reports += 1;
+    }
+    assert_eq!(reports, 8, "one for each kind");
+}
+
 /// The worker learns at once that it works for nothing, and not when something is wanted of its other lease.
 #[tokio::test]
 async fn a_refused_report_does_not_wait_for_orders() {
