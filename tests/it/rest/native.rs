@@ -198,13 +198,20 @@ async fn a_worker_without_a_stream_hears_of_a_cancel_while_it_waits() {
     let server = Server::start().await;
     let id = submit(&server, "d").await;
     let lease = lease(&server, "d").await;
-    let waiting = report(&server, &lease, "heartbeat", json!({}), Some("60s"));
+    let place = format!("/v1/jobs/{id}");
+    let leased = get(&server, &place).send().await;
+    let progress = json!({"progress": {"done": "1", "total": "2"}});
+    let waiting = report(&server, &lease, "progress", progress, Some("60s"));
     let cancelling = async {
-        let path = format!("/v1/jobs/{id}:cancel");
-        post(&server, &path, &json!({"reason": "enough"}))
-            .send()
-            .await
-            .expect(202)
+        // When its progress is there the report was taken, and nothing was wanted of the worker.
+        let next = get(&server, &place).header("if-none-match", leased.header("etag"));
+        next.header("prefer", "wait=60").send().await.expect(200);
+        let cancel = post(
+            &server,
+            &format!("{place}:cancel"),
+            &json!({"reason": "enough"}),
+        );
+        cancel.send().await.expect(202)
     };
     let told = tokio::time::timeout(PATIENCE, async { tokio::join!(waiting, cancelling) });
     let (told, _) = told.await.expect("well before the wait is over");
@@ -217,10 +224,7 @@ async fn a_worker_without_a_stream_hears_of_a_cancel_while_it_waits() {
     let known = report(&server, &lease, "cancelAcknowledged", json!({}), Some("1s")).await;
     assert_eq!(known["directives"], Value::Null);
     report(&server, &lease, "cancelled", json!({}), None).await;
-    let job = get(&server, &format!("/v1/jobs/{id}"))
-        .send()
-        .await
-        .expect(200);
+    let job = get(&server, &place).send().await.expect(200);
     assert_eq!(job["state"], "STATE_CANCELLED");
     assert!(job["cancel"]["deliveredTime"].is_string());
     server.stop().await;
