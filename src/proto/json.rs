@@ -11,8 +11,8 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 use super::{Struct, v1};
 
-/// Up to here a double holds every whole number: 2^53.
-const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+/// Up to here a double holds every whole number.
+const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
 /// Everything that is served, and what `google.protobuf.Any` may hold in an error.
 pub static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -179,7 +179,7 @@ macro_rules! as_before {
 
 impl<F: Formatter> Formatter for WholeNumbers<F> {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        if value.fract() == 0.0 && value.abs() <= MAX_EXACT_INTEGER {
+        if value.fract() == 0.0 && value.abs() <= MAX_EXACT_INTEGER as f64 {
             self.0.write_i64(writer, value as i64)
         } else {
             self.0.write_f64(writer, value)

@@ -76,6 +76,11 @@ impl Answer {
         }
     }
 
+    /// The caller has the job as it is.
+    pub(super) fn unchanged() -> Self {
+        Self::new("304", "The job has the revision of If-None-Match.").etag()
+    }
+
     /// Its body may be JSON.
     pub(super) fn json(self, schema: Value, example: Option<Value>) -> Self {
         self.body(JSON, schema, example)

@@ -4,8 +4,7 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Up to here a double holds every whole number.
-const MAX_EXACT_INTEGER: u64 = 1 << 53;
+use super::MAX_EXACT_INTEGER;
 
 /// Reads the text and keeps nothing.
 pub(super) fn check(text: &[u8]) -> serde_json::Result<()> {

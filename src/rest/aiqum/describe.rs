@@ -116,9 +116,8 @@ fn list_parameters(face: Face) -> Vec<Value> {
 pub(super) fn get(face: Face) -> Operation {
     let most = u32::try_from(MAX_WAIT.as_secs()).unwrap_or(u32::MAX);
     let wait = "Waits up to so many seconds for the end of the job.";
-    let same = Answer::new("304", "The job has the revision of If-None-Match.");
     let job = ended(face, "The job, whether it went well or not.");
-    let mut answers = vec![job, same.etag()];
+    let mut answers = vec![job, Answer::unchanged()];
     answers.extend(errors(face));
     Operation {
         id: format!("{}GetJob", face.id()),

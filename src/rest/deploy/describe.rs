@@ -58,8 +58,7 @@ pub(super) fn list(jobs: &str) -> Operation {
 pub(super) fn get(jobs: &str) -> Operation {
     let found = Answer::new("200", "The job, whether it went well or not.");
     let found = found.json(shape::<Found>(PREFIX), Some(json!({"record": job(jobs)})));
-    let same = Answer::new("304", "The job has the revision of If-None-Match.");
-    let mut answers = vec![signed(found).etag(), signed(same).etag()];
+    let mut answers = vec![signed(found).etag(), signed(Answer::unchanged())];
     answers.extend(errors());
     Operation {
         id: id(jobs, "GetJob"),

@@ -50,8 +50,7 @@ pub(super) fn operation(route: &Route, stream: Option<&Route>) -> Operation {
         answers.push(Answer::new("204", over));
     }
     if method.name() == "Get" {
-        let same = Answer::new("304", "The job has the revision of If-None-Match.");
-        answers.push(same.etag().maybe_waited());
+        answers.push(Answer::unchanged().maybe_waited());
     }
     answers.extend(problems());
     Operation {

@@ -61,13 +61,12 @@ pub(super) fn list(jobs: &str) -> Operation {
 }
 
 pub(super) fn one(jobs: &str) -> Operation {
-    let same = Answer::new("304", "The job has the revision of If-None-Match.");
     let job = single(
         "200",
         "The job, whether it went well or not.",
         "Okay. Returned 1 record.",
     );
-    let mut answers = vec![job, same.etag().maybe_waited()];
+    let mut answers = vec![job, Answer::unchanged().maybe_waited()];
     answers.extend(errors());
     Operation {
         id: id(jobs, "GetJob"),
