@@ -273,21 +273,17 @@ impl Job {
             let documents = documents.into_iter().flatten();
             BASE_BYTES
                 + documents.map(|document| document.0.len()).sum::<usize>()
-                + task.warnings.iter().map(String::len).sum::<usize>()
-                + task.status_detail.len()
-                + task.last_error.len()
+                + task.text_bytes()
         });
         BASE_BYTES + tasks.sum::<usize>()
     }
 
     /// Bytes of memory that it takes, roughly, beside what it shares with its other versions: documents and specs.
     pub fn unshared_bytes(&self) -> usize {
-        let tasks = self.tasks.iter().map(|task| {
-            size_of::<Task>()
-                + task.warnings.iter().map(String::len).sum::<usize>()
-                + task.status_detail.len()
-                + task.last_error.len()
-        });
+        let tasks = self
+            .tasks
+            .iter()
+            .map(|task| size_of::<Task>() + task.text_bytes());
         size_of::<Self>() + tasks.sum::<usize>()
     }
 

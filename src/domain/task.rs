@@ -278,6 +278,12 @@ impl Task {
         self.state == TaskState::Cancelling && !self.cancel_acknowledged
     }
 
+    /// Bytes of what was said of it.
+    pub(super) fn text_bytes(&self) -> usize {
+        let warnings = self.warnings.iter().map(String::len).sum::<usize>();
+        warnings + self.status_detail.len() + self.last_error.len()
+    }
+
     /// How long a lease of this task lasts.
     pub fn lease_duration(&self, default: Duration) -> Duration {
         self.spec.timeouts.heartbeat.unwrap_or(default)
