@@ -11,6 +11,7 @@ mod hub;
 mod publish;
 mod query;
 mod select;
+mod tail;
 mod token;
 mod topic;
 mod watch;
@@ -25,7 +26,7 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::{CancellationToken, DropGuard}, task::TaskTracker};
 
 pub use clock::{Clock, SteadyClock};
 pub use follow::{Change, FollowItem, JobFollow};
@@ -113,6 +114,8 @@ impl EngineError {
 /// What the parts of the engine share.
 struct Shared {
     store: Arc<dyn Store>,
+    /// Others write to the store as well.
+    is_shared: bool,
     clock: Arc<dyn Clock>,
     hub: Arc<Hub>,
     sealer: Sealer,
@@ -153,6 +156,9 @@ pub struct EngineThread {
     in_passing: TaskTracker,
     messages: mpsc::Sender<Message>,
     ended: oneshot::Receiver<Result<(), StoreError>>,
+    /// Ends what hears of others, also when this is dropped.
+    deaf: DropGuard,
+    hearing: TaskTracker,
 }
 
 impl EngineThread {
@@ -175,6 +181,9 @@ impl EngineThread {
         // They find nobody any more.
         self.in_passing.close();
         self.in_passing.wait().await;
+        drop(self.deaf);
+        self.hearing.close();
+        self.hearing.wait().await;
         ended
     }
 }
@@ -189,15 +198,16 @@ impl Engine {
         clock: Arc<dyn Clock>,
         settings: EngineSettings,
     ) -> Result<(Self, EngineThread), StoreError> {
-        let position = store.position().await?;
+        let position = store.end_of_feed().await?;
         let shared = Arc::new(Shared {
             sealer: Sealer::new(&store.info().token_key),
-            hub: Hub::new(position),
+            hub: Hub::new(position.clone()),
             started: clock.now(),
             room: Arc::new(Semaphore::new(ROOM_UNITS as usize)),
             sorting: Semaphore::new(MAX_SORTING),
             in_passing: TaskTracker::new(),
             tally: CommitTally::default(),
+            is_shared: store.tail().is_some(),
             store,
             clock,
             settings,
@@ -221,6 +231,17 @@ impl Engine {
                 let _ = end.send(result);
             })
             .map_err(|error| failed("thread", error))?;
+        let stop = CancellationToken::new();
+        let hearing = TaskTracker::new();
+        if let Some(tail) = shared.store.tail() {
+            let follower = tail::Follower {
+                shared: shared.clone(),
+                tail,
+                messages: messages.clone(),
+                position,
+            };
+            hearing.spawn(follower.run(stop.clone()));
+        }
         let engine = Self {
             shared,
             messages: messages.clone(),
@@ -229,6 +250,8 @@ impl Engine {
             in_passing: engine.shared.in_passing.clone(),
             messages,
             ended,
+            deaf: stop.drop_guard(),
+            hearing,
         };
         Ok((engine, thread))
     }
@@ -370,8 +393,10 @@ impl Engine {
         // Register first, then read: what is committed in between reaches the topic.
         let subscription = hub.subscribe(key);
         // Between a commit and its telling the store is ahead of the topic, and so may the caller be.
+        // Where others write too, it may be behind what the caller did elsewhere.
         let known = subscription
             .newest()
+            .filter(|_| !self.shared.is_shared)
             .filter(|version| version.job.revision >= options.after_revision);
         let first = match known {
             Some(version) => version,

@@ -188,7 +188,11 @@ async fn serve(
     settings: ServeSettings,
     store: Arc<dyn Store>,
 ) -> Result<RunningServer, StartError> {
-    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start(store.info().newest_time));
+    let info = store.info();
+    let clock: Arc<dyn Clock> = Arc::new(match info.shared_time {
+        Some(now) => SteadyClock::at(now, info.newest_time),
+        None => SteadyClock::start(info.newest_time),
+    });
     let engine_settings = EngineSettings {
         policy: Policy {
             lease_duration: settings.lease_duration,

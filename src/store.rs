@@ -3,6 +3,7 @@
 //! A store loads what a batch names and writes what [`crate::domain::decide`] returned. It must not know why. What it promises: a commit is all or
 //! nothing and, once answered, on stable storage; readers see every commit that was answered before they began.
 
+mod cursor;
 pub mod memory;
 mod rows;
 pub mod sqlite;
@@ -10,6 +11,8 @@ pub mod sqlite;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+
+pub use cursor::FeedCursor;
 
 use crate::domain::{
     Job, JobKey, JobState, Status, Tenant, Timestamp,
@@ -28,6 +31,12 @@ pub enum StoreError {
     /// The commit failed, and it is not known whether it is stored.
     #[error("the store could not confirm the commit, so its outcome is unknown: {0}")]
     OutcomeUnknown(String),
+    /// Somebody else changed the same at the same time. Nothing was stored; the whole transaction can be tried again.
+    #[error("others changed the same at the same time: {0}")]
+    Conflict(String),
+    /// The store can not be reached. Nothing was stored.
+    #[error("the store can not be reached: {0}")]
+    Unavailable(String),
     /// Reading or writing failed. Nothing was stored.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -50,6 +59,8 @@ pub struct StoreInfo {
     pub token_key: [u8; 32],
     /// The newest time that anything was stored under; the clock never goes behind it.
     pub newest_time: Timestamp,
+    /// The store's own time when it was opened, if several processes go by that.
+    pub shared_time: Option<Timestamp>,
 }
 
 /// The order of a list.
@@ -100,8 +111,8 @@ pub struct Page {
     pub at: Vec<ListPosition>,
     /// Where the next page begins; `None` if there is none.
     pub next: Option<ListPosition>,
-    /// The newest position of the feed that the page has seen.
-    pub seen: u64,
+    /// What of the feed the page has seen.
+    pub seen: FeedCursor,
 }
 
 /// How many jobs match in one look.
@@ -117,7 +128,7 @@ pub struct Tally {
 /// What became of one job in a stretch of the feed.
 #[derive(Clone, Debug)]
 pub struct FeedItem {
-    /// The position of the job's oldest change in this stretch.
+    /// The position of the job's oldest change in this stretch. A position is that of a commit, or of an event in it.
     pub first_position: u64,
     /// The position of the newest one.
     pub position: u64,
@@ -136,8 +147,53 @@ pub struct FeedItem {
 /// A commit as it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The feed's position of the first event of the commit; the others follow without gap.
-    pub first_position: u64,
+    /// The feed's position of the first event of the commit; the others follow without gap. `None` where others write too: what comes behind what is told
+    /// by [`Store::tail`].
+    pub first_position: Option<u64>,
+}
+
+/// Tasks that may be taken, as the store lists them.
+#[derive(Clone, Debug, Default)]
+pub struct Ready {
+    /// The tasks.
+    pub tasks: Vec<ReadyTask>,
+    /// There may be others: not all tenants were looked at, or not all of their tasks.
+    pub more: bool,
+}
+
+/// What to do about a job that somebody else is changing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locked {
+    /// Wait until they are done: somebody waits for the answer.
+    Wait,
+    /// Leave it out: whoever is at it sees to it, and there is another time.
+    Skip,
+}
+
+/// A part of the feed, of all tenants.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The events with their positions, in the order of the feed: those of one job in that of their revisions.
+    pub events: Vec<(u64, Event)>,
+    /// Up to where it goes.
+    pub until: FeedCursor,
+    /// It ends there because it is long, not because there is no more.
+    pub more: bool,
+    /// The store's own time when it was read.
+    pub now: Timestamp,
+    /// Drivers that are paused.
+    pub paused: Vec<(Arc<str>, Timestamp, String)>,
+}
+
+/// The feed of a store to which several processes write, each of which has to hear of the others. There is one reader for each process.
+#[async_trait]
+pub trait Tail: Send + Sync + 'static {
+    /// Resolves when there may be something new: soon after any commit, and every [`TAIL_INTERVAL`] at the latest, because nothing that wakes is certain.
+    async fn woken(&self);
+    /// What is new after a cursor.
+    async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError>;
+    /// The jobs that are stored, of those asked for: not older than what [`Self::read`] told of them.
+    async fn jobs(&self, keys: &[JobKey]) -> Result<Vec<Arc<Job>>, StoreError>;
 }
 
 /// A place where jobs are kept; reads.
@@ -164,16 +220,19 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError>;
-    /// What changed in the tenant's jobs after one position and up to another, each job once, in the order of their newest changes. With it the position up
-    /// to which was looked: less than `until` if that came to more than a store reads at once.
+    /// What changed in the tenant's jobs after one cursor and up to a later one, each job once, in the order of their newest changes. With it the cursor up
+    /// to which was looked: short of `until` if that came to more than a store reads at once, which is [`MAX_FEED_EVENTS`] and what belongs to the last
+    /// one's position.
     async fn feed(
         &self,
         tenant: &Tenant,
-        after: u64,
-        until: u64,
-    ) -> Result<(Vec<FeedItem>, u64), StoreError>;
-    /// The newest position of the feed.
-    async fn position(&self) -> Result<u64, StoreError>;
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> Result<(Vec<FeedItem>, FeedCursor), StoreError>;
+    /// The end of the feed as it is now.
+    async fn end_of_feed(&self) -> Result<FeedCursor, StoreError>;
+    /// The feed as others make it too; `None` if nobody else writes to the store while this process does.
+    fn tail(&self) -> Option<Arc<dyn Tail>>;
     /// The tenant's counters.
     async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError>;
     /// How many tasks of a driver may be taken before this one, within its tenant; counted up to [`MAX_COUNTED_BEFORE`].
@@ -182,8 +241,11 @@ pub trait Store: Send + Sync + 'static {
     async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError>;
 }
 
-/// The way to change what is kept. Between `begin` and `commit` or `rollback` the rows that were read do not change under its feet. Dropping it in between
-/// is a rollback. Its calls may block: it lives on a thread of its own, whose runtime has timers but no sockets; a store that needs some drives them elsewhere.
+/// The way to change what is kept. Between `begin` and `commit` or `rollback` the jobs that were read do not change under its feet. Dropping it in between
+/// is a rollback. Its calls may block: it lives on a thread of its own.
+///
+/// Where others write too, any call may end with [`StoreError::Conflict`], and a job is waited for in one call of a transaction at the most, the first one
+/// that reads jobs: so nobody waits in a circle.
 #[async_trait]
 pub trait Writer: Send {
     /// Starts a transaction.
@@ -193,16 +255,18 @@ pub trait Writer: Send {
         &mut self,
         keys: &[RequestKey],
     ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError>;
-    /// The jobs that are stored, of those asked for.
-    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError>;
-    /// Tasks of a driver that may be taken: for each tenant the first `limit` by priority, then age. At most [`MAX_TENANTS_PER_CLAIM`] tenants, beginning
-    /// after `served` and going round.
+    /// The jobs that are stored, of those asked for; where others write too, with all of their ancestors. Of a job that is left out because others are at
+    /// it or at one of its ancestors, the ancestors may come all the same.
+    async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError>;
+    /// Tasks of a driver that may be taken, but for those of jobs that others are at: for each tenant the first by priority, then age; at most `limit` of
+    /// each, and `limit` together if there are as many. At most [`MAX_TENANTS_PER_CLAIM`] tenants, beginning after `served` and going round. What is told
+    /// may have been taken a moment ago; reading the job tells.
     async fn ready(
         &mut self,
         driver: &str,
         served: Option<&Tenant>,
         limit: usize,
-    ) -> Result<Vec<ReadyTask>, StoreError>;
+    ) -> Result<Ready, StoreError>;
     /// Jobs whose timer is due, the longest overdue first.
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError>;
     /// The earliest timer.
@@ -229,5 +293,9 @@ pub trait Writer: Send {
 pub const MAX_TENANTS_PER_CLAIM: usize = 64;
 /// How many tasks [`Store::queued_before`] counts at the most: beyond that a person does not care, and counting takes milliseconds.
 pub const MAX_COUNTED_BEFORE: usize = 100_000;
+/// Events that one read of the feed looks at, besides those that share a position with the last.
+pub const MAX_FEED_EVENTS: usize = 1_000;
+/// How often a feed that others write to is read though nobody has told of anything new.
+pub const TAIL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last event of a removed job is kept, so that those who follow a feed can still learn of it.
 pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(24 * 3600);

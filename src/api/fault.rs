@@ -108,6 +108,7 @@ reasons! {
     LeaseLost = "LEASE_LOST", FailedPrecondition, 409;
     StoreFull = "STORE_FULL", ResourceExhausted, 507;
     OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable, 503;
+    StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, 503;
     StoreFailed = "STORE_FAILED", Unavailable, 503;
     StoreCorrupt = "STORE_CORRUPT", DataLoss, 500;
     Draining = "DRAINING", Unavailable, 503;
@@ -399,8 +400,15 @@ impl From<StoreError> for Fault {
                 );
                 Self::new(Reason::OutcomeUnknown, message).retry(RETRY_SOON)
             }
+            StoreError::Unavailable(_) => {
+                let message = Sentence::plain(
+                    "store-unavailable",
+                    "the database can not be reached now; nothing was stored; retry with the same request_id",
+                );
+                Self::new(Reason::StoreUnavailable, message).retry(RETRY_SOON)
+            }
             // What went wrong inside is for the log, not for the caller.
-            StoreError::Failed(_) | StoreError::Fatal(_) => {
+            StoreError::Conflict(_) | StoreError::Failed(_) | StoreError::Fatal(_) => {
                 let message = Sentence::plain(
                     "store-failed",
                     "the store failed; retry with the same request_id",

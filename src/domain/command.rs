@@ -48,6 +48,11 @@ pub enum Command {
         /// Which lease.
         lease: LeaseKey,
     },
+    /// What concerns the holder of a lease may have changed without it being told: it is asked to stop, or the lease has ended.
+    Recall {
+        /// Which lease.
+        lease: LeaseKey,
+    },
     /// A job's timer may be due.
     Sweep {
         /// Which job.
@@ -156,6 +161,7 @@ impl Command {
             | Self::Delete { .. }
             | Self::Report { .. }
             | Self::CancelDelivered { .. }
+            | Self::Recall { .. }
             | Self::Sweep { .. }
             | Self::Expire { .. }
             | Self::PauseDriver { .. }

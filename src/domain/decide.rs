@@ -75,6 +75,10 @@ fn obey(working: &mut Working, ctx: &mut Context<'_>, command: Command) -> Resul
             }
             Ok(Reply::Done)
         }
+        Command::Recall { lease } => {
+            report::recall(working, &ctx.policy, &lease);
+            Ok(Reply::Done)
+        }
         Command::Sweep { key } => {
             let open = working.get(&key).is_some_and(|j| !j.state.is_terminal());
             if open {

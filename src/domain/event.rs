@@ -67,6 +67,52 @@ impl EventKind {
     pub fn is_progress(self) -> bool {
         self == Self::TaskProgress
     }
+
+    /// Whether tasks may be ready after it that were not before.
+    pub fn may_ready_tasks(self) -> bool {
+        match self {
+            Self::JobSubmitted
+            | Self::TaskSucceeded
+            | Self::TaskBackingOff
+            | Self::TaskFailed
+            | Self::TaskLeaseLost
+            | Self::TaskReleased
+            | Self::TaskDue
+            | Self::TaskCancelled
+            | Self::RetryRequested => true,
+            Self::TaskLeased
+            | Self::TaskProgress
+            | Self::TaskWarning
+            | Self::CancelRequested
+            | Self::CancelDelivered
+            | Self::CancelAcknowledged
+            | Self::ChildChanged
+            | Self::JobDeleted => false,
+        }
+    }
+
+    /// Whether a lease may have ended by it, or its holder have been asked to stop.
+    pub fn may_concern_holders(self) -> bool {
+        match self {
+            Self::TaskSucceeded
+            | Self::TaskBackingOff
+            | Self::TaskFailed
+            | Self::TaskLeaseLost
+            | Self::TaskReleased
+            | Self::TaskCancelled
+            | Self::CancelRequested
+            | Self::JobDeleted => true,
+            Self::JobSubmitted
+            | Self::TaskLeased
+            | Self::TaskProgress
+            | Self::TaskWarning
+            | Self::TaskDue
+            | Self::CancelDelivered
+            | Self::CancelAcknowledged
+            | Self::ChildChanged
+            | Self::RetryRequested => false,
+        }
+    }
 }
 
 /// One committed change of a job.

@@ -27,7 +27,7 @@ pub struct JobKey {
 }
 
 /// Names one lease: a task, an attempt, and the fencing token that tells it from every other lease of the task.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeaseKey {
     /// The owner of the job.
     pub tenant: Tenant,

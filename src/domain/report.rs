@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Job, LeaseKey, Status, TaskState, Timestamp,
-    command::{Context, Refusal, Report, Reported},
+    command::{Context, EndedLease, Refusal, Report, Reported},
     event::EventKind,
     lifecycle,
     limits::{MAX_RESULT_BYTES, Policy},
@@ -86,6 +86,26 @@ fn repeated(job: &Job, lease: &LeaseKey, report: &Report) -> bool {
     job.tasks
         .get(lease.ordinal as usize)
         .is_some_and(|task| task.last_end == Some((lease.fencing_token, end)))
+}
+
+/// Tells again what the holder of a lease has to know. Nothing changes by that.
+pub(super) fn recall(working: &mut Working, policy: &Policy, lease: &LeaseKey) {
+    let job = working.get(&lease.job_key());
+    let Some(job) = job.filter(|job| job.is_held(lease)) else {
+        let task = job.and_then(|job| job.tasks.get(lease.ordinal as usize));
+        let last_end = task.and_then(|task| task.last_end);
+        let by_holder = last_end.is_some_and(|(token, _)| token == lease.fencing_token);
+        working.out.ended.push(EndedLease {
+            lease: lease.clone(),
+            by_server: !by_holder,
+        });
+        return;
+    };
+    if job.tasks[lease.ordinal as usize].has_order()
+        && let Some(order) = cancel_order(job, policy)
+    {
+        working.out.cancels.push((lease.clone(), order));
+    }
 }
 
 /// Notes that the request to cancel was handed to the holder.

@@ -3,12 +3,11 @@
 //! It is the only writer, and runs on a thread of its own: a store may block. One turn: take one message, then whatever waits; no timer, so that a lone
 //! call pays one fsync and no wait. Nothing is told before it is committed.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+mod load;
 
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
@@ -17,17 +16,15 @@ use super::{
     clock::Randomness,
     dispatch::{Acquirer, Dispatch, Roster, Session, SessionId},
     publish::publish,
+    tail::Heard,
 };
 use crate::{
     domain::{
-        Job, JobKey, LeaseKey, Timestamp,
-        command::{
-            Claim, Command, Context, Decision, Loaded, Refusal, Reply, RequestKey, WriteKind,
-        },
+        JobKey, LeaseKey, Timestamp,
+        command::{Claim, Command, Context, Decision, Loaded, Refusal, Reply, WriteKind},
         decide::decide,
-        limits::MAX_DEPTH,
     },
-    store::{MAX_TENANTS_PER_CLAIM, StoreError, Writer},
+    store::{StoreError, Writer},
 };
 
 /// Commands in one commit: enough for any fsync to be shared widely, few enough that nobody waits long.
@@ -36,18 +33,16 @@ const MAX_COMMANDS: usize = 2_048;
 const BYTES_PER_COMMAND: usize = 16 * 1024;
 /// Messages that may wait for the loop; callers beyond that wait for room.
 pub(super) const MAX_WAITING: usize = 8_192;
-/// Jobs that the sweeper looks at in one commit.
-const MAX_DUE: usize = 500;
-/// Finished jobs that are removed in one commit.
-const MAX_EXPIRED: usize = 500;
-/// Child jobs of a cancelled job that are cancelled in one commit; the parent's timer sees to the rest.
-const MAX_CHILDREN: usize = 500;
-/// How often finished jobs are looked at for removal.
-const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the loop does nothing unasked after a failed commit.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long the loop has to be idle before it tidies up.
 const IDLE: Duration = Duration::from_millis(250);
+/// Pauses before a batch is tried again because others changed the same: they are done in a moment, and two that meet again and again must not keep step.
+const CONFLICT_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(1))
+    .with_max_delay(Duration::from_millis(50))
+    .with_max_times(12)
+    .with_jitter();
 
 pub(super) type Answers = Result<Vec<Result<Reply, Refusal>>, EngineError>;
 
@@ -70,6 +65,8 @@ pub(super) enum Message {
     Close(SessionId),
     /// A worker waits in a unary call.
     Acquire(Acquirer),
+    /// Others have changed what is stored.
+    Heard(Heard),
     /// Who is connected?
     Roster(oneshot::Sender<Roster>),
     /// Give out no more leases and tell the workers.
@@ -92,13 +89,18 @@ pub(super) struct CommitLoop {
     dispatch: Dispatch,
     hot: HotJobs,
     randomness: Randomness,
+    /// What was written need not be read again.
     exclusive: bool,
+    /// Others sweep and hand out as well.
+    is_shared: bool,
+    /// The store could not be reached when it was last tried.
+    away: bool,
     leases_hold_until: Timestamp,
     /// Commands of our own for the next batch.
     follow_ups: Vec<Command>,
     /// Jobs whose children are to be cancelled.
     cancel_children: Vec<(JobKey, String)>,
-    /// Drivers of this batch of which more tenants may have tasks than were looked at.
+    /// Drivers of this batch of which others than those that were looked at may be taken.
     crowded: HashSet<Arc<str>>,
     next_due: Option<Timestamp>,
     next_expire: Timestamp,
@@ -132,6 +134,8 @@ impl CommitLoop {
         }
         Ok(Self {
             exclusive: shared.store.info().exclusive,
+            is_shared: shared.is_shared,
+            away: false,
             leases_hold_until: now.after(shared.settings.policy.lease_duration),
             shared,
             writer,
@@ -267,6 +271,7 @@ impl CommitLoop {
             Message::Acquire(acquirer) if !self.draining => self.dispatch.wait(acquirer),
             // Dropping the reply answers that there is nothing.
             Message::Acquire(_) => {}
+            Message::Heard(heard) => self.hear(heard),
             // A caller that has gone does not want to know.
             Message::Roster(reply) => drop(reply.send(self.dispatch.roster())),
             Message::Drain => {
@@ -277,37 +282,54 @@ impl CommitLoop {
         }
     }
 
-    /// One transaction.
+    /// What others did that concerns us: tasks to hand out, and leases of workers that are connected here.
+    fn hear(&mut self, heard: Heard) {
+        let Heard {
+            may_have_ready,
+            changed,
+            paused,
+        } = heard;
+        if may_have_ready {
+            self.dispatch.look_again();
+        }
+        self.dispatch.set_paused(paused);
+        for key in changed {
+            let leases = self.dispatch.held_of(&key);
+            let recalls = leases.map(|lease| Command::Recall { lease });
+            self.follow_ups.extend(recalls);
+        }
+    }
+
+    /// One batch: tried again, within bounds, while others change the same.
     async fn turn(&mut self, mut batch: Batch) -> Result<(), StoreError> {
         let own = std::mem::take(&mut self.follow_ups);
+        let cancelled = std::mem::take(&mut self.cancel_children);
         batch.commands.extend(own.iter().cloned());
         for command in &batch.commands {
             if let Command::Report { lease, report } = command {
                 self.dispatch.hear(lease, report);
             }
         }
-        let now = self.shared.clock.now();
-        let prepared = self.prepare(&mut batch.commands, now).await;
-        let (loaded, claims) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return self.fail(batch.waiters, own, error).await,
-        };
-        if batch.commands.is_empty() && claims.is_empty() {
-            self.writer.rollback().await;
-            return Ok(());
-        }
-        let mut decision = self.decide(batch.commands, &claims, loaded, now);
-        let first_position = if decision.changes.is_empty() {
-            self.writer.rollback().await;
-            None
-        } else {
-            match self.writer.commit(&decision.changes).await {
-                Ok(committed) => {
-                    self.shared.tally.add(decision.changes.events.len());
-                    Some(committed.first_position)
+        let mut pauses = CONFLICT_PAUSES.build();
+        let done = loop {
+            let commands = match self.is_shared {
+                true => batch.commands.clone(),
+                false => std::mem::take(&mut batch.commands),
+            };
+            let tried = self.transact(commands, &cancelled).await;
+            match (tried, pauses.next()) {
+                (Err(StoreError::Conflict(why)), Some(pause)) => {
+                    tracing::debug!(why, "others changed the same; trying again");
+                    self.writer.rollback().await;
+                    tokio::time::sleep(pause).await;
                 }
-                Err(error) => return self.fail(batch.waiters, own, error).await,
+                (tried, _) => break tried,
             }
+        };
+        let (mut decision, first_position, now) = match done {
+            Ok(Some(done)) => done,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.fail(batch.waiters, own, error).await,
         };
         self.settle(&mut decision, first_position, now);
         let mut replies = std::mem::take(&mut decision.replies).into_iter();
@@ -319,128 +341,31 @@ impl CommitLoop {
         Ok(())
     }
 
-    /// Adds commands of our own and loads every row that the batch needs.
-    async fn prepare(
+    /// One transaction: what was decided, its place in the feed, and when. `None` if there was nothing to decide.
+    async fn transact(
         &mut self,
-        commands: &mut Vec<Command>,
-        now: Timestamp,
-    ) -> Result<(Loaded, Vec<Claim>), StoreError> {
+        mut commands: Vec<Command>,
+        cancelled: &[(JobKey, String)],
+    ) -> Result<Option<(Decision, Option<u64>, Timestamp)>, StoreError> {
         self.writer.begin().await?;
-        self.sweep(commands, now).await?;
-        let mut wanted: Vec<JobKey> = Vec::new();
-        let mut loaded = Loaded::default();
-        let requests: Vec<RequestKey> = commands.iter().filter_map(request_of).collect();
-        if !requests.is_empty() {
-            for (key, record) in self.writer.requests(&requests).await? {
-                wanted.push(record.key.clone());
-                loaded.requests.insert(key, record);
-            }
+        let now = self.shared.clock.now();
+        if std::mem::take(&mut self.away) {
+            // Nobody could report while the store was away.
+            self.leases_hold_until = now.after(self.shared.settings.policy.lease_duration);
         }
-        wanted.extend(commands.iter().filter_map(key_of));
-        let claims = self.claim(commands, &mut loaded, &mut wanted, now).await?;
-        self.load(wanted, &mut loaded).await?;
-        Ok((loaded, claims))
-    }
-
-    /// What time asks for: timers, retention, and children of cancelled jobs.
-    async fn sweep(
-        &mut self,
-        commands: &mut Vec<Command>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        for (parent, reason) in std::mem::take(&mut self.cancel_children) {
-            let reason = match reason.as_str() {
-                "" => format!("its parent job {} was cancelled", parent.job),
-                reason => format!("its parent job {} was cancelled: {reason}", parent.job),
-            };
-            for key in self.writer.open_children(&parent, MAX_CHILDREN).await? {
-                let reason = reason.clone();
-                commands.push(Command::Cancel { key, reason });
-            }
+        let (loaded, claims) = self.load(&mut commands, cancelled, now).await?;
+        if commands.is_empty() && claims.is_empty() {
+            self.writer.rollback().await;
+            return Ok(None);
         }
-        if self.next_due.is_some_and(|t| t <= now) {
-            let due = self.writer.due(now, MAX_DUE).await?;
-            if due.is_empty() {
-                self.next_due = self.writer.next_due().await?;
-            }
-            commands.extend(due.into_iter().map(|key| Command::Sweep { key }));
+        let decision = self.decide(commands, &claims, loaded, now);
+        if decision.changes.is_empty() {
+            self.writer.rollback().await;
+            return Ok(Some((decision, None, now)));
         }
-        if self.next_expire <= now {
-            let expired = self.writer.expired(now, MAX_EXPIRED).await?;
-            self.next_expire = match expired.len() {
-                MAX_EXPIRED => now,
-                _ => now.after(EXPIRE_INTERVAL),
-            };
-            commands.extend(expired.into_iter().map(|key| Command::Expire { key }));
-        }
-        Ok(())
-    }
-
-    /// The claims of the workers that want tasks, with the candidates for them.
-    async fn claim(
-        &mut self,
-        commands: &[Command],
-        loaded: &mut Loaded,
-        wanted: &mut Vec<JobKey>,
-        now: Timestamp,
-    ) -> Result<Vec<Claim>, StoreError> {
-        if self.draining || now < self.quiet_until {
-            return Ok(Vec::new());
-        }
-        let claims = self.dispatch.claims(&fresh_drivers(commands));
-        let mut slots: HashMap<Arc<str>, usize> = HashMap::new();
-        for claim in claims.iter().filter(|claim| claim.slots > 0) {
-            for driver in claim.drivers.iter() {
-                *slots.entry(driver.clone()).or_default() += claim.slots as usize;
-            }
-        }
-        for (driver, slots) in slots {
-            if self.dispatch.paused.contains_key(&driver) {
-                continue;
-            }
-            let served = self.dispatch.served.get(&driver);
-            let ready = self.writer.ready(&driver, served, slots).await?;
-            let tenants: HashSet<_> = ready.iter().map(|task| &task.key.tenant).collect();
-            if tenants.len() >= MAX_TENANTS_PER_CLAIM {
-                self.crowded.insert(driver.clone());
-            }
-            wanted.extend(ready.iter().map(|task| task.key.clone()));
-            loaded.ready.insert(driver, ready);
-        }
-        Ok(claims)
-    }
-
-    /// Loads jobs and all of their ancestors, from memory where that is known to be true.
-    async fn load(&mut self, wanted: Vec<JobKey>, loaded: &mut Loaded) -> Result<(), StoreError> {
-        let mut seen: HashSet<JobKey> = HashSet::with_capacity(wanted.len());
-        let mut wanted: Vec<JobKey> = wanted
-            .into_iter()
-            .filter(|key| seen.insert(key.clone()))
-            .collect();
-        for _level in 0..=MAX_DEPTH + 1 {
-            let mut found: Vec<Arc<Job>> = Vec::with_capacity(wanted.len());
-            let mut missing = Vec::new();
-            for key in wanted {
-                match self.hot.take(&key) {
-                    Some(job) => found.push(job),
-                    None => missing.push(key),
-                }
-            }
-            if !missing.is_empty() {
-                let jobs = self.writer.jobs(&missing).await?;
-                found.extend(jobs.into_iter().map(Arc::new));
-            }
-            wanted = found
-                .iter()
-                .filter_map(|job| job.parent_key())
-                .filter(|key| seen.insert(key.clone()))
-                .collect();
-            loaded.jobs.append(&mut found);
-            if wanted.is_empty() {
-                break;
-            }
-        }
-        Ok(())
+        let committed = self.writer.commit(&decision.changes).await?;
+        self.shared.tally.add(decision.changes.events.len());
+        Ok(Some((decision, committed.first_position, now)))
     }
 
     fn decide(
@@ -467,8 +392,8 @@ impl CommitLoop {
 
     /// After the commit: memory, watchers, workers, timers.
     fn settle(&mut self, decision: &mut Decision, first_position: Option<u64>, now: Timestamp) {
-        if let Some(first) = first_position {
-            publish(&self.shared.hub, decision, first);
+        if !decision.changes.is_empty() {
+            publish(&self.shared.hub, decision, first_position);
             self.tidy_at = Some(now.after(IDLE));
         }
         for write in decision.changes.jobs.drain(..) {
@@ -479,7 +404,7 @@ impl CommitLoop {
                 self.hot.put(write.job);
             }
         }
-        // Where more tenants wait than take part in a round, there is more than the round has seen.
+        // There is more than the round has seen.
         let crowded = std::mem::take(&mut self.crowded);
         decision
             .exhausted_drivers
@@ -496,7 +421,11 @@ impl CommitLoop {
         error: StoreError,
     ) -> Result<(), StoreError> {
         self.follow_ups.splice(0..0, own);
-        tracing::error!(%error, calls = waiters.len(), "a commit failed");
+        let was_away = self.away;
+        self.away = matches!(error, StoreError::Unavailable(_));
+        if !(self.away && was_away) {
+            tracing::error!(%error, calls = waiters.len(), "a commit failed");
+        }
         self.writer.rollback().await;
         self.dispatch.forget_claims();
         let later = self.shared.clock.now().after(PAUSE_AFTER_FAILURE);
@@ -510,6 +439,8 @@ impl CommitLoop {
             StoreError::Fatal(_) => Err(error),
             StoreError::Full
             | StoreError::OutcomeUnknown(_)
+            | StoreError::Conflict(_)
+            | StoreError::Unavailable(_)
             | StoreError::Failed(_)
             | StoreError::Corrupt(_) => Ok(()),
         }
@@ -529,6 +460,7 @@ impl Message {
             | Self::Acknowledge(_)
             | Self::Close(_)
             | Self::Acquire(_)
+            | Self::Heard(_)
             | Self::Roster(_)
             | Self::Drain
             | Self::Stop => 1,
@@ -538,54 +470,4 @@ impl Message {
 
 fn makes_a_job(command: &Command) -> bool {
     matches!(command, Command::Submit(_) | Command::Retry { .. })
-}
-
-/// Drivers of which tasks may become ready by these commands.
-fn fresh_drivers(commands: &[Command]) -> HashSet<Arc<str>> {
-    commands
-        .iter()
-        .filter_map(|command| match command {
-            Command::Submit(submission) => Some(submission),
-            _ => None,
-        })
-        .flat_map(|submission| submission.tasks.iter())
-        .map(|task| task.driver.clone())
-        .collect()
-}
-
-fn request_of(command: &Command) -> Option<RequestKey> {
-    let (tenant, id) = match command {
-        Command::Submit(submission) => (&submission.tenant, &submission.request_id),
-        Command::Retry {
-            key, request_id, ..
-        } => (&key.tenant, request_id),
-        Command::Cancel { .. }
-        | Command::Delete { .. }
-        | Command::Report { .. }
-        | Command::CancelDelivered { .. }
-        | Command::Sweep { .. }
-        | Command::Expire { .. }
-        | Command::PauseDriver { .. }
-        | Command::ResumeDriver { .. } => return None,
-    };
-    (!id.is_empty()).then(|| RequestKey {
-        tenant: tenant.clone(),
-        id: id.clone(),
-    })
-}
-
-fn key_of(command: &Command) -> Option<JobKey> {
-    match command {
-        Command::Submit(submission) => submission.spec.parent.map(|job| JobKey {
-            tenant: submission.tenant.clone(),
-            job,
-        }),
-        Command::Cancel { key, .. }
-        | Command::Retry { key, .. }
-        | Command::Delete { key }
-        | Command::Sweep { key }
-        | Command::Expire { key } => Some(key.clone()),
-        Command::Report { lease, .. } | Command::CancelDelivered { lease } => Some(lease.job_key()),
-        Command::PauseDriver { .. } | Command::ResumeDriver { .. } => None,
-    }
 }

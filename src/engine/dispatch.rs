@@ -3,7 +3,7 @@
 //! Slots are not counted up and down: a worker's free slots are its slots less the leases that it is known to hold, and those follow from the decisions.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ToWorker;
 use crate::domain::{
-    LeaseKey, Tenant,
+    JobKey, LeaseKey, Tenant,
     command::{CancelOrder, Claim, Command, Decision, Grant, Pause, Report},
 };
 
@@ -60,8 +60,8 @@ enum Claimant {
 pub(super) struct Dispatch {
     sessions: HashMap<SessionId, Session>,
     acquirers: VecDeque<Acquirer>,
-    /// Who holds a lease, as far as a stream to it is open here.
-    holders: HashMap<LeaseKey, SessionId>,
+    /// Who holds a lease, as far as a stream to it is open here; in order, so that those of one job are found together.
+    holders: BTreeMap<LeaseKey, SessionId>,
     /// Drivers of which no task is ready; a driver that is not here may have some.
     exhausted: HashSet<Arc<str>>,
     claimants: Vec<Claimant>,
@@ -122,6 +122,30 @@ impl Dispatch {
                 session.held.remove(lease);
             }
         }
+    }
+
+    /// Leases of a job whose holders are connected here.
+    pub(super) fn held_of(&self, key: &JobKey) -> impl Iterator<Item = LeaseKey> {
+        let from = LeaseKey {
+            tenant: key.tenant.clone(),
+            job: key.job,
+            ordinal: 0,
+            attempt: 0,
+            fencing_token: 0,
+        };
+        let held = self.holders.range(from..).map(|(lease, _)| lease);
+        held.take_while(|lease| lease.job == key.job && lease.tenant == key.tenant)
+            .cloned()
+    }
+
+    /// Any driver may have tasks that are ready.
+    pub(super) fn look_again(&mut self) {
+        self.exhausted.clear();
+    }
+
+    /// These drivers are paused, and no others.
+    pub(super) fn set_paused(&mut self, paused: HashMap<Arc<str>, Pause>) {
+        self.paused = paused;
     }
 
     pub(super) fn wait(&mut self, acquirer: Acquirer) {

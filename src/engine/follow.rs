@@ -17,15 +17,18 @@ use crate::{
         Job, JobId, JobKey, Tenant, command::Fingerprint, filter::Filter, submission::Violation,
         wording::Sentence,
     },
-    store::{FeedItem, ListOrder, ListPosition, ListQuery},
+    store::{FeedCursor, FeedItem, ListOrder, ListPosition, ListQuery, StoreError},
 };
 
 /// Jobs in a message of the listing.
 const PAGE: usize = 200;
-/// Events that one read of the feed looks at; from memory, items, and what belongs to the last one's commit.
-const STRETCH: u64 = 1_000;
-/// Bytes, as estimated, of the jobs that are taken from memory at once, and what belongs to the last one's commit: about a message's.
+/// Items that are taken from memory at once, and what was told with the last one.
+const STRETCH: usize = 1_000;
+/// Bytes, as estimated, of the jobs that are taken from memory at once, and what was told with the last one: about a message's.
 const STRETCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a follower waits for a store that can not be reached, before it tries again.
+const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a follower is told.
 #[derive(Clone, Debug)]
@@ -76,7 +79,7 @@ pub struct Change {
 #[derive(Serialize, Deserialize)]
 struct Cursor {
     bound_to: Fingerprint,
-    position: u64,
+    position: FeedCursor,
 }
 
 fn bound_to(tenant: &Tenant, filter: &str) -> Fingerprint {
@@ -89,7 +92,7 @@ fn read(
     bound_to: Fingerprint,
     filter: &str,
     cursor: &str,
-) -> Result<(Filter, Option<u64>), Vec<Violation>> {
+) -> Result<(Filter, Option<FeedCursor>), Vec<Violation>> {
     let sealer = &engine.shared.sealer;
     let resumed = match cursor {
         "" => Ok(None),
@@ -129,10 +132,10 @@ enum Phase {
     Over,
 }
 
-/// A page of the listing: jobs down to this id were read when the feed was at this position.
+/// A page of the listing: jobs down to this id were read when the feed was here.
 struct PageEdge {
     last: Option<JobId>,
-    seen: u64,
+    seen: FeedCursor,
 }
 
 /// See the module.
@@ -144,8 +147,10 @@ pub struct JobFollow {
     bound_to: Fingerprint,
     heartbeat: Duration,
     phase: Phase,
-    /// Changes up to here were told.
-    position: u64,
+    /// Changes up to here were told,
+    position: FeedCursor,
+    /// the last ones of them from here on.
+    stretch_from: FeedCursor,
     /// Pages of the listing, newest jobs first, until the feed is past them.
     pages: Vec<PageEdge>,
     spoke: Instant,
@@ -168,7 +173,9 @@ impl JobFollow {
             read(engine, bound_to, filter, cursor).map_err(EngineError::Invalid)?;
         // Register first, then read, so that nothing falls in between.
         let follower = shared.hub.follow();
-        let newest = shared.store.position().await?;
+        let newest = shared.store.end_of_feed().await?;
+        // A cursor of a time that a restored backup does not know begins again.
+        let resumed = resumed.filter(|position| newest.includes(position));
         Ok(Self {
             engine: engine.clone(),
             follower,
@@ -177,11 +184,11 @@ impl JobFollow {
             bound_to,
             heartbeat,
             phase: match resumed {
-                // A cursor of a time that a restored backup does not know begins again.
-                Some(position) if position <= newest => Phase::Following,
-                Some(_) | None => Phase::Listing { after: None },
+                Some(_) => Phase::Following,
+                None => Phase::Listing { after: None },
             },
-            position: resumed.filter(|p| *p <= newest).unwrap_or(newest),
+            stretch_from: newest.clone(),
+            position: resumed.unwrap_or(newest),
             pages: Vec::new(),
             spoke: super::monotonic_now(),
         })
@@ -240,20 +247,33 @@ impl JobFollow {
 
     async fn change(&mut self) -> Result<FollowItem, EngineError> {
         loop {
-            let newest = *self.follower.newest.borrow_and_update();
+            let newest = self.follower.newest.borrow_and_update().clone();
             if self.follower.is_draining() {
                 // What is untold is told by the next server.
                 let cursor = self.cursor();
                 return Ok(FollowItem::Draining { cursor });
             }
             let alarm = self.spoke + self.heartbeat;
-            if self.position < newest {
-                let items = self.stretch(newest).await?;
+            if newest.is_ahead_of(&self.position) {
+                let items = match self.stretch(newest).await {
+                    Err(EngineError::Store(StoreError::Unavailable(_))) => {
+                        // It comes back, and with it what is missed now.
+                        if super::monotonic_now() >= alarm {
+                            let cursor = self.cursor();
+                            return Ok(FollowItem::Heartbeat { cursor });
+                        }
+                        let again = alarm.min(super::monotonic_now() + AWAY_PAUSE);
+                        let _ = tokio::time::timeout_at(again, self.follower.newest.changed()).await;
+                        continue;
+                    }
+                    items => items?,
+                };
                 let changes: Vec<Change> = items
                     .into_iter()
                     .filter_map(|item| self.judge(item))
                     .collect();
-                self.pages.retain(|page| page.seen > self.position);
+                let told = &self.position;
+                self.pages.retain(|page| page.seen.is_ahead_of(told));
                 if !changes.is_empty() {
                     let cursor = self.cursor();
                     return Ok(FollowItem::Changes { changes, cursor });
@@ -277,70 +297,57 @@ impl JobFollow {
     }
 
     /// The next stretch of the feed, from memory if it is there; moves the position on.
-    async fn stretch(&mut self, newest: u64) -> Result<Vec<FeedItem>, EngineError> {
+    async fn stretch(&mut self, newest: FeedCursor) -> Result<Vec<FeedItem>, EngineError> {
+        self.stretch_from = self.position.clone();
         if self.pages.is_empty()
             && let Some(items) = self.remembered()
         {
             return Ok(items);
         }
         // No stretch goes across the position of a page, so that its changes are either all in the page or none is.
-        let edge = self.pages.iter().map(|page| page.seen);
-        let until = edge
-            .filter(|seen| *seen > self.position)
-            .chain([newest, self.position.saturating_add(STRETCH)])
-            .min()
-            .unwrap_or(newest);
+        let edges = self.pages.iter().map(|page| page.seen.clone());
+        let edges = edges.filter(|seen| seen.is_ahead_of(&self.position));
+        let until = edges.fold(newest, FeedCursor::min);
         let store = &self.engine.shared.store;
-        let (items, until) = store.feed(&self.tenant, self.position, until).await?;
+        let (items, until) = store.feed(&self.tenant, &self.position, &until).await?;
         let kept = items
             .into_iter()
-            .filter(|item| !self.is_listed(item, until))
+            .filter(|item| !self.is_listed(item, &until))
             .collect();
         self.position = until;
         Ok(kept)
     }
 
-    /// A stretch of items after our position, if all of them are in memory and the position is the end of a commit. Commits are taken whole.
+    /// A stretch of items after our position, if all of them are in memory. What was told at once is taken whole.
     fn remembered(&mut self) -> Option<Vec<FeedItem>> {
         let feed = self.follower.feed()?;
-        let first = feed.items.partition_point(|(end, _)| *end <= self.position);
-        let whole = self.position == feed.after
-            || first > 0
-                && feed
-                    .items
-                    .get(first - 1)
-                    .is_some_and(|(end, _)| *end == self.position);
-        if !whole {
-            return None;
-        }
         let mut ours = Vec::new();
         let (mut looked, mut bytes) = (0, 0);
-        let mut commit = self.position;
-        let mut until = feed.newest;
-        for (end, item) in feed.items.range(first..) {
-            if *end != commit && (looked >= STRETCH || bytes >= STRETCH_BYTES) {
-                until = commit;
+        let mut until = None;
+        for step in feed.steps_after(&self.position)? {
+            if looked >= STRETCH || bytes >= STRETCH_BYTES {
                 break;
             }
-            commit = *end;
-            looked += 1;
-            if item.key.tenant == self.tenant {
-                bytes += item_bytes(item);
-                ours.push(item.clone());
+            looked += step.items.len();
+            for item in &step.items {
+                if item.key.tenant == self.tenant {
+                    bytes += item_bytes(item);
+                    ours.push(item.clone());
+                }
             }
+            until = Some(&step.until);
         }
-        drop(feed);
-        self.position = until;
+        self.position = until?.clone();
         Some(ours)
     }
 
     /// Whether the listing has told this already: the page that holds the job was read after `until`.
-    fn is_listed(&self, item: &FeedItem, until: u64) -> bool {
+    fn is_listed(&self, item: &FeedItem, until: &FeedCursor) -> bool {
         let page = self
             .pages
             .iter()
             .find(|page| page.last.is_none_or(|last| item.key.job >= last));
-        page.is_some_and(|page| page.seen >= until)
+        page.is_some_and(|page| page.seen.includes(until))
     }
 
     /// What a change means to this follower, if anything.
@@ -370,17 +377,23 @@ impl JobFollow {
     /// is told again.
     pub fn cursor_before(&self, untold: &[Change]) -> String {
         let first = untold.iter().map(|change| change.first_position).min();
-        self.cursor_at(first.map_or(self.position, |first| first.saturating_sub(1)))
+        match first {
+            Some(first) => {
+                let before = first.saturating_sub(1);
+                self.cursor_at(&self.stretch_from.on_the_way(&self.position, before))
+            }
+            None => self.cursor(),
+        }
     }
 
     fn cursor(&self) -> String {
-        self.cursor_at(self.position)
+        self.cursor_at(&self.position)
     }
 
-    fn cursor_at(&self, position: u64) -> String {
+    fn cursor_at(&self, position: &FeedCursor) -> String {
         let cursor = Cursor {
             bound_to: self.bound_to,
-            position,
+            position: position.clone(),
         };
         self.engine.shared.sealer.seal_text(b"follow", &cursor)
     }

@@ -17,46 +17,71 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use super::topic::{News, Seat, Topic, Version};
-use crate::{domain::JobKey, store::FeedItem};
+use crate::{
+    domain::JobKey,
+    store::{FeedCursor, FeedItem},
+};
 
 /// Items of the feed that are held for followers.
 const FEED_ITEMS: usize = 8_192;
 /// Bytes, as estimated, of the jobs in these items.
 const FEED_BYTES: usize = 64 * 1024 * 1024;
 
-/// A stretch of the feed, in memory.
-#[derive(Debug, Default)]
+/// The end of the feed, in memory.
+#[derive(Debug)]
 pub(super) struct Feed {
-    /// Items after this position are all here.
-    pub(super) after: u64,
-    /// The newest position.
-    pub(super) newest: u64,
-    /// In order of their positions; each with the newest position of its commit.
-    pub(super) items: VecDeque<(u64, FeedItem)>,
+    /// How far it goes.
+    pub(super) newest: FeedCursor,
+    /// What was told at once: a commit, or what others have committed. Each begins where the one before ends; the last one ends at `newest`.
+    pub(super) steps: VecDeque<Step>,
+    items: usize,
     bytes: usize,
 }
 
+/// What followers are told at once.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// It begins here,
+    pub(super) after: FeedCursor,
+    /// and ends here.
+    pub(super) until: FeedCursor,
+    /// In the order of their newest changes.
+    pub(super) items: Vec<FeedItem>,
+}
+
 impl Feed {
-    fn forget_all(&mut self, newest: u64) {
-        self.items.clear();
-        self.bytes = 0;
-        self.after = newest;
+    fn new(newest: FeedCursor) -> Self {
+        Self {
+            newest,
+            steps: VecDeque::new(),
+            items: 0,
+            bytes: 0,
+        }
     }
 
-    /// Adds a commit, and forgets the oldest ones beyond what may be held. Commits are forgotten whole.
-    fn remember(&mut self, newest: u64, items: Vec<FeedItem>) {
+    /// Adds a step, and forgets the oldest ones beyond what may be held.
+    fn remember(&mut self, until: FeedCursor, items: Vec<FeedItem>) {
+        self.items += items.len();
         self.bytes += items.iter().map(item_bytes).sum::<usize>();
-        self.items
-            .extend(items.into_iter().map(|item| (newest, item)));
-        while self.items.len() > FEED_ITEMS || self.bytes > FEED_BYTES {
-            let Some(end) = self.items.front().map(|(end, _)| *end) else {
-                return;
-            };
-            while let Some((_, item)) = self.items.pop_front_if(|(e, _)| *e == end) {
-                self.bytes -= item_bytes(&item);
-            }
-            self.after = end;
+        let after = std::mem::replace(&mut self.newest, until.clone());
+        self.steps.push_back(Step {
+            after,
+            until,
+            items,
+        });
+        while (self.items > FEED_ITEMS || self.bytes > FEED_BYTES || self.steps.len() > FEED_ITEMS)
+            && let Some(oldest) = self.steps.pop_front()
+        {
+            self.items -= oldest.items.len();
+            self.bytes -= oldest.items.iter().map(item_bytes).sum::<usize>();
         }
+    }
+
+    /// The steps from here on; none if something in between is not held any more.
+    pub(super) fn steps_after(&self, position: &FeedCursor) -> Option<impl Iterator<Item = &Step>> {
+        let first = self.steps.partition_point(|step| step.after < *position);
+        let next = self.steps.get(first)?;
+        (next.after == *position).then(|| self.steps.range(first..))
     }
 }
 
@@ -70,7 +95,7 @@ pub(super) struct Hub {
     topics: DashMap<JobKey, Arc<Topic>>,
     followers: AtomicUsize,
     feed: RwLock<Feed>,
-    newest: watch::Sender<u64>,
+    newest: watch::Sender<FeedCursor>,
     draining: AtomicBool,
 }
 
@@ -85,21 +110,16 @@ pub(super) struct Subscription {
 /// A follower's hold on the feed.
 pub(super) struct Follower {
     hub: Arc<Hub>,
-    pub(super) newest: watch::Receiver<u64>,
+    pub(super) newest: watch::Receiver<FeedCursor>,
 }
 
 impl Hub {
-    pub(super) fn new(position: u64) -> Arc<Self> {
+    pub(super) fn new(end_of_feed: FeedCursor) -> Arc<Self> {
         Arc::new(Self {
             topics: DashMap::new(),
             followers: AtomicUsize::new(0),
-            feed: RwLock::new(Feed {
-                after: position,
-                newest: position,
-                items: VecDeque::new(),
-                bytes: 0,
-            }),
-            newest: watch::Sender::new(position),
+            feed: RwLock::new(Feed::new(end_of_feed.clone())),
+            newest: watch::Sender::new(end_of_feed),
             draining: AtomicBool::new(false),
         })
     }
@@ -149,6 +169,26 @@ impl Hub {
         }
     }
 
+    /// Whether the watchers of a job, if there are any, have been told of this revision or a newer one.
+    pub(super) fn has_told(&self, key: &JobKey, revision: u64) -> bool {
+        let topic = self.topics.get(key);
+        topic.is_none_or(|topic| topic.has_told(revision))
+    }
+
+    /// Tells the watchers of a job what others did to it, unless they know: its newest version, and the newest revision with more than progress.
+    pub(super) fn catch_up(
+        &self,
+        key: &JobKey,
+        version: Option<Arc<Version>>,
+        changed: Option<u64>,
+        deleted: bool,
+    ) {
+        let topic = self.topics.get(key).map(|topic| Arc::clone(&topic));
+        if let Some(topic) = topic {
+            topic.tell_if(|news| news.catch_up(version, changed, deleted));
+        }
+    }
+
     /// Registers a follower of many jobs.
     pub(super) fn follow(self: &Arc<Self>) -> Follower {
         // A commit either sees the follower, or is behind the beginning of the feed's memory.
@@ -159,19 +199,22 @@ impl Hub {
         }
     }
 
-    /// Tells followers of a commit; `items` is asked for only if there are any.
-    pub(super) fn publish_feed(&self, newest: u64, items: impl FnOnce() -> Vec<FeedItem>) {
-        // Made before the lock is taken, for which all followers would wait. Whoever comes in between reads from the store.
-        let items = (self.followers.load(Ordering::Acquire) > 0).then(items);
+    /// Whether anybody follows the feed.
+    pub(super) fn has_followers(&self) -> bool {
+        self.followers.load(Ordering::Acquire) > 0
+    }
+
+    /// Tells followers how far the feed goes now, with what is between there and here. Without that, which need not be made if nobody follows, whoever
+    /// comes in the meantime reads from the store.
+    pub(super) fn publish_feed(&self, newest: FeedCursor, items: Option<Vec<FeedItem>>) {
         {
             let poisoned = self.feed.is_poisoned();
             let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
             match items {
-                Some(items) if !poisoned => feed.remember(newest, items),
+                Some(items) if !poisoned => feed.remember(newest.clone(), items),
                 // What was left half done is forgotten; followers find it in the store.
-                Some(_) | None => feed.forget_all(newest),
+                Some(_) | None => *feed = Feed::new(newest.clone()),
             }
-            feed.newest = newest;
             self.feed.clear_poison();
         }
         self.newest.send_replace(newest);
@@ -244,7 +287,7 @@ mod tests {
 
     #[test]
     fn followers_hear_of_commits_though_the_feed_was_left_half_done() {
-        let hub = Hub::new(3);
+        let hub = Hub::new(FeedCursor::at(3));
         let follower = hub.follow();
         let breaks = Arc::clone(&hub);
         let broken = std::thread::spawn(move || {
@@ -253,9 +296,9 @@ mod tests {
         });
         assert!(broken.join().is_err());
         assert!(follower.feed().is_none());
-        hub.publish_feed(7, Vec::new);
-        assert_eq!(*follower.newest.borrow(), 7);
+        hub.publish_feed(FeedCursor::at(7), Some(Vec::new()));
+        assert_eq!(*follower.newest.borrow(), FeedCursor::at(7));
         let feed = follower.feed().expect("it is whole again");
-        assert_eq!((feed.after, feed.newest), (7, 7));
+        assert_eq!((feed.steps.len(), &feed.newest), (0, &FeedCursor::at(7)));
     }
 }

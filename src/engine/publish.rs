@@ -9,7 +9,7 @@ use crate::{
         command::{Decision, WriteKind},
         event::EventKind,
     },
-    store::FeedItem,
+    store::{FeedCursor, FeedItem},
 };
 
 /// What the watchers of one job are told.
@@ -21,8 +21,8 @@ struct Told {
     has_unshown_change: bool,
 }
 
-/// Wakes those who watch, after the commit.
-pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: u64) {
+/// Wakes those who watch, after the commit: with its place in the feed, if that is known by now.
+pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: Option<u64>) {
     let events = &decision.changes.events;
     let Some(more) = (events.len() as u64).checked_sub(1) else {
         // What holders alone can see, such as an extended lease, has no place in the feed.
@@ -54,9 +54,11 @@ pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: u64) {
     for (key, told) in told {
         hub.publish(&key, told.versions, told.deleted);
     }
-    hub.publish_feed(first_position + more, || {
-        feed_items(decision, first_position)
-    });
+    if let Some(first) = first_position {
+        // Made before the feed is locked, for which all followers would wait.
+        let items = hub.has_followers().then(|| feed_items(decision, first));
+        hub.publish_feed(FeedCursor::at(first + more), items);
+    }
 }
 
 /// The feed's view of a commit: each job once.

@@ -86,6 +86,31 @@ impl News {
         }
     }
 
+    /// Takes what others did to the job; answers whether that is news.
+    pub(super) fn catch_up(
+        &mut self,
+        version: Option<Arc<Version>>,
+        changed: Option<u64>,
+        deleted: bool,
+    ) -> bool {
+        let before = (self.newest_revision(), self.dropped, self.deleted);
+        self.deleted |= deleted;
+        if let Some(changed) = changed
+            && !self.versions.iter().any(|v| v.job.revision == changed)
+        {
+            // It may be hidden behind progress that this process committed itself.
+            self.dropped = self.dropped.max(changed);
+        }
+        if let Some(version) = version {
+            self.push(version);
+        }
+        before != (self.newest_revision(), self.dropped, self.deleted)
+    }
+
+    fn newest_revision(&self) -> u64 {
+        self.versions.back().map_or(0, |v| v.job.revision)
+    }
+
     /// What a reader that has seen this revision is to see next, and whether more than progress has come since.
     pub(super) fn behind(&self, seen: u64) -> Option<(&Arc<Version>, bool)> {
         let mut newer = self.versions.iter().filter(|v| v.job.revision > seen);
@@ -154,11 +179,26 @@ impl Topic {
         }
     }
 
+    /// Whether this revision or a newer one is held.
+    pub(super) fn has_told(&self, revision: u64) -> bool {
+        self.state().news.newest_revision() >= revision
+    }
+
     /// Changes what there is to know, and wakes those who wait.
     pub(super) fn tell(&self, change: impl FnOnce(&mut News)) {
+        self.tell_if(|news| {
+            change(news);
+            true
+        });
+    }
+
+    /// As [`Self::tell`], but wakes nobody if the answer is that nothing changed.
+    pub(super) fn tell_if(&self, change: impl FnOnce(&mut News) -> bool) {
         let waiting: Vec<Waker> = {
             let State { news, seats } = &mut *self.state();
-            change(news);
+            if !change(news) {
+                return;
+            }
             seats
                 .iter_mut()
                 .filter_map(|(_, waker)| waker.take())

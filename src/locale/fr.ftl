@@ -110,6 +110,7 @@ no-room = trop de grandes requêtes sont en cours ; envoyez-la de nouveau dans u
 outcome-unknown = issue inconnue ; réessayez avec le même request_id
 stopped = le serveur a cessé de travailler ; appelez-en un autre, ou celui-ci quand il sera de retour
 store-corrupt = ce qui est enregistré ne peut pas être lu ; le journal du serveur en dit plus
+store-unavailable = la base de données est injoignable pour l'instant ; rien n'a été enregistré ; réessayez avec le même request_id
 store-failed = le stockage a échoué ; réessayez avec le même request_id
 store-full = le disque du stockage est plein ; rien n'a été enregistré ; faites de la place et soumettez de nouveau
 worker-silent = l'exécutant n'a pas donné signe de vie pendant trois intervalles ; reconnectez-vous

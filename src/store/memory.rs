@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Committed, FeedItem, ListOrder, ListPosition, ListQuery, MAX_COUNTED_BEFORE,
-    MAX_TENANTS_PER_CLAIM, Page, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Tally, Writer,
+    Committed, FeedCursor, FeedItem, ListOrder, ListPosition, ListQuery, Locked,
+    MAX_COUNTED_BEFORE, MAX_FEED_EVENTS, MAX_TENANTS_PER_CLAIM, Page, Ready, Store, StoreError,
+    StoreInfo, TOMBSTONE_LIFE, Tail, Tally, Writer,
 };
 use crate::domain::{
     Job, JobId, JobKey, Tenant, Timestamp,
@@ -51,6 +52,7 @@ impl MemoryStore {
                 // Nothing here outlives the process, so no token has to either.
                 token_key: token_key(),
                 newest_time: Timestamp::default(),
+                shared_time: None,
             },
             contents: Arc::default(),
             writer_taken: AtomicBool::new(false),
@@ -119,14 +121,18 @@ impl Store for MemoryStore {
     async fn feed(
         &self,
         tenant: &Tenant,
-        after: u64,
-        until: u64,
-    ) -> Result<(Vec<FeedItem>, u64), StoreError> {
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> Result<(Vec<FeedItem>, FeedCursor), StoreError> {
         Ok(self.contents().feed(tenant, after, until))
     }
 
-    async fn position(&self) -> Result<u64, StoreError> {
-        Ok(self.contents().position)
+    async fn end_of_feed(&self) -> Result<FeedCursor, StoreError> {
+        Ok(FeedCursor::at(self.contents().position))
+    }
+
+    fn tail(&self) -> Option<Arc<dyn Tail>> {
+        None
     }
 
     async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
@@ -210,7 +216,7 @@ impl Contents {
             next: page.last().filter(|_| more).map(|(at, _)| *at),
             at: page.iter().map(|(at, _)| *at).collect(),
             jobs: page.into_iter().map(|(_, job)| Arc::clone(job)).collect(),
-            seen: self.position,
+            seen: FeedCursor::at(self.position),
         }
     }
 
@@ -223,12 +229,20 @@ impl Contents {
         }
     }
 
-    fn feed(&self, tenant: &Tenant, after: u64, until: u64) -> (Vec<FeedItem>, u64) {
+    fn feed(
+        &self,
+        tenant: &Tenant,
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> (Vec<FeedItem>, FeedCursor) {
         let mut items: BTreeMap<JobId, FeedItem> = BTreeMap::new();
-        for (position, event) in self
-            .events
-            .range(after + 1..until.saturating_add(1).max(after + 1))
-        {
+        let is_new = |at: &u64| !after.has_seen(*at) && until.has_seen(*at);
+        let mut new = self.events.iter().filter(|(at, _)| is_new(at));
+        let mut reached = until.clone();
+        for (looked, (position, event)) in new.by_ref().take(MAX_FEED_EVENTS).enumerate() {
+            if looked + 1 == MAX_FEED_EVENTS {
+                reached = after.on_the_way(until, *position);
+            }
             if event.tenant != *tenant {
                 continue;
             }
@@ -247,7 +261,7 @@ impl Contents {
         }
         let mut items: Vec<_> = items.into_values().collect();
         items.sort_by_key(|item| item.position);
-        (items, until.max(after))
+        (items, reached)
     }
 
     fn counts(&self, tenant: &Tenant) -> Counts {
@@ -374,7 +388,7 @@ impl Writer for MemoryWriter {
         Ok(keys.iter().filter_map(record).collect())
     }
 
-    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError> {
+    async fn jobs(&mut self, keys: &[JobKey], _: Locked) -> Result<Vec<Job>, StoreError> {
         let contents = self.contents();
         let job = |key: &JobKey| contents.jobs.get(key).map(|job| Job::clone(job));
         Ok(keys.iter().filter_map(job).collect())
@@ -385,7 +399,7 @@ impl Writer for MemoryWriter {
         driver: &str,
         served: Option<&Tenant>,
         limit: usize,
-    ) -> Result<Vec<ReadyTask>, StoreError> {
+    ) -> Result<Ready, StoreError> {
         let contents = self.contents();
         let mut by_tenant: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
         for task in contents.ready_tasks(driver) {
@@ -396,12 +410,14 @@ impl Writer for MemoryWriter {
         let mut turns: Vec<_> = by_tenant.into_iter().collect();
         let first = turns.partition_point(|(tenant, _)| Some(tenant) <= served);
         turns.rotate_left(first);
+        let more = turns.len() > MAX_TENANTS_PER_CLAIM;
         turns.truncate(MAX_TENANTS_PER_CLAIM);
         for (_, tasks) in &mut turns {
             tasks.sort_by_key(claim_order);
             tasks.truncate(limit);
         }
-        Ok(turns.into_iter().flat_map(|(_, tasks)| tasks).collect())
+        let tasks = turns.into_iter().flat_map(|(_, tasks)| tasks).collect();
+        Ok(Ready { tasks, more })
     }
 
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
@@ -431,7 +447,7 @@ impl Writer for MemoryWriter {
 
     async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
         let mut contents = self.contents();
-        let first_position = contents.position + 1;
+        let first_position = Some(contents.position + 1);
         contents.apply(changes);
         Ok(Committed { first_position })
     }

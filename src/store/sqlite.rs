@@ -37,7 +37,10 @@ use readers::{READERS, Readers};
 use space::Space;
 use writer::SqliteWriter;
 
-use super::{FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tally, Writer, rows::number};
+use super::{
+    FeedCursor, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tail, Tally, Writer,
+    rows::number,
+};
 use crate::domain::{
     Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
 };
@@ -76,6 +79,7 @@ impl SqliteStore {
             exclusive: true,
             token_key: token_key(&connection).map_err(explain)?,
             newest_time: read::newest_time(&connection).map_err(explain)?,
+            shared_time: None,
         };
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -165,17 +169,22 @@ impl Store for SqliteStore {
     async fn feed(
         &self,
         tenant: &Tenant,
-        after: u64,
-        until: u64,
-    ) -> Result<(Vec<FeedItem>, u64), StoreError> {
-        let tenant = tenant.clone();
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> Result<(Vec<FeedItem>, FeedCursor), StoreError> {
+        let (tenant, after, until) = (tenant.clone(), after.clone(), until.clone());
         self.readers
-            .read(move |moment| list::feed(moment, &tenant, after, until))
+            .read(move |moment| list::feed(moment, &tenant, &after, &until))
             .await
     }
 
-    async fn position(&self) -> Result<u64, StoreError> {
-        self.readers.read(read::position).await
+    async fn end_of_feed(&self) -> Result<FeedCursor, StoreError> {
+        let position = self.readers.read(read::position).await?;
+        Ok(FeedCursor::at(position))
+    }
+
+    fn tail(&self) -> Option<Arc<dyn Tail>> {
+        None
     }
 
     async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {

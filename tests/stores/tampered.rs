@@ -15,8 +15,8 @@ use longhaul::{
         filter::Filter,
     },
     store::{
-        Committed, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tally, Writer,
-        memory::MemoryStore,
+        Committed, FeedCursor, FeedItem, ListQuery, Locked, Page, Ready, Store, StoreError,
+        StoreInfo, Tail, Tally, Writer, memory::MemoryStore,
     },
 };
 
@@ -124,16 +124,19 @@ impl Store for TamperedStore {
     async fn feed(
         &self,
         tenant: &Tenant,
-        after: u64,
-        until: u64,
-    ) -> Result<(Vec<FeedItem>, u64), StoreError> {
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> Result<(Vec<FeedItem>, FeedCursor), StoreError> {
         if self.feed_takes > Duration::ZERO {
             tokio::time::sleep(self.feed_takes).await;
         }
         self.store.feed(tenant, after, until).await
     }
-    async fn position(&self) -> Result<u64, StoreError> {
-        self.store.position().await
+    async fn end_of_feed(&self) -> Result<FeedCursor, StoreError> {
+        self.store.end_of_feed().await
+    }
+    fn tail(&self) -> Option<Arc<dyn Tail>> {
+        None
     }
     async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
         self.store.counts(tenant).await

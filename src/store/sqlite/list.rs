@@ -15,7 +15,8 @@ use super::{filter, read};
 use crate::{
     domain::{Job, JobId, JobKey, Tenant},
     store::{
-        FeedItem, ListOrder, ListPosition, ListQuery, Page, StoreError, Tally,
+        FeedCursor, FeedItem, ListOrder, ListPosition, ListQuery, MAX_FEED_EVENTS, Page,
+        StoreError, Tally,
         rows::{Coded, assemble, number, unsigned},
     },
 };
@@ -29,14 +30,15 @@ const WITHIN: &str = "id > ?2 AND id < ?3";
 
 pub(super) static SELECT_FEED: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT position, {} FROM events WHERE position > ?1 AND position <= ?2 ORDER BY position",
+        "SELECT position, {} FROM events WHERE position >= ?1 AND position < ?2
+         ORDER BY position LIMIT {MAX_FEED_EVENTS}",
         read::EVENT_COLUMNS
     )
 });
 
 /// A page of jobs.
 pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, StoreError> {
-    let seen = read::position(connection)?;
+    let seen = FeedCursor::at(read::position(connection)?);
     let source = Source::of(query);
     let (sql, values) = select(query, &source);
     let mut statement = connection.prepare_cached(&sql)?;
@@ -241,29 +243,32 @@ fn position(row: &Row<'_>) -> Result<ListPosition, StoreError> {
 pub(super) fn feed(
     connection: &Connection,
     tenant: &Tenant,
-    after: u64,
-    until: u64,
-) -> Result<(Vec<FeedItem>, u64), StoreError> {
+    after: &FeedCursor,
+    until: &FeedCursor,
+) -> Result<(Vec<FeedItem>, FeedCursor), StoreError> {
     let mut statement = connection.prepare_cached(&SELECT_FEED)?;
-    let mut rows = statement.query(params![number(after), number(until)])?;
+    // Nothing is ever pending here: one connection writes.
+    let mut rows = statement.query(params![number(after.before()), number(until.before())])?;
     let mut items: HashMap<JobId, FeedItem> = HashMap::new();
-    let mut upto = after;
+    let mut reached = after.clone();
+    let mut looked = 0;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let position = unsigned("position", row.get(0)?)?;
         let event = read::event_columns(row, 1)?.event()?;
+        let known = items.get_mut(&event.job);
+        if event.tenant == *tenant && known.is_none() && bytes > MAX_JOBS_BYTES {
+            return Ok((in_order(items), reached));
+        }
+        reached = after.on_the_way(until, position);
+        looked += 1;
         if event.tenant != *tenant {
-            upto = position;
             continue;
         }
-        if let Some(item) = items.get_mut(&event.job) {
+        if let Some(item) = known {
             item.position = position;
             item.revision = event.revision;
-            upto = position;
             continue;
-        }
-        if bytes > MAX_JOBS_BYTES {
-            return Ok((in_order(items), upto));
         }
         let key = JobKey {
             tenant: tenant.clone(),
@@ -271,7 +276,6 @@ pub(super) fn feed(
         };
         let job = read::job(connection, &key)?.map(Arc::new);
         bytes += job.as_deref().map_or(0, Job::memory_bytes);
-        upto = position;
         items.insert(
             event.job,
             FeedItem {
@@ -285,7 +289,11 @@ pub(super) fn feed(
             },
         );
     }
-    Ok((in_order(items), until.max(upto)))
+    let reached = match looked {
+        MAX_FEED_EVENTS => reached,
+        _ => until.clone(),
+    };
+    Ok((in_order(items), reached))
 }
 
 fn in_order(items: HashMap<JobId, FeedItem>) -> Vec<FeedItem> {

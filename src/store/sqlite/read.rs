@@ -17,7 +17,7 @@ use crate::{
         event::Event,
     },
     store::{
-        MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, StoreError,
+        MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError,
         rows::{
             Coded, EventRow, JobSpecRow, JobStateRow, RowError, StoredDocument, TaskSpecRow,
             TaskStateRow, assemble, task, unsigned,
@@ -243,13 +243,15 @@ pub(super) fn ready(
     driver: &str,
     served: Option<&Tenant>,
     limit: usize,
-) -> Result<Vec<ReadyTask>, StoreError> {
+) -> Result<Ready, StoreError> {
     let mut tenants = Vec::new();
     let start = served.map_or("", |tenant| tenant.0.as_ref());
     tenants_with_ready(connection, driver, start, None, &mut tenants)?;
     tenants_with_ready(connection, driver, "", Some(start), &mut tenants)?;
     let mut statement = connection.prepare_cached(READY)?;
-    let mut found = Vec::new();
+    let mut tasks = Vec::new();
+    // Perhaps not, but that costs one more look.
+    let more = tenants.len() >= MAX_TENANTS_PER_CLAIM;
     for tenant in tenants {
         let rows = statement.query_map(params![driver, tenant.0, as_limit(limit)], |row| {
             Ok(ReadyTask {
@@ -260,10 +262,10 @@ pub(super) fn ready(
             })
         })?;
         for row in rows {
-            found.push(row?);
+            tasks.push(row?);
         }
     }
-    Ok(found)
+    Ok(Ready { tasks, more })
 }
 
 /// Adds tenants after `after`, up to `last`, by hopping from one to the next: as many steps as there are tenants, however long their queues.

@@ -9,9 +9,9 @@ use super::{Shared, fault, read, readers::READERS, space::Space, write};
 use crate::{
     domain::{
         Job, JobKey, Tenant, Timestamp,
-        command::{Changes, ReadyTask, RequestKey, RequestRecord},
+        command::{Changes, RequestKey, RequestRecord},
     },
-    store::{Committed, StoreError, TOMBSTONE_LIFE, Writer},
+    store::{Committed, Locked, Ready, StoreError, TOMBSTONE_LIFE, Writer},
 };
 
 /// Pages of the write-ahead log, of 4 KiB, from which an idle moment is used to empty it: 4 MiB.
@@ -85,7 +85,11 @@ impl SqliteWriter {
         match &error {
             StoreError::Full => self.space.release(),
             StoreError::Fatal(_) => self.broken = Some(error.clone()),
-            StoreError::OutcomeUnknown(_) | StoreError::Failed(_) | StoreError::Corrupt(_) => {}
+            StoreError::OutcomeUnknown(_)
+            | StoreError::Conflict(_)
+            | StoreError::Unavailable(_)
+            | StoreError::Failed(_)
+            | StoreError::Corrupt(_) => {}
         }
         error
     }
@@ -149,7 +153,7 @@ impl Writer for SqliteWriter {
         read::requests(&self.connection, keys)
     }
 
-    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError> {
+    async fn jobs(&mut self, keys: &[JobKey], _: Locked) -> Result<Vec<Job>, StoreError> {
         let jobs = keys.iter().map(|key| read::job(&self.connection, key));
         jobs.filter_map(Result::transpose).collect()
     }
@@ -159,7 +163,7 @@ impl Writer for SqliteWriter {
         driver: &str,
         served: Option<&Tenant>,
         limit: usize,
-    ) -> Result<Vec<ReadyTask>, StoreError> {
+    ) -> Result<Ready, StoreError> {
         read::ready(&self.connection, driver, served, limit)
     }
 
@@ -203,7 +207,9 @@ impl Writer for SqliteWriter {
                 tracing::error!(%error, "the write-ahead log could not be emptied");
             }
         }
-        Ok(Committed { first_position })
+        Ok(Committed {
+            first_position: Some(first_position),
+        })
     }
 
     async fn rollback(&mut self) {

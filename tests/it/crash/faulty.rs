@@ -50,6 +50,7 @@ impl Disk {
             exclusive: false,
             token_key: self.token_key,
             newest_time: newest_time.unwrap_or_default(),
+            shared_time: None,
         };
         let lying = Lying {
             lie,

@@ -1,0 +1,186 @@
+//! Hearing of others: where several processes write to one store, each follows the feed and tells its watchers, followers and workers what the others did.
+//!
+//! One task, one reader of the feed, however many watch. What this process committed itself its watchers know already; the feed's place of it, which
+//! followers need, comes from here as well.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, commit::Message, topic::Version};
+use crate::{
+    domain::{
+        Job, JobKey,
+        command::Pause,
+        event::{Event, EventKind},
+    },
+    store::{FeedCursor, FeedItem, Stretch, Tail},
+};
+
+/// The least time between two reads: changes that come in a burst are read together.
+const PACE: Duration = Duration::from_millis(5);
+/// Pauses after a read failed.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(50))
+    .with_max_delay(Duration::from_secs(1))
+    .with_jitter()
+    .without_max_times();
+
+/// What the commit loop has to know of what others did.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// Tasks may have become ready.
+    pub(super) may_have_ready: bool,
+    /// Jobs of which leases may have ended, or whose holders may have been asked to stop.
+    pub(super) changed: HashSet<JobKey>,
+    /// Drivers that are paused.
+    pub(super) paused: HashMap<Arc<str>, Pause>,
+}
+
+/// What a stretch of the feed says of one job.
+struct News {
+    item: FeedItem,
+    /// The newest change that was more than progress.
+    changed: Option<u64>,
+    deleted: bool,
+}
+
+pub(super) struct Follower {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tail: Arc<dyn Tail>,
+    pub(super) messages: mpsc::Sender<Message>,
+    pub(super) position: FeedCursor,
+}
+
+impl Follower {
+    /// Follows until it is told to stop, or nobody listens any more.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.follow()).await;
+    }
+
+    async fn follow(&mut self) {
+        let mut pauses = PAUSES.build();
+        loop {
+            self.tail.woken().await;
+            loop {
+                match self.step().await {
+                    Ok(Some(more)) => {
+                        pauses = PAUSES.build();
+                        if !more {
+                            break;
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "what others did could not be read; trying again");
+                        tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+                    }
+                }
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    /// Reads and tells one stretch; answers whether there is more, and nothing if nobody listens.
+    async fn step(&mut self) -> Result<Option<bool>, crate::store::StoreError> {
+        let stretch = self.tail.read(&self.position).await?;
+        self.shared.clock.hear(stretch.now);
+        let hub = &self.shared.hub;
+        let follows = hub.has_followers();
+        let mut news = gather(&stretch);
+        let wanted: Vec<JobKey> = news
+            .iter()
+            .filter(|(key, news)| {
+                !news.deleted && (follows || !hub.has_told(key, news.item.revision))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        if !wanted.is_empty() {
+            for job in self.tail.jobs(&wanted).await? {
+                if let Some(news) = news.get_mut(&job.key()) {
+                    news.item.job = Some(job);
+                }
+            }
+        }
+        let heard = heard(&stretch);
+        self.tell(news, stretch.until, follows);
+        let told = self.messages.send(Message::Heard(heard)).await;
+        Ok(told.ok().map(|()| stretch.more))
+    }
+
+    fn tell(&mut self, news: HashMap<JobKey, News>, until: FeedCursor, follows: bool) {
+        let hub = &self.shared.hub;
+        for (key, news) in &news {
+            let version = news.item.job.as_ref().map(|job| version(job, news));
+            hub.catch_up(key, version, news.changed, news.deleted);
+        }
+        // Without followers most jobs were not read.
+        let items = follows.then(|| {
+            let mut items: Vec<FeedItem> = news.into_values().map(|news| news.item).collect();
+            items.sort_unstable_by_key(|item| item.position);
+            items
+        });
+        hub.publish_feed(until.clone(), items);
+        self.position = until;
+    }
+}
+
+fn version(job: &Arc<Job>, news: &News) -> Arc<Version> {
+    // Read after the events, so it may be newer than they, by who knows what.
+    let progress_only = news.changed.is_none() && job.revision == news.item.revision;
+    Version::new(Arc::clone(job), progress_only)
+}
+
+fn gather(stretch: &Stretch) -> HashMap<JobKey, News> {
+    let mut news: HashMap<JobKey, News> = HashMap::new();
+    for (position, event) in &stretch.events {
+        let key = key_of(event);
+        let entry = news.entry(key.clone()).or_insert_with(|| News {
+            item: FeedItem {
+                first_position: *position,
+                position: *position,
+                key,
+                job: None,
+                from_revision: event.revision.saturating_sub(1),
+                revision: event.revision,
+                before: event.before,
+            },
+            changed: None,
+            deleted: false,
+        });
+        entry.item.position = *position;
+        entry.item.revision = event.revision;
+        entry.deleted |= event.kind == EventKind::JobDeleted;
+        if !event.kind.is_progress() {
+            entry.changed = Some(event.revision);
+        }
+    }
+    news
+}
+
+fn heard(stretch: &Stretch) -> Heard {
+    let events = || stretch.events.iter().map(|(_, event)| event);
+    let changed = events().filter(|event| event.kind.may_concern_holders());
+    let paused = stretch.paused.iter().cloned();
+    Heard {
+        // Without news it is a look because time has passed, and something may have been missed.
+        may_have_ready: stretch.events.is_empty() || events().any(|e| e.kind.may_ready_tasks()),
+        changed: changed.map(key_of).collect(),
+        paused: paused
+            .map(|(driver, since, reason)| (driver, (since, reason)))
+            .collect(),
+    }
+}
+
+fn key_of(event: &Event) -> JobKey {
+    JobKey {
+        tenant: event.tenant.clone(),
+        job: event.job,
+    }
+}
