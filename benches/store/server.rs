@@ -20,7 +20,7 @@ use longhaul::{
         limits::Policy,
         task::{Object, RetryPolicy, Timeouts},
     },
-    store::{Store, Writer, sqlite::SqliteStore},
+    store::{Locked, Store, Writer, sqlite::SqliteStore},
 };
 use uuid::{ContextV7, Uuid};
 
@@ -162,8 +162,8 @@ impl Server {
         for claim in claims {
             let ready = self.writer.ready(DRIVER, None, claim.slots as usize).await;
             let ready = ready.expect("the disk is sound");
-            wanted.extend(ready.iter().map(|task| task.key.clone()));
-            loaded.ready.insert(DRIVER.into(), ready);
+            wanted.extend(ready.tasks.iter().map(|task| task.key.clone()));
+            loaded.ready.insert(DRIVER.into(), ready.tasks);
         }
         let mut missing = Vec::new();
         for key in wanted {
@@ -172,7 +172,8 @@ impl Server {
                 None => missing.push(key),
             }
         }
-        let jobs = self.writer.jobs(&missing).await.expect("the disk is sound");
+        let jobs = self.writer.jobs(&missing, Locked::Wait).await;
+        let jobs = jobs.expect("the disk is sound");
         loaded.jobs.extend(jobs.into_iter().map(Arc::new));
         loaded
     }
@@ -202,7 +203,7 @@ impl Server {
         due.expect("the disk is sound");
         let ready = self.writer.ready(DRIVER, None, 100).await;
         self.writer.rollback().await;
-        ready.expect("the disk is sound").len()
+        ready.expect("the disk is sound").tasks.len()
     }
 
     pub fn writer(&mut self) -> &mut dyn Writer {

@@ -13,8 +13,8 @@ use crate::domain::{Timestamp, command::Source, time::micros};
 pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
-    /// What time it is for all who share a store.
-    fn hear(&self, shared: Timestamp);
+    /// What time it is for all who share a store; a clock that nobody shares need not care.
+    fn hear(&self, _shared: Timestamp) {}
 }
 
 /// How far a clock may be from the one that all go by: more than it takes to ask, and far less than any lease.

@@ -263,7 +263,8 @@ impl JobFollow {
                             return Ok(FollowItem::Heartbeat { cursor });
                         }
                         let again = alarm.min(super::monotonic_now() + AWAY_PAUSE);
-                        let _ = tokio::time::timeout_at(again, self.follower.newest.changed()).await;
+                        let _ =
+                            tokio::time::timeout_at(again, self.follower.newest.changed()).await;
                         continue;
                     }
                     items => items?,

@@ -6,14 +6,15 @@ use longhaul::{
     domain::{
         Job, JobId, JobKey, JobSpec, JobState, Status, Task, TaskId, TaskSpec, TaskState, Tenant,
         Timestamp,
-        command::{Changes, JobWrite, WriteKind},
+        command::{Changes, JobWrite, ReadyTask, WriteKind},
         event::{Event, EventKind},
         filter::Filter,
         job::{ChildCounts, FailurePolicy},
         task::{RetryPolicy, Timeouts},
     },
     store::{
-        Committed, ListOrder, ListQuery, Store, Writer, memory::MemoryStore, sqlite::SqliteStore,
+        Committed, FeedCursor, FeedItem, ListOrder, ListQuery, Store, Writer, memory::MemoryStore,
+        sqlite::SqliteStore,
     },
 };
 use tempfile::TempDir;
@@ -55,6 +56,32 @@ impl Stored {
     pub async fn commit(&mut self, changes: Changes) -> Committed {
         self.writer.begin().await.unwrap();
         self.writer.commit(&changes).await.unwrap()
+    }
+
+    /// The tasks of a driver that may be taken.
+    pub async fn ready(&mut self, served: Option<&Tenant>, limit: usize) -> Vec<ReadyTask> {
+        self.writer.begin().await.unwrap();
+        let ready = self.writer.ready("ansible", served, limit).await.unwrap();
+        self.writer.rollback().await;
+        ready.tasks
+    }
+
+    /// Where the feed ends now.
+    pub async fn mark(&self) -> FeedCursor {
+        self.store.end_of_feed().await.unwrap()
+    }
+
+    /// What a tenant's followers are told between two marks, all of which must have been looked at.
+    pub async fn feed(
+        &self,
+        tenant: &str,
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> Vec<FeedItem> {
+        let tenant = Tenant::new(tenant);
+        let (items, reached) = self.store.feed(&tenant, after, until).await.unwrap();
+        assert_eq!(reached, *until);
+        items
     }
 
     /// Stores a new job with the event that says so.

@@ -56,4 +56,5 @@ conformance! {
     the_feed_tells_each_job_once,
     the_feed_is_of_one_tenant,
     the_feed_tells_of_removed_jobs,
+    a_long_stretch_of_the_feed_comes_in_parts,
 }

@@ -131,6 +131,7 @@ impl Audit {
                     }
                 }
                 Command::CancelDelivered { .. }
+                | Command::Recall { .. }
                 | Command::PauseDriver { .. }
                 | Command::ResumeDriver { .. } => {}
             }

@@ -187,7 +187,9 @@ fn named(command: &Command) -> Option<JobKey> {
         | Command::Delete { key }
         | Command::Sweep { key }
         | Command::Expire { key } => Some(key.clone()),
-        Command::Report { lease, .. } | Command::CancelDelivered { lease } => Some(lease.job_key()),
+        Command::Report { lease, .. }
+        | Command::CancelDelivered { lease }
+        | Command::Recall { lease } => Some(lease.job_key()),
         Command::PauseDriver { .. } | Command::ResumeDriver { .. } => None,
     }
 }

@@ -160,8 +160,8 @@ impl<T: Tampering> Writer for TamperedWriter<T> {
     ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
         self.writer.requests(keys).await
     }
-    async fn jobs(&mut self, keys: &[JobKey]) -> Result<Vec<Job>, StoreError> {
-        let mut jobs = self.writer.jobs(keys).await?;
+    async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError> {
+        let mut jobs = self.writer.jobs(keys, locked).await?;
         self.tampering.jobs(&mut jobs);
         Ok(jobs)
     }
@@ -170,7 +170,7 @@ impl<T: Tampering> Writer for TamperedWriter<T> {
         driver: &str,
         served: Option<&Tenant>,
         limit: usize,
-    ) -> Result<Vec<ReadyTask>, StoreError> {
+    ) -> Result<Ready, StoreError> {
         self.writer.ready(driver, served, limit).await
     }
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {

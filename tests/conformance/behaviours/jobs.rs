@@ -11,7 +11,7 @@ use longhaul::{
         job::{CancelReceipt, ChildCounts, FailurePolicy},
         task::{LeaseEnd, Object, Progress, RetryPolicy, Timeouts},
     },
-    store::{ListOrder, ListQuery, StoreError},
+    store::{ListOrder, ListQuery, Locked, StoreError},
 };
 
 use crate::fixture::*;
@@ -121,7 +121,7 @@ pub async fn a_job_reads_back_as_it_was_written(mut stored: Stored) {
     // The writer reads the same, and so does a list.
     stored.writer.begin().await.unwrap();
     let keys = [plain.key(), full.key()];
-    let read = stored.writer.jobs(&keys).await.unwrap();
+    let read = stored.writer.jobs(&keys, Locked::Wait).await.unwrap();
     assert_eq!(read, [plain.clone(), full.clone()]);
     stored.writer.rollback().await;
     let page = stored.store.list(list("acme", 10)).await.unwrap();
@@ -181,7 +181,10 @@ pub async fn another_tenants_job_is_not_found(mut stored: Stored) {
     };
     assert_eq!(stored.job(&key).await, None);
     let keys = std::slice::from_ref(&key);
-    assert_eq!(stored.writer.jobs(keys).await.unwrap(), []);
+    stored.writer.begin().await.unwrap();
+    let jobs = stored.writer.jobs(keys, Locked::Wait).await.unwrap();
+    stored.writer.rollback().await;
+    assert_eq!(jobs, []);
     assert_eq!(stored.store.events(&key, 0, 10).await.unwrap(), []);
     let page = stored.store.list(list("umbrella", 10)).await.unwrap();
     assert!(page.jobs.is_empty() && page.next.is_none());
@@ -241,10 +244,10 @@ pub async fn pages_follow_without_gap_or_repeat(mut stored: Stored) {
 
 pub async fn a_page_says_what_it_has_seen(mut stored: Stored) {
     let page = stored.store.list(list("acme", 7)).await.unwrap();
-    assert_eq!(page.seen, 0);
-    let committed = stored.submit(&job("umbrella", 1)).await;
+    assert_eq!(page.seen, stored.mark().await);
+    stored.submit(&job("umbrella", 1)).await;
     let page = stored.store.list(list("acme", 7)).await.unwrap();
-    assert_eq!(page.seen, committed.first_position);
+    assert_eq!(page.seen, stored.mark().await);
 }
 
 pub async fn the_order_of_changes_is_that_of_the_feed(mut stored: Stored) {

@@ -25,15 +25,14 @@ pub async fn tasks_are_ready_by_priority_then_age(mut stored: Stored) {
     others.tasks[0] = task(7, "terraform");
     stored.submit(&others).await;
 
-    stored.writer.begin().await.unwrap();
-    let ready = stored.writer.ready("ansible", None, 10).await.unwrap();
+    let ready = stored.ready(None, 10).await;
     assert_eq!(numbers(&ready), [2, 5, 3, 1, 4].map(|n| JobId(id(n))));
     let first = &ready[0];
     assert_eq!(
         (first.ordinal, first.priority, first.ready_time),
         (0, 9, at(7))
     );
-    let ready = stored.writer.ready("ansible", None, 2).await.unwrap();
+    let ready = stored.ready(None, 2).await;
     assert_eq!(numbers(&ready), [2, 5].map(|n| JobId(id(n))));
 }
 
@@ -44,7 +43,7 @@ pub async fn a_task_that_was_taken_is_not_ready(mut stored: Stored) {
     job.tasks[0].state = TaskState::Running;
     job.tasks[0].ready_time = None;
     stored.change(&job, EventKind::TaskLeased).await;
-    let ready = stored.writer.ready("ansible", None, 10).await.unwrap();
+    let ready = stored.ready(None, 10).await;
     let ordinals: Vec<_> = ready.iter().map(|task| task.ordinal).collect();
     assert_eq!(ordinals, [1]);
 }
@@ -55,8 +54,7 @@ pub async fn turns_go_round_the_tenants(mut stored: Stored) {
     }
     let mut after = async |served: Option<&str>| {
         let served = served.map(Tenant::new);
-        let ready = stored.writer.ready("ansible", served.as_ref(), 1).await;
-        let ready = ready.unwrap();
+        let ready = stored.ready(served.as_ref(), 1).await;
         ready
             .iter()
             .map(|task| task.key.tenant.to_string())
@@ -75,11 +73,7 @@ pub async fn a_round_has_a_bound(mut stored: Stored) {
         stored.submit(&job(&format!("tenant-{n:04}"), n)).await;
     }
     let served = Tenant::new(&format!("tenant-{:04}", many - 3));
-    let ready = stored
-        .writer
-        .ready("ansible", Some(&served), 5)
-        .await
-        .unwrap();
+    let ready = stored.ready(Some(&served), 5).await;
     assert_eq!(ready.len(), MAX_TENANTS_PER_CLAIM);
     assert_eq!(
         ready[0].key.tenant.to_string(),
@@ -96,7 +90,7 @@ pub async fn the_tasks_ahead_are_counted(mut stored: Stored) {
         stored.submit(&job).await;
     }
     stored.submit(&job("umbrella", 5)).await;
-    let ready = stored.writer.ready("ansible", None, 10).await.unwrap();
+    let ready = stored.ready(None, 10).await;
     for (ahead, task) in (0..4).zip(&ready) {
         let counted = stored.store.queued_before("ansible", task).await.unwrap();
         assert_eq!(counted, ahead);
@@ -110,16 +104,19 @@ pub async fn due_jobs_come_longest_overdue_first(mut stored: Stored) {
         stored.submit(&job).await;
     }
     let writer = &mut stored.writer;
+    writer.begin().await.unwrap();
     assert_eq!(writer.next_due().await.unwrap(), Some(at(10)));
     assert_eq!(writer.due(at(9), 10).await.unwrap(), []);
     let due = writer.due(at(20), 10).await.unwrap();
     let due: Vec<_> = due.iter().map(|key| key.job).collect();
     assert_eq!(due, [2, 4].map(|n| JobId(id(n))));
     assert_eq!(writer.due(at(99), 1).await.unwrap().len(), 1);
+    writer.rollback().await;
 
     let mut handled = job("acme", 2);
     handled.timer = None;
     stored.change(&handled, EventKind::TaskDue).await;
+    stored.writer.begin().await.unwrap();
     assert_eq!(stored.writer.next_due().await.unwrap(), Some(at(20)));
 }
 
@@ -130,6 +127,7 @@ pub async fn expired_jobs_come_longest_over_first(mut stored: Stored) {
         stored.submit(&job).await;
     }
     let writer = &mut stored.writer;
+    writer.begin().await.unwrap();
     assert_eq!(writer.expired(at(9), 10).await.unwrap(), []);
     let expired = writer.expired(at(20), 10).await.unwrap();
     let expired: Vec<_> = expired.iter().map(|key| key.job).collect();
@@ -151,6 +149,7 @@ pub async fn open_children_are_those_that_have_not_ended(mut stored: Stored) {
     stored.submit(&theirs).await;
 
     let writer = &mut stored.writer;
+    writer.begin().await.unwrap();
     let open = writer.open_children(&parent.key(), 10).await.unwrap();
     let open: Vec<_> = open.iter().map(|key| key.job).collect();
     assert_eq!(open, [2, 3, 4].map(|n| JobId(id(n))));
