@@ -18,6 +18,7 @@ mod watch;
 mod work;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch as latest};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -130,7 +131,27 @@ struct Shared {
     /// What drops have begun to tell the commit loop.
     in_passing: TaskTracker,
     started: Timestamp,
+    /// Whether the store can be reached.
+    reached: latest::Sender<bool>,
     tally: CommitTally,
+}
+
+impl Shared {
+    /// Notes whether the store could be reached just now.
+    fn reached(&self, reached: bool) {
+        let changed = self.reached.send_if_modified(|known| {
+            let changed = *known != reached;
+            *known = reached;
+            changed
+        });
+        match (changed, reached) {
+            (true, true) => tracing::info!("the store is back"),
+            (true, false) => tracing::error!(
+                "the store can not be reached: calls are refused, open watches wait"
+            ),
+            (false, _) => {}
+        }
+    }
 }
 
 /// What the commit loop has committed since it started.
@@ -209,6 +230,7 @@ impl Engine {
             room: Arc::new(Semaphore::new(ROOM_UNITS as usize)),
             sorting: Semaphore::new(MAX_SORTING),
             in_passing: TaskTracker::new(),
+            reached: latest::Sender::new(true),
             tally: CommitTally::default(),
             is_shared: store.tail().is_some(),
             store,
@@ -217,23 +239,31 @@ impl Engine {
         });
         let (messages, inbox) = mpsc::channel(commit::MAX_WAITING);
         let writer = shared.store.writer()?;
-        let commit_loop = CommitLoop::start(shared.clone(), writer, inbox).await?;
+        let commit_loop = CommitLoop::start(shared.clone(), writer, inbox);
         let failed =
             |what, error| StoreError::Failed(format!("no {what} for the commit loop: {error}"));
-        // With timers of its own: in another runtime each of its waits would wake a thread there first.
+        // With timers and sockets of its own: in another runtime each of its waits would wake a thread there first.
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
+            .enable_all()
             .build()
-            .map_err(|error| failed("timers", error))?;
+            .map_err(|error| failed("runtime", error))?;
+        let (begin, begun) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let run = async move {
+            // Nobody listens if the process is on its way out already.
+            let commit_loop = match commit_loop.await {
+                Ok(commit_loop) => commit_loop,
+                Err(error) => return drop(begin.send(Err(error))),
+            };
+            let _ = begin.send(Ok(()));
+            let _ = end.send(commit_loop.run().await);
+        };
         std::thread::Builder::new()
             .name("commit".into())
-            .spawn(move || {
-                let result = runtime.block_on(commit_loop.run());
-                // Nobody listens if the process is on its way out already.
-                let _ = end.send(result);
-            })
+            .spawn(move || runtime.block_on(run))
             .map_err(|error| failed("thread", error))?;
+        let died = |_| failed("beginning", io::Error::other("it panicked"));
+        begun.await.map_err(died)??;
         let stop = CancellationToken::new();
         let hearing = TaskTracker::new();
         if let Some(tail) = shared.store.tail() {
@@ -276,6 +306,11 @@ impl Engine {
             commits.load(Ordering::Relaxed),
             changes.load(Ordering::Relaxed),
         )
+    }
+
+    /// Whether the store can be reached, as it changes. What can not be stored meanwhile is refused; watches stay open and go on when it is back.
+    pub fn reached(&self) -> latest::Receiver<bool> {
+        self.shared.reached.subscribe()
     }
 
     /// What the operator set.

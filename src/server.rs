@@ -14,7 +14,10 @@ mod stream_end;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     api::{Api, ServerFacts},
@@ -139,6 +142,7 @@ pub struct RunningServer {
     thread: EngineThread,
     listener: Listener,
     health: Health,
+    health_follows: AbortOnDropHandle<()>,
     draining: CancellationToken,
     streams: TaskTracker,
     drain_timeout: Duration,
@@ -212,6 +216,8 @@ async fn serve(
     let (router, health) = routes::build(&api, &draining, &streams)
         .await
         .map_err(|error| StartError::Reflection(error.to_string()))?;
+    let reached = engine.reached();
+    let health_follows = AbortOnDropHandle::new(tokio::spawn(health.clone().follow(reached)));
     let gateway_settings = GatewaySettings {
         max_waits: settings.max_waits_per_tenant,
         hosts: Hosts::new(settings.listen.ip(), settings.allowed_hosts),
@@ -235,6 +241,7 @@ async fn serve(
         thread,
         listener,
         health,
+        health_follows,
         draining,
         streams,
         drain_timeout: settings.drain_timeout,
@@ -261,6 +268,9 @@ impl RunningServer {
     /// Connections had to be cut off, or the store failed at the end.
     pub async fn drain(self) -> Result<(), ServeError> {
         tracing::info!(timeout = ?self.drain_timeout, "draining");
+        // Lest it says something else at last.
+        self.health_follows.abort();
+        let _ = self.health_follows.await;
         self.health.not_serving().await;
         self.engine.drain().await;
         self.draining.cancel();

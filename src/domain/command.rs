@@ -421,6 +421,8 @@ pub struct Decision {
     pub ended: Vec<EndedLease>,
     /// Leases that somebody reported on and that had ended before.
     pub dead: Vec<LeaseKey>,
+    /// Leases that the server had ended before, and whose holders may not have been told.
+    pub lost: Vec<LeaseKey>,
     /// Leases whose holders are to stop.
     pub cancels: Vec<(LeaseKey, CancelOrder)>,
     /// Drivers that may have more tasks to take than the claims took.

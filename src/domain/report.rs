@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Job, LeaseKey, Status, TaskState, Timestamp,
-    command::{Context, EndedLease, Refusal, Report, Reported},
+    command::{Context, Refusal, Report, Reported},
     event::EventKind,
     lifecycle,
     limits::{MAX_RESULT_BYTES, Policy},
@@ -94,11 +94,13 @@ pub(super) fn recall(working: &mut Working, policy: &Policy, lease: &LeaseKey) {
     let Some(job) = job.filter(|job| job.is_held(lease)) else {
         let task = job.and_then(|job| job.tasks.get(lease.ordinal as usize));
         let last_end = task.and_then(|task| task.last_end);
-        let by_holder = last_end.is_some_and(|(token, _)| token == lease.fencing_token);
-        working.out.ended.push(EndedLease {
-            lease: lease.clone(),
-            by_server: !by_holder,
-        });
+        match last_end {
+            // The holder ended it, and knows.
+            Some((token, _)) if token == lease.fencing_token => {
+                working.out.dead.push(lease.clone());
+            }
+            Some(_) | None => working.out.lost.push(lease.clone()),
+        }
         return;
     };
     if job.tasks[lease.ordinal as usize].has_order()

@@ -421,9 +421,10 @@ impl CommitLoop {
         error: StoreError,
     ) -> Result<(), StoreError> {
         self.follow_ups.splice(0..0, own);
-        let was_away = self.away;
-        self.away = matches!(error, StoreError::Unavailable(_));
-        if !(self.away && was_away) {
+        self.away |= matches!(error, StoreError::Unavailable(_));
+        if self.away {
+            self.shared.reached(false);
+        } else {
             tracing::error!(%error, calls = waiters.len(), "a commit failed");
         }
         self.writer.rollback().await;

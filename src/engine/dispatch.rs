@@ -246,12 +246,14 @@ impl Dispatch {
             self.exhausted.clear();
         }
         self.exhausted.extend(decision.exhausted_drivers.drain(..));
-        for ended in &decision.ended {
-            if let Some(session) = self.forget(&ended.lease)
-                && ended.by_server
-            {
-                let _ = session.outbox.try_send(ToWorker::Lost(ended.lease.clone()));
+        let taken = decision.ended.iter().filter(|ended| ended.by_server);
+        for lease in taken.map(|ended| &ended.lease).chain(&decision.lost) {
+            if let Some(session) = self.forget(lease) {
+                let _ = session.outbox.try_send(ToWorker::Lost(lease.clone()));
             }
+        }
+        for ended in &decision.ended {
+            self.forget(&ended.lease);
         }
         for lease in &decision.dead {
             self.forget(lease);

@@ -20,7 +20,7 @@ use crate::{
         command::Pause,
         event::{Event, EventKind},
     },
-    store::{FeedCursor, FeedItem, Stretch, Tail},
+    store::{FeedCursor, FeedItem, StoreError, Stretch, Tail},
 };
 
 /// The least time between two reads: changes that come in a burst are read together.
@@ -69,7 +69,10 @@ impl Follower {
         loop {
             self.tail.woken().await;
             loop {
-                match self.step().await {
+                let step = self.step().await;
+                self.shared
+                    .reached(!matches!(step, Err(StoreError::Unavailable(_))));
+                match step {
                     Ok(Some(more)) => {
                         pauses = PAUSES.build();
                         if !more {
@@ -78,7 +81,9 @@ impl Follower {
                     }
                     Ok(None) => return,
                     Err(error) => {
-                        tracing::warn!(%error, "what others did could not be read; trying again");
+                        if !matches!(error, StoreError::Unavailable(_)) {
+                            tracing::warn!(%error, "what others did could not be read; trying again");
+                        }
                         tokio::time::sleep(pauses.next().unwrap_or_default()).await;
                     }
                 }
@@ -88,7 +93,7 @@ impl Follower {
     }
 
     /// Reads and tells one stretch; answers whether there is more, and nothing if nobody listens.
-    async fn step(&mut self) -> Result<Option<bool>, crate::store::StoreError> {
+    async fn step(&mut self) -> Result<Option<bool>, StoreError> {
         let stretch = self.tail.read(&self.position).await?;
         self.shared.clock.hear(stretch.now);
         let hub = &self.shared.hub;

@@ -11,6 +11,7 @@ use axum::{Router, extract::State, middleware::Next};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt as _, Map};
 use http::{Request, Uri};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -31,6 +32,7 @@ use crate::{
 };
 
 /// The readiness of all services.
+#[derive(Clone)]
 pub(super) struct Health {
     reporter: HealthReporter,
 }
@@ -53,6 +55,17 @@ impl Health {
     /// The server is about to go.
     pub(super) async fn not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
+    }
+
+    /// Says that nothing can be served while the store can not be reached; for as long as it is polled.
+    pub(super) async fn follow(self, mut reached: watch::Receiver<bool>) {
+        while reached.changed().await.is_ok() {
+            let status = match *reached.borrow_and_update() {
+                true => ServingStatus::Serving,
+                false => ServingStatus::NotServing,
+            };
+            self.set(status).await;
+        }
     }
 }
 

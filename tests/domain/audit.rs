@@ -263,6 +263,11 @@ impl Audit {
                 format!("{ended:?} does not say who ended it")
             });
         }
+        for lease in &seen.decision.lost {
+            self.must(!self.alive.contains(lease), || {
+                format!("the holder of {lease:?} is told that it is lost")
+            });
+        }
         let stored: HashSet<LeaseKey> = seen
             .after
             .jobs

@@ -1,7 +1,7 @@
 //! Cancellation, in each state, with its receipt.
 
 use longhaul::domain::{
-    JobState, Status, TaskState,
+    JobState, LeaseKey, Status, TaskState,
     command::{Command, Report},
     event::EventKind,
     job::CancelReceipt,
@@ -281,4 +281,31 @@ fn a_second_acknowledgement_by_another_worker_is_no_change_that_anybody_sees() {
         .report(&grants[1].lease, Report::CancelAcknowledged)
         .expect("held");
     assert_eq!(world.job(&key).revision, revision);
+}
+
+#[test]
+fn the_holder_of_a_lease_can_be_told_again_what_it_has_to_know() {
+    let mut world = World::new();
+    let recall = |world: &mut World, lease: &LeaseKey| {
+        let before = world.store.events.len();
+        let lease = lease.clone();
+        let decision = world.run(vec![Command::Recall { lease }], &[]);
+        assert!(decision.changes.is_empty(), "nothing changes by it");
+        assert_eq!(world.store.events.len(), before);
+        (decision.cancels, decision.lost, decision.dead)
+    };
+    let key = world.submit(new_job([new_task("a", &[]), new_task("b", &[])]));
+    let (mine, other) = (world.lease("d"), world.lease("d"));
+    assert_eq!(recall(&mut world, &mine), (vec![], vec![], vec![]));
+    world.cancel(&key, "stop");
+    let (orders, lost, dead) = recall(&mut world, &mine);
+    assert_eq!((orders.len(), lost, dead), (1, vec![], vec![]));
+    assert_eq!((&orders[0].0, orders[0].1.reason.as_str()), (&mine, "stop"));
+
+    // One ended its lease itself, the other one is told that it has none.
+    world.report(&mine, stopped()).expect("held");
+    assert_eq!(recall(&mut world, &mine), (vec![], vec![], vec![mine]));
+    world.pass(world.policy.cancel_grace + seconds(1));
+    world.sweep();
+    assert_eq!(recall(&mut world, &other), (vec![], vec![other], vec![]));
 }

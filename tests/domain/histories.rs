@@ -43,6 +43,7 @@ enum Act {
     /// On a lease that never was.
     Forged(usize, u32, u64, u32, Say),
     CancelDelivered(usize),
+    Recall(usize),
     Sweep(usize),
     Expire(usize),
     Pause(u8),
@@ -151,6 +152,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (any_index(), 0..2u32, 0..3u64, 0..9u32, say())
             .prop_map(|(l, a, t, o, s)| Act::Forged(l, a, t, o, s)),
         2 => any_index().prop_map(Act::CancelDelivered),
+        1 => any_index().prop_map(Act::Recall),
         2 => any_index().prop_map(Act::Sweep),
         1 => any_index().prop_map(Act::Expire),
         1 => (0..3u8).prop_map(Act::Pause),
@@ -304,6 +306,9 @@ fn command(world: &World, act: &Act) -> Option<Command> {
             (!real).then(|| report(lease, say))?
         }
         Act::CancelDelivered(index) => Command::CancelDelivered {
+            lease: any_lease(index)?,
+        },
+        Act::Recall(index) => Command::Recall {
             lease: any_lease(index)?,
         },
         Act::Sweep(index) => Command::Sweep { key: job(index)? },
