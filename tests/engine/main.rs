@@ -7,6 +7,9 @@ mod follow;
 mod group_commit;
 mod rig;
 mod select;
+mod shared;
+#[path = "../stores/shared.rs"]
+mod shared_store;
 mod sorted;
 #[path = "../stores/tampered.rs"]
 mod tampered;

@@ -1,0 +1,369 @@
+//! Two engines on one store: what is done at one is seen at the other, and neither is in the other's way.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use longhaul::{
+    domain::{
+        JobKey, JobState, LeaseKey, TaskState, Timestamp,
+        command::{Grant, Report},
+    },
+    engine::{
+        Engine, EngineError, EngineSettings, EngineThread, FollowItem, JobWatch, SteadyClock,
+        ToWorker, WatchItem, WatchOptions, WorkSession,
+    },
+    store::StoreError,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    rig::{coming, hello, submission, tenant},
+    shared_store::SharedStore,
+};
+
+/// Two engines, and the store that they share.
+struct Pair {
+    store: SharedStore,
+    here: Engine,
+    there: Engine,
+    _threads: [EngineThread; 2],
+}
+
+fn start() -> Timestamp {
+    Timestamp::from_micros(1_800_000_000_000_000)
+}
+
+async fn node(store: &SharedStore) -> (Engine, EngineThread) {
+    let clock = Arc::new(SteadyClock::at(start(), Timestamp::default()));
+    let store = Arc::new(store.clone());
+    let started = Engine::start(store, clock, EngineSettings::default()).await;
+    started.unwrap()
+}
+
+async fn pair() -> Pair {
+    let store = SharedStore::new(start());
+    let (here, one) = node(&store).await;
+    let (there, other) = node(&store).await;
+    Pair {
+        store,
+        here,
+        there,
+        _threads: [one, other],
+    }
+}
+
+async fn submit(engine: &Engine, drivers: &[&str]) -> JobKey {
+    let mut answers = engine.submit(vec![submission(drivers)]).await.unwrap();
+    answers.pop().unwrap().unwrap().0.key()
+}
+
+async fn lease(engine: &Engine) -> Grant {
+    let drivers = [Arc::from("d")].into();
+    let wait = Some(Duration::from_secs(20));
+    let leased = engine.acquire("w".into(), drivers, 1, wait);
+    coming("a lease", leased).await.unwrap().pop().unwrap()
+}
+
+async fn report(engine: &Engine, lease: &LeaseKey, report: Report) {
+    let answers = engine.report(vec![(lease.clone(), report)]).await;
+    answers.unwrap().pop().unwrap().unwrap();
+}
+
+fn success() -> Report {
+    Report::Success {
+        result: None,
+        status_detail: String::new(),
+    }
+}
+
+fn progress(detail: &str) -> Report {
+    Report::Progress {
+        progress: None,
+        status_detail: detail.to_owned(),
+    }
+}
+
+async fn watch(engine: &Engine, key: &JobKey, min_interval: Duration) -> JobWatch {
+    let options = WatchOptions {
+        after_revision: 0,
+        min_interval,
+        heartbeat: Duration::from_secs(600),
+    };
+    engine.watch(key, options).await.unwrap()
+}
+
+/// The next snapshot: its revision and state. Ranges must tile.
+async fn next(watch: &mut JobWatch, seen: &mut u64) -> (u64, JobState) {
+    let item = coming("a snapshot", watch.next()).await;
+    let Some(Ok(WatchItem::Snapshot {
+        version,
+        from_revision,
+        ..
+    })) = item
+    else {
+        panic!("{item:?} is no snapshot");
+    };
+    assert_eq!(from_revision, *seen);
+    *seen = version.job.revision;
+    (version.job.revision, version.job.state)
+}
+
+async fn worker(engine: &Engine) -> (WorkSession, mpsc::Receiver<ToWorker>) {
+    engine.work(hello("d", 1)).await.unwrap()
+}
+
+async fn leased(messages: &mut mpsc::Receiver<ToWorker>) -> LeaseKey {
+    match coming("a lease", messages.recv()).await {
+        Some(ToWorker::Leases(mut grants)) => grants.pop().unwrap().lease,
+        other => panic!("{other:?} is no lease"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_sees_what_is_done_elsewhere_to_the_end() {
+    let pair = pair().await;
+    let key = submit(&pair.here, &["d"]).await;
+    let mut watch = watch(&pair.there, &key, Duration::ZERO).await;
+    let mut seen = 0;
+    assert_eq!(next(&mut watch, &mut seen).await, (1, JobState::Queued));
+    let grant = lease(&pair.here).await;
+    assert_eq!(next(&mut watch, &mut seen).await, (2, JobState::Running));
+    report(&pair.here, &grant.lease, success()).await;
+    assert_eq!(next(&mut watch, &mut seen).await, (3, JobState::Succeeded));
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_begins_sees_what_the_caller_did_elsewhere_a_moment_ago() {
+    let pair = pair().await;
+    let key = submit(&pair.here, &["d"]).await;
+    // So that there is somebody's snapshot to be had.
+    let mut first = watch(&pair.there, &key, Duration::ZERO).await;
+    let _second = watch(&pair.there, &key, Duration::ZERO).await;
+    next(&mut first, &mut 0).await;
+    for _ in 0..50 {
+        let key = submit(&pair.here, &["other"]).await;
+        let mut waiting = watch(&pair.there, &key, Duration::ZERO).await;
+        next(&mut waiting, &mut 0).await;
+        pair.here.cancel(key.clone(), String::new()).await.unwrap();
+        let mut watch = watch(&pair.there, &key, Duration::ZERO).await;
+        let (_, state) = next(&mut watch, &mut 0).await;
+        assert_eq!(state, JobState::Cancelled);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_elsewhere_is_not_held_back_with_progress_from_here() {
+    let pair = pair().await;
+    let key = submit(&pair.here, &["d", "d"]).await;
+    let (one, two) = (lease(&pair.here).await, lease(&pair.there).await);
+    let mut seen = 0;
+    let mut watch = watch(&pair.there, &key, Duration::from_secs(3_600)).await;
+    next(&mut watch, &mut seen).await;
+    for round in 0..20 {
+        // Whichever way round they are heard of.
+        let warning = Report::Warning {
+            message: format!("warning {round}"),
+        };
+        let detail = format!("progress {round}");
+        tokio::join!(
+            report(&pair.here, &one.lease, warning),
+            report(&pair.there, &two.lease, progress(&detail)),
+        );
+        let warned = |detail: &[String]| detail.iter().any(|w| *w == format!("warning {round}"));
+        loop {
+            let item = coming("the warning", watch.next()).await;
+            let Some(Ok(WatchItem::Snapshot { version, .. })) = item else {
+                panic!("{item:?} is no snapshot");
+            };
+            if version.job.tasks.iter().any(|task| warned(&task.warnings)) {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_gets_what_was_submitted_elsewhere() {
+    let pair = pair().await;
+    let (_session, mut messages) = worker(&pair.there).await;
+    for _ in 0..20 {
+        let key = submit(&pair.here, &["d"]).await;
+        let lease = leased(&mut messages).await;
+        assert_eq!(lease.job, key.job);
+        report(&pair.there, &lease, success()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_can_be_finished_elsewhere_and_its_slot_is_free_again() {
+    let pair = pair().await;
+    let (_session, mut messages) = worker(&pair.there).await;
+    for _ in 0..5 {
+        submit(&pair.here, &["d"]).await;
+        let lease = leased(&mut messages).await;
+        report(&pair.here, &lease, success()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_hears_of_a_cancel_elsewhere() {
+    let pair = pair().await;
+    let (_session, mut messages) = worker(&pair.there).await;
+    let key = submit(&pair.here, &["d"]).await;
+    let lease = leased(&mut messages).await;
+    pair.here.cancel(key.clone(), "stop".into()).await.unwrap();
+    match coming("the order", messages.recv()).await {
+        Some(ToWorker::Cancel(told, order)) => {
+            assert_eq!((told, order.reason.as_str()), (lease, "stop"));
+        }
+        other => panic!("{other:?} is no order to stop"),
+    }
+    let mut watch = watch(&pair.here, &key, Duration::ZERO).await;
+    let mut seen = 0;
+    while pair
+        .here
+        .get(&key)
+        .await
+        .unwrap()
+        .cancel
+        .as_ref()
+        .unwrap()
+        .delivered
+        .is_none()
+    {
+        next(&mut watch, &mut seen).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_elsewhere_counts_here() {
+    let pair = pair().await;
+    pair.here.pause_driver("d", "broken".into()).await.unwrap();
+    let (_session, mut messages) = worker(&pair.there).await;
+    // Paused drivers come with what is new; by the time that a watcher there knows of this job, the pause is known too.
+    let key = submit(&pair.here, &["other"]).await;
+    let mut heard = watch(&pair.there, &key, Duration::ZERO).await;
+    next(&mut heard, &mut 0).await;
+    pair.here.cancel(key, String::new()).await.unwrap();
+    next(&mut heard, &mut 1).await;
+    let key = submit(&pair.there, &["d"]).await;
+    let job = pair.there.get(&key).await.unwrap();
+    assert_eq!(job.tasks[0].state, TaskState::Queued);
+    assert!(messages.recv().now_or_never().is_none());
+    pair.here.resume_driver("d").await.unwrap();
+    assert_eq!(leased(&mut messages).await.job, key.job);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_is_told_each_change_once_and_goes_on_elsewhere() {
+    let pair = pair().await;
+    let mut told = std::collections::HashMap::new();
+    let mut cursor = String::new();
+    for round in 0..6 {
+        let engine = [&pair.here, &pair.there][round % 2];
+        let heartbeat = Duration::from_secs(600);
+        let follow = engine.follow(tenant(), "", &cursor, heartbeat).await;
+        let mut follow = follow.unwrap();
+        let mut new = Vec::new();
+        for engine in [&pair.here, &pair.there] {
+            new.push(submit(engine, &["other"]).await);
+            let key = submit(engine, &["d"]).await;
+            engine.cancel(key.clone(), String::new()).await.unwrap();
+            new.push(key);
+        }
+        while cursor.is_empty() || new.iter().any(|key| !told.contains_key(&key.job)) {
+            match coming("a change", follow.next()).await.unwrap().unwrap() {
+                FollowItem::Listed(jobs) => {
+                    for job in jobs {
+                        assert!(told.insert(job.id, job.revision).is_none());
+                    }
+                }
+                FollowItem::Synced { cursor: at } => cursor = at,
+                FollowItem::Changes {
+                    changes,
+                    cursor: at,
+                } => {
+                    for change in changes {
+                        let known = told.insert(change.key.job, change.revision);
+                        assert_eq!(known.unwrap_or(0), change.from_revision, "{change:?}");
+                    }
+                    cursor = at;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_meets_others_tries_again_within_bounds() {
+    let pair = pair().await;
+    pair.store.set_conflicts(5);
+    submit(&pair.here, &["d"]).await;
+    pair.store.set_conflicts(usize::MAX);
+    let refused = pair.here.submit(vec![submission(&["d"])]).await;
+    assert!(
+        matches!(refused, Err(EngineError::Store(StoreError::Conflict(_)))),
+        "{refused:?}"
+    );
+    pair.store.set_conflicts(0);
+    submit(&pair.here, &["d"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_is_away_calls_are_refused_and_watches_wait() {
+    let pair = pair().await;
+    let key = submit(&pair.here, &["d"]).await;
+    let mut watch = watch(&pair.there, &key, Duration::ZERO).await;
+    let mut seen = 0;
+    next(&mut watch, &mut seen).await;
+    let heartbeat = Duration::from_secs(600);
+    let mut follow = pair
+        .there
+        .follow(tenant(), "", "", heartbeat)
+        .await
+        .unwrap();
+    while !matches!(follow.next().await, Some(Ok(FollowItem::Synced { .. }))) {}
+
+    let mut reached = pair.there.reached();
+    pair.store.set_away(true);
+    coming("the news", reached.wait_for(|reached| !reached))
+        .await
+        .unwrap();
+    for engine in [&pair.here, &pair.there] {
+        let refused = engine.submit(vec![submission(&["d"])]).await;
+        assert!(
+            matches!(refused, Err(EngineError::Store(StoreError::Unavailable(_)))),
+            "{refused:?}"
+        );
+    }
+    assert!(watch.next().now_or_never().is_none());
+    assert!(follow.next().now_or_never().is_none());
+
+    pair.store.set_away(false);
+    coming("the news", reached.wait_for(|reached| *reached))
+        .await
+        .unwrap();
+    pair.here.cancel(key.clone(), String::new()).await.unwrap();
+    assert_eq!(next(&mut watch, &mut seen).await, (2, JobState::Cancelled));
+    let item = coming("the change", follow.next()).await;
+    assert!(
+        matches!(item, Some(Ok(FollowItem::Changes { .. }))),
+        "{item:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_go_by_the_time_of_the_store() {
+    let pair = pair().await;
+    let later = start().after(Duration::from_secs(3_600));
+    pair.store.set_time(later);
+    let job = submit(&pair.here, &["other"]).await;
+    let mut heard = watch(&pair.there, &job, Duration::ZERO).await;
+    next(&mut heard, &mut 0).await;
+    // A tail brings the time with what is new.
+    while pair.here.now() < later || pair.there.now() < later {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,298 @@
+//! The memory store as several processes would share it: each has a handle, a writer and a tail of its own. Transactions take turns, so no two meet at the
+//! same rows; that they did is pretended where a test asks for it. Part of a test binary by its path.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use longhaul::{
+    domain::{
+        Job, JobKey, Tenant, Timestamp,
+        command::{Changes, ReadyTask, RequestKey, RequestRecord},
+        counts::Counts,
+        event::Event,
+    },
+    store::{
+        Committed, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS, Page, Ready, Store,
+        StoreError, StoreInfo, Stretch, Tail, Tally, Writer, memory::MemoryStore,
+    },
+};
+use tokio::sync::{Mutex as Turns, OwnedMutexGuard, watch};
+
+/// How often a tail is read though nobody told of anything: long before a test loses its patience.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A handle on the store, as one process has it.
+#[derive(Clone)]
+pub struct SharedStore {
+    info: StoreInfo,
+    core: Arc<Core>,
+}
+
+/// What all of them share.
+struct Core {
+    model: MemoryStore,
+    writer: Arc<Turns<Box<dyn Writer>>>,
+    /// All events by position, from 1.
+    events: Mutex<Vec<Event>>,
+    newest: watch::Sender<usize>,
+    away: AtomicBool,
+    conflicts: AtomicUsize,
+    now: Mutex<Timestamp>,
+}
+
+struct SharedWriter {
+    core: Arc<Core>,
+    transaction: Option<OwnedMutexGuard<Box<dyn Writer>>>,
+}
+
+struct SharedTail {
+    core: Arc<Core>,
+    newest: tokio::sync::Mutex<watch::Receiver<usize>>,
+}
+
+impl SharedStore {
+    /// An empty one, whose clock stands.
+    pub fn new(now: Timestamp) -> Self {
+        let model = MemoryStore::new();
+        let writer = model.writer().expect("nobody has taken it");
+        let info = StoreInfo {
+            exclusive: false,
+            shared_time: Some(now),
+            ..model.info().clone()
+        };
+        let core = Core {
+            model,
+            writer: Arc::new(Turns::new(writer)),
+            events: Mutex::default(),
+            newest: watch::Sender::new(0),
+            away: AtomicBool::new(false),
+            conflicts: AtomicUsize::new(0),
+            now: Mutex::new(now),
+        };
+        Self {
+            info,
+            core: Arc::new(core),
+        }
+    }
+
+    /// From now on it can not be reached, or can again.
+    pub fn set_away(&self, away: bool) {
+        self.core.away.store(away, Ordering::SeqCst);
+    }
+
+    /// The next commits meet others at the same rows.
+    pub fn set_conflicts(&self, commits: usize) {
+        self.core.conflicts.store(commits, Ordering::SeqCst);
+    }
+
+    pub fn set_time(&self, now: Timestamp) {
+        *self.core.now.lock().unwrap() = now;
+    }
+}
+
+impl Core {
+    fn reach(&self) -> Result<(), StoreError> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(StoreError::Unavailable("the test took it away".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SharedStore {
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
+        Ok(Box::new(SharedWriter {
+            core: Arc::clone(&self.core),
+            transaction: None,
+        }))
+    }
+    async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError> {
+        self.core.reach()?;
+        self.core.model.job(key).await
+    }
+    async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        self.core.reach()?;
+        self.core.model.list(query).await
+    }
+    async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError> {
+        self.core.reach()?;
+        self.core.model.tally(query).await
+    }
+    async fn events(
+        &self,
+        key: &JobKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        self.core.reach()?;
+        self.core.model.events(key, after, limit).await
+    }
+    async fn feed(
+        &self,
+        tenant: &Tenant,
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> Result<(Vec<FeedItem>, FeedCursor), StoreError> {
+        self.core.reach()?;
+        self.core.model.feed(tenant, after, until).await
+    }
+    async fn end_of_feed(&self) -> Result<FeedCursor, StoreError> {
+        self.core.reach()?;
+        self.core.model.end_of_feed().await
+    }
+    fn tail(&self) -> Option<Arc<dyn Tail>> {
+        Some(Arc::new(SharedTail {
+            core: Arc::clone(&self.core),
+            newest: tokio::sync::Mutex::new(self.core.newest.subscribe()),
+        }))
+    }
+    async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
+        self.core.reach()?;
+        self.core.model.counts(tenant).await
+    }
+    async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError> {
+        self.core.reach()?;
+        self.core.model.queued_before(driver, task).await
+    }
+    async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
+        self.core.reach()?;
+        self.core.model.paused_drivers().await
+    }
+}
+
+#[async_trait]
+impl Tail for SharedTail {
+    async fn woken(&self) {
+        let mut newest = self.newest.lock().await;
+        // By a change, or because time has passed.
+        let _ = tokio::time::timeout(INTERVAL, newest.changed()).await;
+    }
+    async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError> {
+        self.core.reach()?;
+        let paused = self.core.model.paused_drivers().await?;
+        let events = self.core.events.lock().unwrap();
+        let positions = (1_u64..).zip(events.iter());
+        let new = positions.filter(|(at, _)| !after.has_seen(*at));
+        let new: Vec<_> = new.map(|(at, event)| (at, event.clone())).collect();
+        let more = new.len() > MAX_FEED_EVENTS;
+        let new: Vec<_> = new.into_iter().take(MAX_FEED_EVENTS).collect();
+        Ok(Stretch {
+            until: new
+                .last()
+                .map_or(after.clone(), |(at, _)| FeedCursor::at(*at)),
+            events: new,
+            more,
+            now: *self.core.now.lock().unwrap(),
+            paused,
+        })
+    }
+    async fn jobs(&self, keys: &[JobKey]) -> Result<Vec<Arc<Job>>, StoreError> {
+        self.core.reach()?;
+        let mut jobs = Vec::new();
+        for key in keys {
+            jobs.extend(self.core.model.job(key).await?);
+        }
+        Ok(jobs)
+    }
+}
+
+impl SharedWriter {
+    fn writer(&mut self) -> &mut dyn Writer {
+        self.transaction.as_mut().expect("it has begun").as_mut()
+    }
+}
+
+#[async_trait]
+impl Writer for SharedWriter {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        self.core.reach()?;
+        self.transaction = Some(Arc::clone(&self.core.writer).lock_owned().await);
+        self.writer().begin().await
+    }
+    async fn requests(
+        &mut self,
+        keys: &[RequestKey],
+    ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
+        self.writer().requests(keys).await
+    }
+    async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError> {
+        // With their ancestors, each once.
+        let mut wanted = keys.to_vec();
+        let mut jobs: Vec<Job> = Vec::new();
+        while !wanted.is_empty() {
+            let found = self.writer().jobs(&wanted, locked).await?;
+            wanted = found.iter().filter_map(Job::parent_key).collect();
+            wanted.sort();
+            wanted.dedup();
+            jobs.extend(found);
+            wanted.retain(|key| jobs.iter().all(|job| job.key() != *key));
+        }
+        Ok(jobs)
+    }
+    async fn ready(
+        &mut self,
+        driver: &str,
+        served: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Ready, StoreError> {
+        self.writer().ready(driver, served, limit).await
+    }
+    async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        self.writer().due(now, limit).await
+    }
+    async fn next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        self.writer().next_due().await
+    }
+    async fn expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        self.writer().expired(now, limit).await
+    }
+    async fn open_children(
+        &mut self,
+        parent: &JobKey,
+        limit: usize,
+    ) -> Result<Vec<JobKey>, StoreError> {
+        self.writer().open_children(parent, limit).await
+    }
+    async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
+        let mut transaction = self.transaction.take().expect("it has begun");
+        let meets = |left: usize| left.checked_sub(1);
+        let conflicts = &self.core.conflicts;
+        let met = conflicts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, meets);
+        if met.is_ok() {
+            transaction.rollback().await;
+            return Err(StoreError::Conflict("the test wants it so".into()));
+        }
+        transaction.commit(changes).await?;
+        let newest = {
+            let mut events = self.core.events.lock().unwrap();
+            events.extend(changes.events.iter().cloned());
+            events.len()
+        };
+        self.core.newest.send_replace(newest);
+        Ok(Committed {
+            first_position: None,
+        })
+    }
+    async fn rollback(&mut self) {
+        if let Some(mut transaction) = self.transaction.take() {
+            transaction.rollback().await;
+        }
+    }
+    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let mut writer = self.core.writer.lock().await;
+        writer.tidy(now).await
+    }
+    fn is_low_on_space(&self) -> bool {
+        false
+    }
+}
