@@ -1,0 +1,7 @@
+//! What tests on PostgreSQL stand on: that the servers they start do what they are told, and that nothing is left of them.
+
+#[path = "cluster.rs"]
+mod postgres;
+
+mod leftovers;
+mod servers;
