@@ -13,7 +13,7 @@
 mod certificates;
 mod database;
 mod guard;
-mod programs;
+pub mod programs;
 
 use std::{
     env, fs,
@@ -30,7 +30,6 @@ use uuid::Uuid;
 pub use certificates::Certificates;
 pub use database::Database;
 use guard::Guard;
-pub use programs::{found, psql};
 
 /// Who owns the databases: a user without privileges.
 pub const USER: &str = "longhaul";
@@ -272,14 +271,15 @@ impl Cluster {
         for _ in 0..PORTS {
             let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
             let port = FIRST_PORT + offset;
+            let before = self.log().len();
             if self.guard().did(&format!("start {port}")) {
                 return port;
             }
             // Asking the server itself leaves no moment in which somebody else takes the port.
+            let log = self.log().split_off(before);
             assert!(
-                self.log().contains("Address already in use"),
-                "PostgreSQL does not start\n{}",
-                self.log()
+                log.contains("Address already in use"),
+                "PostgreSQL does not start\n{log}"
             );
         }
         panic!("no port from {FIRST_PORT} on is free")

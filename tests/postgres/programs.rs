@@ -61,6 +61,8 @@ pub fn shell() -> Command {
 pub fn psql() -> Command {
     let mut command = Command::new(folder().join("psql"));
     without_settings(&mut command);
+    // Certificates, passwords and services of whoever runs the tests.
+    command.env("HOME", "/nonexistent");
     command
 }
 

@@ -6,7 +6,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::postgres::{Cluster, Database, Options, Tls, found, psql};
+use super::postgres::{
+    Cluster, Database, Options, Tls,
+    programs::{found, psql},
+};
 
 #[test]
 fn databases_are_separate() {
