@@ -256,7 +256,7 @@ async fn a_pause_elsewhere_counts_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_follower_is_told_each_change_once_and_goes_on_elsewhere() {
+async fn a_follower_misses_nothing_and_goes_on_elsewhere() {
     let pair = pair().await;
     let mut told = std::collections::HashMap::new();
     let mut cursor = String::new();
@@ -285,8 +285,10 @@ async fn a_follower_is_told_each_change_once_and_goes_on_elsewhere() {
                     cursor: at,
                 } => {
                     for change in changes {
-                        let known = told.insert(change.key.job, change.revision);
-                        assert_eq!(known.unwrap_or(0), change.from_revision, "{change:?}");
+                        let known = told.insert(change.key.job, change.revision).unwrap_or(0);
+                        // A cursor of the listing's beginning may bring again what the listing told.
+                        let again = change.revision <= known;
+                        assert!(again || known == change.from_revision, "{change:?}");
                     }
                     cursor = at;
                 }
