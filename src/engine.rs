@@ -52,7 +52,7 @@ use crate::{
         submission::Violation,
         wording::Sentence,
     },
-    store::{Store, StoreError, StoreInfo},
+    store::{Store, StoreError, StoreInfo, Tail},
 };
 use commit::{Answers, CommitLoop, Message};
 use hub::Hub;
@@ -118,8 +118,8 @@ impl EngineError {
 /// What the parts of the engine share.
 struct Shared {
     store: Arc<dyn Store>,
-    /// Others write to the store as well.
-    is_shared: bool,
+    /// What others write to the store, if any do.
+    tail: Option<Arc<dyn Tail>>,
     clock: Arc<dyn Clock>,
     hub: Arc<Hub>,
     sealer: Sealer,
@@ -232,7 +232,7 @@ impl Engine {
             in_passing: TaskTracker::new(),
             reached: latest::Sender::new(true),
             tally: CommitTally::default(),
-            is_shared: store.tail().is_some(),
+            tail: store.tail(),
             store,
             clock,
             settings,
@@ -266,14 +266,15 @@ impl Engine {
         begun.await.map_err(died)??;
         let stop = CancellationToken::new();
         let hearing = TaskTracker::new();
-        if let Some(tail) = shared.store.tail() {
+        if let Some(tail) = &shared.tail {
             let follower = tail::Follower {
                 shared: shared.clone(),
-                tail,
+                tail: tail.clone(),
                 messages: messages.clone(),
                 position,
             };
             hearing.spawn(follower.run(stop.clone()));
+            hearing.spawn(tail::announce(tail.clone(), messages.clone(), stop.clone()));
         }
         let engine = Self {
             shared,
@@ -434,7 +435,7 @@ impl Engine {
         // Where others write too, it may be behind what the caller did elsewhere.
         let known = subscription
             .newest()
-            .filter(|_| !self.shared.is_shared)
+            .filter(|_| self.shared.tail.is_none())
             .filter(|version| version.job.revision >= options.after_revision);
         let first = match known {
             Some(version) => version,

@@ -185,6 +185,17 @@ pub struct Stretch {
     pub paused: Vec<(Arc<str>, Timestamp, String)>,
 }
 
+/// Workers of a driver.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Connected {
+    /// Which.
+    pub driver: Arc<str>,
+    /// How many are connected.
+    pub workers: usize,
+    /// How many more leases they want together.
+    pub free_slots: usize,
+}
+
 /// The feed of a store to which several processes write, each of which has to hear of the others. There is one reader for each process.
 #[async_trait]
 pub trait Tail: Send + Sync + 'static {
@@ -194,6 +205,10 @@ pub trait Tail: Send + Sync + 'static {
     async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError>;
     /// The jobs that are stored, of those asked for: not older than what [`Self::read`] told of them.
     async fn jobs(&self, keys: &[JobKey]) -> Result<Vec<Arc<Job>>, StoreError>;
+    /// Tells the others which workers are connected here. It is believed for [`ANNOUNCEMENT_LIFE`].
+    async fn announce(&self, connected: &[Connected]) -> Result<(), StoreError>;
+    /// What the others have told; a driver may come several times.
+    async fn announced(&self) -> Result<Vec<Connected>, StoreError>;
 }
 
 /// A place where jobs are kept; reads.
@@ -297,5 +312,7 @@ pub const MAX_COUNTED_BEFORE: usize = 100_000;
 pub const MAX_FEED_EVENTS: usize = 1_000;
 /// How often a feed that others write to is read though nobody has told of anything new.
 pub const TAIL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it is believed what a process told of its workers: it may have gone without a word.
+pub const ANNOUNCEMENT_LIFE: Duration = Duration::from_secs(15);
 /// How long the last event of a removed job is kept, so that those who follow a feed can still learn of it.
 pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(24 * 3600);

@@ -134,7 +134,7 @@ impl CommitLoop {
         }
         Ok(Self {
             exclusive: shared.store.info().exclusive,
-            is_shared: shared.is_shared,
+            is_shared: shared.tail.is_some(),
             away: false,
             leases_hold_until: now.after(shared.settings.policy.lease_duration),
             shared,

@@ -284,7 +284,7 @@ impl Engine {
         Ok(self.shared.store.paused_drivers().await?)
     }
 
-    /// Drivers of which workers are connected here.
+    /// Drivers of which workers are connected.
     ///
     /// # Errors
     /// The server has stopped.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, commit::Message, topic::Version};
@@ -20,7 +20,7 @@ use crate::{
         command::Pause,
         event::{Event, EventKind},
     },
-    store::{FeedCursor, FeedItem, StoreError, Stretch, Tail},
+    store::{Connected, FeedCursor, FeedItem, StoreError, Stretch, Tail},
 };
 
 /// The least time between two reads: changes that come in a burst are read together.
@@ -31,6 +31,9 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(1))
     .with_jitter()
     .without_max_times();
+
+/// How often the others are told which workers are connected here: several times in the life of an announcement.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the commit loop has to know of what others did.
 #[derive(Debug)]
@@ -134,6 +137,35 @@ impl Follower {
         hub.publish_feed(until.clone(), items);
         self.position = until;
     }
+}
+
+/// Tells the others which workers are connected here, and at the end that there are none any more.
+pub(super) async fn announce(
+    tail: Arc<dyn Tail>,
+    messages: mpsc::Sender<Message>,
+    stop: CancellationToken,
+) {
+    let mut interval = tokio::time::interval(ANNOUNCE_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
+        let (reply, roster) = oneshot::channel();
+        if messages.send(Message::Roster(reply)).await.is_err() {
+            break;
+        }
+        let Ok(roster) = roster.await else { break };
+        let connected = roster
+            .into_iter()
+            .map(|(driver, (workers, free))| Connected {
+                driver,
+                workers,
+                free_slots: free,
+            });
+        let connected: Vec<Connected> = connected.collect();
+        // What can not be told is told the next time.
+        let _ = stop.run_until_cancelled(tail.announce(&connected)).await;
+    }
+    // Bounded, as all that goes to the store; if it fails, it is forgotten soon.
+    let _ = tail.announce(&[]).await;
 }
 
 fn version(job: &Arc<Job>, news: &News) -> Arc<Version> {

@@ -220,11 +220,21 @@ impl Engine {
         opened.ok()
     }
 
-    /// How many workers of each driver are connected here, and how many of their slots are free.
+    /// How many workers of each driver are connected, and how many of their slots are free, here and wherever else the store is worked on.
     pub(super) async fn roster(&self) -> Result<Roster, EngineError> {
         let (reply, roster) = oneshot::channel();
         self.tell(Message::Roster(reply)).await?;
-        roster.await.map_err(|_| EngineError::Stopped)
+        let mut roster = roster.await.map_err(|_| EngineError::Stopped)?;
+        let others = match &self.shared.tail {
+            Some(tail) => tail.announced().await?,
+            None => Vec::new(),
+        };
+        for connected in others {
+            let entry = roster.entry(connected.driver).or_default();
+            entry.0 += connected.workers;
+            entry.1 += connected.free_slots;
+        }
+        Ok(roster)
     }
 
     async fn tell(&self, message: Message) -> Result<(), EngineError> {

@@ -369,3 +369,19 @@ async fn all_go_by_the_time_of_the_store() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_are_connected_elsewhere_count() {
+    let pair = pair().await;
+    let (_session, _messages) = worker(&pair.there).await;
+    // They are told of within some seconds.
+    let known = async {
+        while pair.here.connected_drivers().await.unwrap() != [Arc::from("d")] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    coming("the announcement", known).await;
+    let key = submit(&pair.here, &["none"]).await;
+    let (_, told) = pair.here.explain(&key).await.unwrap();
+    assert!(!told.is_empty());
+}

@@ -2,6 +2,7 @@
 //! same rows; that they did is pretended where a test asks for it. Part of a test binary by its path.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,8 +19,8 @@ use longhaul::{
         event::Event,
     },
     store::{
-        Committed, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS, Page, Ready, Store,
-        StoreError, StoreInfo, Stretch, Tail, Tally, Writer, memory::MemoryStore,
+        Committed, Connected, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS, Page,
+        Ready, Store, StoreError, StoreInfo, Stretch, Tail, Tally, Writer, memory::MemoryStore,
     },
 };
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard, watch};
@@ -44,6 +45,9 @@ struct Core {
     away: AtomicBool,
     conflicts: AtomicUsize,
     now: Mutex<Timestamp>,
+    /// What each process, by the number of its tail, has told of its workers.
+    announced: Mutex<BTreeMap<usize, Vec<Connected>>>,
+    tails: AtomicUsize,
 }
 
 struct SharedWriter {
@@ -52,6 +56,7 @@ struct SharedWriter {
 }
 
 struct SharedTail {
+    number: usize,
     core: Arc<Core>,
     newest: tokio::sync::Mutex<watch::Receiver<usize>>,
 }
@@ -74,6 +79,8 @@ impl SharedStore {
             away: AtomicBool::new(false),
             conflicts: AtomicUsize::new(0),
             now: Mutex::new(now),
+            announced: Mutex::default(),
+            tails: AtomicUsize::new(0),
         };
         Self {
             info,
@@ -152,6 +159,7 @@ impl Store for SharedStore {
     }
     fn tail(&self) -> Option<Arc<dyn Tail>> {
         Some(Arc::new(SharedTail {
+            number: self.core.tails.fetch_add(1, Ordering::SeqCst),
             core: Arc::clone(&self.core),
             newest: tokio::sync::Mutex::new(self.core.newest.subscribe()),
         }))
@@ -203,6 +211,22 @@ impl Tail for SharedTail {
             jobs.extend(self.core.model.job(key).await?);
         }
         Ok(jobs)
+    }
+    async fn announce(&self, connected: &[Connected]) -> Result<(), StoreError> {
+        self.core.reach()?;
+        let mut announced = self.core.announced.lock().unwrap();
+        announced.insert(self.number, connected.to_vec());
+        Ok(())
+    }
+    async fn announced(&self) -> Result<Vec<Connected>, StoreError> {
+        self.core.reach()?;
+        let announced = self.core.announced.lock().unwrap();
+        let others = announced
+            .iter()
+            .filter(|(number, _)| **number != self.number);
+        Ok(others
+            .flat_map(|(_, connected)| connected.clone())
+            .collect())
     }
 }
 
