@@ -57,6 +57,8 @@ pub struct StoreInfo {
     pub exclusive: bool,
     /// Seals tokens that must outlive the process and be good on every node.
     pub token_key: [u8; 32],
+    /// Names the feed: positions and cursors mean nothing in another one, such as that of a copy.
+    pub feed_id: [u8; 16],
     /// The newest time that anything was stored under; the clock never goes behind it.
     pub newest_time: Timestamp,
     /// The store's own time when it was opened, if several processes go by that.

@@ -82,8 +82,9 @@ struct Cursor {
     position: FeedCursor,
 }
 
-fn bound_to(tenant: &Tenant, filter: &str) -> Fingerprint {
-    fingerprint(&[tenant.0.as_bytes(), filter.as_bytes()])
+fn bound_to(engine: &Engine, tenant: &Tenant, filter: &str) -> Fingerprint {
+    let feed = engine.store_info().feed_id;
+    fingerprint(&[&feed, tenant.0.as_bytes(), filter.as_bytes()])
 }
 
 /// The filter, and the position that the cursor stands for.
@@ -119,7 +120,8 @@ fn read(
 impl Engine {
     /// What is wrong with a request to follow.
     pub fn check_follow(&self, tenant: &Tenant, filter: &str, cursor: &str) -> Vec<Violation> {
-        let read = read(self, bound_to(tenant, filter), filter, cursor);
+        let bound_to = bound_to(self, tenant, filter);
+        let read = read(self, bound_to, filter, cursor);
         read.err().unwrap_or_default()
     }
 }
@@ -168,7 +170,7 @@ impl JobFollow {
         if shared.hub.is_draining() {
             return Err(EngineError::Draining);
         }
-        let bound_to = bound_to(&tenant, filter);
+        let bound_to = bound_to(engine, &tenant, filter);
         let (filter, resumed) =
             read(engine, bound_to, filter, cursor).map_err(EngineError::Invalid)?;
         // Register first, then read, so that nothing falls in between.

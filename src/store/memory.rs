@@ -51,6 +51,7 @@ impl MemoryStore {
                 exclusive: true,
                 // Nothing here outlives the process, so no token has to either.
                 token_key: token_key(),
+                feed_id: Uuid::new_v4().into_bytes(),
                 newest_time: Timestamp::default(),
                 shared_time: None,
             },

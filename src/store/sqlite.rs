@@ -28,7 +28,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Semaphore;
 
 use open::DirLock;
@@ -77,7 +77,8 @@ impl SqliteStore {
         let info = StoreInfo {
             name: format!("sqlite {}", rusqlite::version()),
             exclusive: true,
-            token_key: token_key(&connection).map_err(explain)?,
+            token_key: made_once(&connection, "token_key").map_err(explain)?,
+            feed_id: made_once(&connection, "feed_id").map_err(explain)?,
             newest_time: read::newest_time(&connection).map_err(explain)?,
             shared_time: None,
         };
@@ -95,26 +96,24 @@ impl SqliteStore {
     }
 }
 
-/// The key that was made when the store was.
-fn token_key(connection: &Connection) -> rusqlite::Result<[u8; 32]> {
+/// Random bytes that are made when they are first asked for, and stay.
+fn made_once<const N: usize>(connection: &Connection, key: &str) -> rusqlite::Result<[u8; N]> {
     let stored = connection
-        .query_row(
-            "SELECT value FROM meta WHERE key = 'token_key'",
-            (),
-            |row| row.get(0),
-        )
+        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+            row.get(0)
+        })
         .optional()?;
-    if let Some(key) = stored {
-        return Ok(key);
+    if let Some(value) = stored {
+        return Ok(value);
     }
-    let mut key = [0; 32];
-    aws_lc_rs::rand::fill(&mut key)
+    let mut value = [0; N];
+    aws_lc_rs::rand::fill(&mut value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection.execute(
-        "INSERT INTO meta (key, value) VALUES ('token_key', ?1)",
-        [key],
+        "INSERT INTO meta (key, value) VALUES (?1, ?2)",
+        params![key, value],
     )?;
-    Ok(key)
+    Ok(value)
 }
 
 #[async_trait]

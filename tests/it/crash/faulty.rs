@@ -49,6 +49,7 @@ impl Disk {
             // So that the server asks each time, and can be lied to each time.
             exclusive: false,
             token_key: self.token_key,
+            feed_id: [7; 16],
             newest_time: newest_time.unwrap_or_default(),
             shared_time: None,
         };
