@@ -54,6 +54,7 @@ use crate::{
     },
     store::{Store, StoreError, StoreInfo, Tail},
 };
+use cache::OwnJobs;
 use commit::{Answers, CommitLoop, Message};
 use hub::Hub;
 use token::Sealer;
@@ -118,6 +119,8 @@ impl EngineError {
 /// What the parts of the engine share.
 struct Shared {
     store: Arc<dyn Store>,
+    /// On their way to the followers.
+    own_jobs: OwnJobs,
     /// What others write to the store, if any do.
     tail: Option<Arc<dyn Tail>>,
     clock: Arc<dyn Clock>,
@@ -232,6 +235,7 @@ impl Engine {
             in_passing: TaskTracker::new(),
             reached: latest::Sender::new(true),
             tally: CommitTally::default(),
+            own_jobs: OwnJobs::new(),
             tail: store.tail(),
             store,
             clock,

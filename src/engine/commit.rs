@@ -396,11 +396,17 @@ impl CommitLoop {
             publish(&self.shared.hub, decision, first_position);
             self.tidy_at = Some(now.after(IDLE));
         }
+        let is_followed = self.is_shared && self.shared.hub.has_followers();
         for write in decision.changes.jobs.drain(..) {
             if let Some(timer) = write.job.timer {
                 self.next_due = Some(self.next_due.map_or(timer, |due| due.min(timer)));
             }
-            if self.exclusive && write.how != WriteKind::Delete {
+            if write.how == WriteKind::Delete {
+                continue;
+            }
+            if is_followed {
+                self.shared.own_jobs.put(write.job);
+            } else if self.exclusive {
                 self.hot.put(write.job);
             }
         }

@@ -102,13 +102,17 @@ impl Follower {
         let hub = &self.shared.hub;
         let follows = hub.has_followers();
         let mut news = gather(&stretch);
-        let wanted: Vec<JobKey> = news
-            .iter()
-            .filter(|(key, news)| {
-                !news.deleted && (follows || !hub.has_told(key, news.item.revision))
-            })
-            .map(|(key, _)| key.clone())
-            .collect();
+        let mut wanted: Vec<JobKey> = Vec::new();
+        for (key, news) in news.iter_mut().filter(|(_, news)| !news.deleted) {
+            let revision = news.item.revision;
+            if !follows && hub.has_told(key, revision) {
+                continue;
+            }
+            news.item.job = self.shared.own_jobs.take(key, revision);
+            if news.item.job.is_none() {
+                wanted.push(key.clone());
+            }
+        }
         if !wanted.is_empty() {
             for job in self.tail.jobs(&wanted).await? {
                 if let Some(news) = news.get_mut(&job.key()) {
