@@ -29,6 +29,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
+        postgres::{self, PostgresSettings},
         sqlite::{OpenError, SqliteStore},
     },
 };
@@ -38,13 +39,25 @@ use routes::{Front, Health};
 /// Connections that may wait to be accepted, if the system allows as many: after a restart all clients come back at once.
 const BACKLOG: u32 = 4_096;
 
+/// Where the embedded store is, unless it is told otherwise.
+pub const DEFAULT_DATA_DIR: &str = "./longhaul-data";
+
+/// What keeps the jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// A directory of this machine, with the embedded store in it.
+    Embedded(PathBuf),
+    /// A database that several nodes may share.
+    Postgres(Box<PostgresSettings>),
+}
+
 /// What the operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeSettings {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where the jobs are kept.
-    pub data_dir: PathBuf,
+    /// What keeps the jobs.
+    pub storage: Storage,
     /// How long open calls have to end when the server stops.
     pub drain_timeout: Duration,
     /// How long a lease lasts from each report, unless the task says otherwise.
@@ -74,7 +87,7 @@ impl Default for ServeSettings {
         let policy = Policy::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
-            data_dir: PathBuf::from("./longhaul-data"),
+            storage: Storage::Embedded(PathBuf::from(DEFAULT_DATA_DIR)),
             drain_timeout: Duration::from_secs(25),
             lease_duration: policy.lease_duration,
             heartbeat_interval: Duration::from_secs(10),
@@ -106,6 +119,9 @@ pub enum StartError {
     /// The store can not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database can not be used.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
     /// The store can not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -148,20 +164,25 @@ pub struct RunningServer {
     drain_timeout: Duration,
 }
 
-/// Starts a server on the embedded store: when this returns it serves.
+/// Starts a server on the store that the settings name: when this returns it serves.
 ///
 /// # Errors
 /// The address is taken, or the store can not be opened.
 pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError> {
     let socket = bind(settings.listen)?;
-    let data_dir = settings.data_dir.clone();
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir))
-        .await
-        .map_err(|error| StoreError::Failed(format!("opening it panicked: {error}")))??;
-    serve(socket, settings, Arc::new(store)).await
+    let store: Arc<dyn Store> = match settings.storage.clone() {
+        Storage::Embedded(data_dir) => {
+            let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir))
+                .await
+                .map_err(|error| StoreError::Failed(format!("opening it panicked: {error}")))??;
+            Arc::new(store)
+        }
+        Storage::Postgres(settings) => postgres::open(*settings).await?,
+    };
+    serve(socket, settings, store).await
 }
 
-/// As [`start`], on a store that is open already; `data_dir` does not count.
+/// As [`start`], on a store that is open already; `storage` does not count.
 ///
 /// # Errors
 /// The address is taken, or the store can not be read.

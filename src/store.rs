@@ -5,6 +5,7 @@
 
 mod cursor;
 pub mod memory;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 

@@ -8,7 +8,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use clap::Args;
 use longhaul::{
     client::{Client, WatchOptions},
-    server::{self, RunningServer, ServeSettings},
+    server::{self, RunningServer, ServeSettings, Storage},
     worker::{Worker, command::CommandHandler},
 };
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ pub async fn run(args: QuickstartArgs, out: &mut Output) -> Result<Exit, Failure
     let workspace = Workspace::new()?;
     let mut server = server::start(ServeSettings {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        data_dir: workspace.data_dir(),
+        storage: Storage::Embedded(workspace.data_dir()),
         drain_timeout: DRAIN_TIMEOUT,
         routes: Some(workspace.routes()),
         ..Default::default()

@@ -41,6 +41,11 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Res
         return Ok(Exit::Success);
     }
     logging::start(&settings.log_level, settings.log_format);
+    if settings.shows_password {
+        warn!(
+            "the password in --store can be read by everybody on this machine, in the list of processes: use --store-password-file, PGPASSWORD or LONGHAUL_STORE"
+        );
+    }
     let listen = settings.serve.listen;
     if !listen.ip().is_loopback() {
         warn!(%listen, "serving other machines without TLS and authentication: whoever reaches the port owns the jobs");

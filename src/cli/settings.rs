@@ -5,6 +5,7 @@
 mod file;
 mod host;
 mod listen;
+mod storage;
 
 use std::{
     fmt,
@@ -13,10 +14,14 @@ use std::{
 };
 
 use clap::{ArgMatches, Args, parser::ValueSource};
-use longhaul::server::ServeSettings;
+use longhaul::server::{DEFAULT_DATA_DIR, ServeSettings};
 use serde::{Deserialize, Serialize};
 
-use self::{host::HostName, listen::ListenAddress};
+use self::{
+    host::HostName,
+    listen::ListenAddress,
+    storage::{Chosen, DEFAULT_CONNECTIONS, FLAGS, StoreText},
+};
 use super::{
     exit::Failure,
     logging::{LogFormat, LogLevel},
@@ -33,6 +38,23 @@ pub struct ServeLayer {
     /// Directory that keeps the jobs; made if it is missing [default: ./longhaul-data]
     #[arg(long, value_name = "DIR", env = "LONGHAUL_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// PostgreSQL database that keeps the jobs instead, such as postgres://user@host/database [default: none]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LONGHAUL_STORE",
+        hide_env_values = true
+    )]
+    store: Option<StoreText>,
+    /// File whose first line is the database's password; nobody else may read it [default: none]
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_STORE_PASSWORD_FILE")]
+    store_password_file: Option<PathBuf>,
+    /// The most connections to the database, beside the one that listens [default: 10]
+    #[arg(long, value_name = "N", env = "LONGHAUL_STORE_CONNECTIONS")]
+    store_connections: Option<usize>,
+    /// Use a database that may lose in a crash what it has acknowledged (fsync or synchronous_commit off)
+    #[arg(long, env = "LONGHAUL_UNSAFE_DURABILITY", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    unsafe_durability: Option<bool>,
     /// Serve other machines although there is neither TLS nor authentication
     #[arg(long, env = "LONGHAUL_INSECURE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     insecure: Option<bool>,
@@ -89,6 +111,8 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// Whether other machines may be served without TLS.
     pub insecure: bool,
+    /// Whether the database's password stands in the process list.
+    pub shows_password: bool,
     /// What to log.
     pub log_level: LogLevel,
     /// How to log.
@@ -102,6 +126,8 @@ struct Sourced {
     key: &'static str,
     value: String,
     source: Source,
+    /// What was left out of the value.
+    without: &'static str,
 }
 
 /// Where a value came from.
@@ -143,6 +169,10 @@ impl Settings {
         let ServeLayer {
             listen,
             data_dir,
+            store,
+            store_password_file,
+            store_connections,
+            unsafe_durability,
             insecure,
             drain_timeout,
             lease_duration,
@@ -159,11 +189,43 @@ impl Settings {
             log_format,
         } = top;
         let default = ServeSettings::default();
+        let listen = layers.pick("listen", listen, file.listen, ListenAddress(default.listen));
+        let chosen = Chosen {
+            data_dir: layers.pick(
+                "data_dir",
+                data_dir,
+                file.data_dir,
+                PathBuf::from(DEFAULT_DATA_DIR),
+            ),
+            store: layers.pick("store", store, file.store, StoreText::default()),
+            password_file: layers.pick(
+                "store_password_file",
+                store_password_file,
+                file.store_password_file,
+                PathBuf::new(),
+            ),
+            connections: layers.pick(
+                "store_connections",
+                store_connections,
+                file.store_connections,
+                DEFAULT_CONNECTIONS,
+            ),
+            unsafe_durability: layers.pick(
+                "unsafe_durability",
+                unsafe_durability,
+                file.unsafe_durability,
+                false,
+            ),
+            flags: layers.flags(),
+        };
+        let holds_password = chosen.store.holds_password();
+        let shows_password = holds_password && chosen.flags.contains(&"--store");
+        if holds_password {
+            layers.leave_out("store", "the password");
+        }
         let serve = ServeSettings {
-            listen: layers
-                .pick("listen", listen, file.listen, ListenAddress(default.listen))
-                .0,
-            data_dir: layers.pick("data_dir", data_dir, file.data_dir, default.data_dir),
+            listen: listen.0,
+            storage: storage::storage(chosen)?,
             drain_timeout: layers.pick_time(
                 "drain_timeout",
                 drain_timeout,
@@ -228,6 +290,7 @@ impl Settings {
         };
         Ok(Self {
             serve,
+            shows_password,
             insecure: layers.pick("insecure", insecure, file.insecure, false),
             log_level: layers.pick("log_level", log_level, file.log_level, LogLevel::default()),
             log_format: layers.pick(
@@ -247,8 +310,15 @@ impl Settings {
         let values = widest(|sourced| sourced.value.len());
         self.sources
             .iter()
-            .map(|Sourced { key, value, source }| {
-                format!("{key:keys$} = {value:values$}  # {source}")
+            .map(|sourced| {
+                let Sourced {
+                    key,
+                    value,
+                    source,
+                    without,
+                } = sourced;
+                let comma = if without.is_empty() { "" } else { ", without " };
+                format!("{key:keys$} = {value:values$}  # {source}{comma}{without}")
             })
             .collect()
     }
@@ -281,6 +351,7 @@ impl Layers<'_> {
             key,
             value: printed,
             source,
+            without: "",
         });
         value
     }
@@ -293,6 +364,21 @@ impl Layers<'_> {
         default: Duration,
     ) -> Duration {
         self.pick(key, top, file, HumanDuration(default)).0
+    }
+
+    /// The settings so far that are flags.
+    fn flags(&self) -> Vec<&'static str> {
+        FLAGS
+            .into_iter()
+            .filter(|(key, _)| self.matches.value_source(key) == Some(ValueSource::CommandLine))
+            .map(|(_, flag)| flag)
+            .collect()
+    }
+
+    /// Says what is not printed of a value.
+    fn leave_out(&mut self, key: &str, what: &'static str) {
+        let picked = self.sources.iter_mut().filter(|sourced| sourced.key == key);
+        picked.for_each(|sourced| sourced.without = what);
     }
 
     fn top_source(&self, key: &str) -> Source {
@@ -316,6 +402,8 @@ fn variable(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, FromArgMatches, Parser};
+
+    use longhaul::server::Storage;
 
     use super::*;
 
@@ -370,6 +458,72 @@ mod tests {
         assert_eq!(again.serve.allowed_hosts, ["a.example", "b"]);
         assert_eq!(again.log_format, LogFormat::Json);
         assert_eq!(again.serve.listen, ServeSettings::default().listen);
+    }
+
+    #[test]
+    fn a_database_is_one_store_and_is_shown_without_its_password() {
+        let url = "postgres://u:s3cret@h/d?sslmode=require";
+        let settings = resolve(&["--store", url], None).expect("settings");
+        assert!(matches!(settings.serve.storage, Storage::Postgres(_)));
+        assert!(settings.shows_password);
+        let printed = settings.lines().join("\n");
+        assert!(
+            printed.contains(
+                "\"postgres://u@h:5432/d?sslmode=require\"  # flag --store, without the password"
+            ),
+            "{printed}"
+        );
+        let quiet = resolve(&["--store", "postgres://u@h/d"], None).expect("settings");
+        assert!(!quiet.shows_password);
+        let told = format!("{settings:?} {printed}");
+        assert!(!told.contains("s3cret"), "{told}");
+        let again = resolve(&[], Some(file_with(&printed).path())).expect("settings");
+        assert!(matches!(again.serve.storage, Storage::Postgres(_)));
+    }
+
+    #[test]
+    fn flags_that_name_two_stores_or_none_are_refused() {
+        let file = file_with("store = \"postgres://u@h/d\"\ndata_dir = \"/a\"\n");
+        let url = ["--store", "postgres://u@h/d"];
+        for (line, path, told) in [
+            (
+                &["--data-dir", "/b"][..],
+                Some(file.path()),
+                "--data-dir is for",
+            ),
+            (&["--store-connections", "5"], None, "only with --store"),
+            (&["--unsafe-durability"], None, "only with --store"),
+            (
+                &[&url[..], &["--store-connections", "1"]].concat(),
+                None,
+                "at least 2",
+            ),
+            (&["--store", "postgres://h/d"], None, "names no user"),
+        ] {
+            let failure = resolve(line, path).expect_err(told).to_string();
+            assert!(failure.contains(told), "{failure}");
+        }
+        // A file may say both, for whoever starts it with the embedded store.
+        let settings = resolve(&[], Some(file.path())).expect("settings");
+        assert!(matches!(settings.serve.storage, Storage::Postgres(_)));
+        let settings = resolve(&["--store", "", "--data-dir", "/b"], Some(file.path()));
+        let storage = settings.expect("settings").serve.storage;
+        assert_eq!(storage, Storage::Embedded("/b".into()));
+    }
+
+    #[test]
+    fn no_refusal_shows_a_password() {
+        let file = file_with("store = \"postgres://u:s3cret@h/d?passwort=1\"\n");
+        for (line, path) in [
+            (&["--store", "postgres://u:s3cret@h:x/d"][..], None),
+            (&[], Some(file.path())),
+        ] {
+            let failure = format!("{0} {0:?}", resolve(line, path).expect_err("a refusal"));
+            assert!(
+                failure.contains("store:") && !failure.contains("s3cret"),
+                "{failure}"
+            );
+        }
     }
 
     #[test]

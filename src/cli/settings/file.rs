@@ -115,7 +115,7 @@ mod tests {
             "{told}"
         );
         assert!(refusal("data-dir = \"/tmp\"").contains("did you mean 'data_dir'?"));
-        assert!(refusal("[storage]\nx = 1").contains("line 1: there is no setting 'storage'\n"));
+        assert!(refusal("[colours]\nx = 1").contains("line 1: there is no setting 'colours'\n"));
     }
 
     #[test]
