@@ -3,5 +3,8 @@
 #[path = "cluster.rs"]
 mod postgres;
 
+mod fake;
 mod leftovers;
+mod reaching;
+mod refusing;
 mod servers;

@@ -3,6 +3,9 @@
 //! Invariants: whatever is not checked of a certificate, the server proves that it holds its key; the provider of cryptography is named here, so that
 //! nothing depends on a default of the process. Files are read anew for each connection, so that certificates can be renewed while the server runs.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt, fs,
     future::Future,

@@ -18,16 +18,16 @@ const MOST_LETTERS: usize = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Files for TLS.
-    #[error("PostgreSQL can not be connected to: {0}")]
+    #[error("can not connect to PostgreSQL: {0}")]
     Tls(#[from] TlsError),
     /// The password's file.
-    #[error("PostgreSQL can not be connected to: the password file {0}")]
+    #[error("can not connect to PostgreSQL: the password file {0}")]
     Password(#[from] SecretFileError),
     /// What each host said.
-    #[error("PostgreSQL can not be connected to: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("can not connect to PostgreSQL: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Refused(Vec<Refusal>),
     /// The runtime is going down.
-    #[error("PostgreSQL can not be connected to, because this process is ending: {0}")]
+    #[error("can not connect to PostgreSQL, because this process is ending: {0}")]
     Ended(String),
 }
 
