@@ -5,6 +5,7 @@
 //! child process), and a round is judged by the floors right before and after it. What is reported is the median of the rounds.
 
 mod child;
+mod database;
 mod disk;
 mod echo;
 mod error;
@@ -49,8 +50,12 @@ pub struct BenchOptions {
     pub payload_bytes: usize,
     /// Where servers and floors keep their data, in folders of their own that are removed afterwards.
     pub dir: PathBuf,
-    /// A server that runs already; `None` starts one for each scenario.
-    pub endpoint: Option<String>,
+    /// A server that runs already, at each of its addresses if it has several nodes; if there is none, one is started for each scenario.
+    pub endpoints: Vec<String>,
+    /// A PostgreSQL database beside which servers get databases of their own; `None` has them use the embedded store.
+    pub store: Option<String>,
+    /// Nodes of a server that is started; more than one need a database.
+    pub nodes: usize,
     /// The program to start servers with: `PROGRAM serve …`, `PROGRAM bench echo-server`.
     pub program: PathBuf,
 }
@@ -98,17 +103,14 @@ pub async fn run(
 impl Bench<'_> {
     /// A server with an empty store, or the one that was given.
     async fn server(&self) -> Result<Server, BenchError> {
-        match &self.options.endpoint {
-            Some(endpoint) => Ok(Server::given(endpoint)),
-            None => Server::start(self.options).await,
-        }
+        Server::given_or_started(self.options).await
     }
 
     /// A server whose process can be looked into and restarted.
     async fn own_server(&self, scenario: Scenario) -> Result<Server, BenchError> {
-        match &self.options.endpoint {
-            Some(_) => Err(BenchError::NeedsOwnServer(scenario)),
-            None => Server::start(self.options).await,
+        match self.options.endpoints.is_empty() {
+            false => Err(BenchError::NeedsOwnServer(scenario)),
+            true => Server::start(self.options).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{BenchError, BenchOptions, process::Gauge, scratch::Scratch};
+use super::{BenchError, BenchOptions, database::Database, process::Gauge, scratch::Scratch};
 use crate::client::Client;
 
 /// How a server says that it serves, and where.
@@ -31,6 +31,7 @@ impl Listener {
     async fn start(
         options: &BenchOptions,
         arguments: &[&str],
+        store: Option<&str>,
         stdin: &[u8],
     ) -> Result<Self, BenchError> {
         let program = &options.program;
@@ -42,6 +43,7 @@ impl Listener {
         let mut child = Command::new(program)
             .args(arguments)
             .env("LONGHAUL_LOG", "warn")
+            .envs(store.map(|url| ("LONGHAUL_STORE", url)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -71,115 +73,179 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// A server with this store, or a node of one.
+    async fn serve(options: &BenchOptions, data: &Data) -> Result<Self, BenchError> {
+        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
+        match data {
+            Data::Embedded(scratch) => {
+                let dir = scratch.path().display().to_string();
+                arguments.extend(["--data-dir", &dir]);
+                Self::start(options, &arguments, Some(""), &[]).await
+            }
+            Data::Database(database) => {
+                Self::start(options, &arguments, Some(database.url()), &[]).await
+            }
+        }
+    }
+}
+
 /// The bare echo, as a process.
 pub(super) struct Echo(Listener);
 
 impl Echo {
     /// Starts one that answers with these bytes.
     pub(super) async fn start(options: &BenchOptions, answer: &[u8]) -> Result<Self, BenchError> {
-        let listener = Listener::start(options, &["bench", "echo-server"], answer).await?;
+        let listener = Listener::start(options, &["bench", "echo-server"], None, answer).await?;
         Ok(Self(listener))
     }
 
     pub(super) async fn connect(&self, connections: usize) -> Result<Vec<Client>, BenchError> {
-        connect(&self.0.endpoint, connections).await
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            clients.push(Client::connect(&self.0.endpoint).await?);
+        }
+        Ok(clients)
     }
 }
 
-/// A server under load.
+/// A server under load: one node, or several that share a database.
 pub(super) struct Server {
-    endpoint: String,
+    endpoints: Vec<String>,
     own: Option<Own>,
 }
 
 struct Own {
-    listener: Listener,
-    data: Scratch,
+    nodes: Vec<Listener>,
+    data: Data,
+}
+
+/// Where a server of ours keeps its jobs.
+#[derive(Debug)]
+pub(super) enum Data {
+    /// The embedded store.
+    Embedded(Scratch),
+    /// A database of its own.
+    Database(Database),
+}
+
+impl Data {
+    async fn new(options: &BenchOptions) -> Result<Self, BenchError> {
+        match &options.store {
+            Some(beside) => Ok(Self::Database(Database::new(beside).await?)),
+            None => Ok(Self::Embedded(Scratch::new(&options.dir)?)),
+        }
+    }
 }
 
 impl Server {
-    /// One that runs already, for others too.
-    pub(super) fn given(endpoint: &str) -> Self {
-        Self {
-            endpoint: endpoint.to_owned(),
-            own: None,
+    /// The one that runs already, for others too, or a new one.
+    pub(super) async fn given_or_started(options: &BenchOptions) -> Result<Self, BenchError> {
+        match options.endpoints.is_empty() {
+            true => Self::start(options).await,
+            false => Ok(Self {
+                endpoints: options.endpoints.clone(),
+                own: None,
+            }),
         }
     }
 
     /// Starts one with an empty store.
     pub(super) async fn start(options: &BenchOptions) -> Result<Self, BenchError> {
-        Self::start_on(options, Scratch::new(&options.dir)?).await
+        Self::start_nodes(options, options.nodes).await
+    }
+
+    /// Starts one with an empty store, and so many nodes.
+    pub(super) async fn start_nodes(
+        options: &BenchOptions,
+        nodes: usize,
+    ) -> Result<Self, BenchError> {
+        Self::nodes_on(options, Data::new(options).await?, nodes).await
     }
 
     /// Starts one with this store.
-    pub(super) async fn start_on(
+    pub(super) async fn start_on(options: &BenchOptions, data: Data) -> Result<Self, BenchError> {
+        Self::nodes_on(options, data, options.nodes).await
+    }
+
+    async fn nodes_on(
         options: &BenchOptions,
-        data: Scratch,
+        data: Data,
+        count: usize,
     ) -> Result<Self, BenchError> {
-        let dir = data.path().display().to_string();
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &dir];
-        let listener = Listener::start(options, &arguments, &[]).await?;
+        let mut nodes = Vec::with_capacity(count);
+        for _ in 0..count {
+            nodes.push(Listener::serve(options, &data).await?);
+        }
         Ok(Self {
-            endpoint: listener.endpoint.clone(),
-            own: Some(Own { listener, data }),
+            endpoints: nodes.iter().map(|node| node.endpoint.clone()).collect(),
+            own: Some(Own { nodes, data }),
         })
     }
 
-    /// Where it serves.
-    pub(super) fn endpoint(&self) -> &str {
-        &self.endpoint
+    /// How many nodes it has.
+    pub(super) fn nodes(&self) -> usize {
+        self.endpoints.len()
     }
 
-    /// Connections of their own.
+    /// Where it serves; the first of its nodes, if there are several.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoints[0]
+    }
+
+    /// Connections of their own, to one node after another.
     pub(super) async fn connect(&self, connections: usize) -> Result<Vec<Client>, BenchError> {
-        connect(&self.endpoint, connections).await
+        let mut clients = Vec::with_capacity(connections);
+        for endpoint in self.endpoints.iter().cycle().take(connections) {
+            clients.push(Client::connect(endpoint).await?);
+        }
+        Ok(clients)
     }
 
     /// One connection.
     pub(super) async fn client(&self) -> Result<Client, BenchError> {
-        Ok(Client::connect(&self.endpoint).await?)
+        Ok(Client::connect(self.endpoint()).await?)
     }
 
-    /// Its process; `None` if it is not ours.
+    /// Its process; `None` if it is not ours, or there are several.
     pub(super) fn gauge(&self) -> Option<Gauge> {
-        self.own.as_ref()?.listener.child.id().map(Gauge)
+        match self.own.as_ref()?.nodes.as_slice() {
+            [node] => node.child.id().map(Gauge),
+            _ => None,
+        }
     }
 
     /// Ends it in an orderly way, and leaves its store; `None` if it is not ours.
-    pub(super) async fn stop(self) -> Result<Option<Scratch>, BenchError> {
-        let Some(Own { mut listener, data }) = self.own else {
+    pub(super) async fn stop(self) -> Result<Option<Data>, BenchError> {
+        let Some(Own { nodes, data }) = self.own else {
             return Ok(None);
         };
-        let pid = listener.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            // If it has gone already, the wait ends at once.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        match timeout(END_TIMEOUT, listener.child.wait()).await {
-            Ok(ended) => ended.map_err(BenchError::io("can't wait for the server's end"))?,
-            Err(_elapsed) => {
-                let said = format!("it did not end within {END_TIMEOUT:?} of SIGTERM");
-                return Err(BenchError::Broken(said));
+        for mut node in nodes {
+            let pid = node.child.id().and_then(|id| i32::try_from(id).ok());
+            if let Some(pid) = pid.and_then(Pid::from_raw) {
+                // If it has gone already, the wait ends at once.
+                let _ = kill_process(pid, Signal::TERM);
             }
-        };
+            match timeout(END_TIMEOUT, node.child.wait()).await {
+                Ok(ended) => ended.map_err(BenchError::io("can't wait for the server's end"))?,
+                Err(_elapsed) => {
+                    let said = format!("it did not end within {END_TIMEOUT:?} of SIGTERM");
+                    return Err(BenchError::Broken(said));
+                }
+            };
+        }
         Ok(Some(data))
     }
 
     /// Kills it on the spot, and leaves its store; `None` if it is not ours.
-    pub(super) async fn kill(self) -> Result<Option<Scratch>, BenchError> {
-        let Some(Own { mut listener, data }) = self.own else {
+    pub(super) async fn kill(self) -> Result<Option<Data>, BenchError> {
+        let Some(Own { nodes, data }) = self.own else {
             return Ok(None);
         };
-        let killed = listener.child.kill().await;
-        killed.map_err(BenchError::io("can't kill the server"))?;
+        for mut node in nodes {
+            let killed = node.child.kill().await;
+            killed.map_err(BenchError::io("can't kill the server"))?;
+        }
         Ok(Some(data))
     }
-}
-
-async fn connect(endpoint: &str, connections: usize) -> Result<Vec<Client>, BenchError> {
-    let mut clients = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        clients.push(Client::connect(endpoint).await?);
-    }
-    Ok(clients)
 }

@@ -49,9 +49,17 @@ pub enum BenchError {
     Broken(String),
     /// The server given can not be looked into.
     #[error(
-        "the scenario {0} needs a server of its own, to look into its process or restart it; leave out --endpoint"
+        "the scenario {0} needs one server of its own on the embedded store, to look into its process, its files or restart it; leave out --endpoint, --store and --nodes"
     )]
     NeedsOwnServer(Scenario),
+    /// A scenario about several nodes.
+    #[error(
+        "the scenario {0} needs several nodes on one database; add --store postgres://… --nodes 3"
+    )]
+    NeedsNodes(Scenario),
+    /// The database for a measurement can not be made or dropped.
+    #[error("{0}")]
+    Database(String),
     /// A part of the load generator panicked.
     #[error("a part of the load generator ended: {0}")]
     Load(#[from] tokio::task::JoinError),

@@ -1,6 +1,7 @@
 //! What can be measured, by name.
 
 mod batch;
+mod cluster;
 mod floor;
 mod history;
 mod idle;
@@ -50,6 +51,8 @@ pub enum Scenario {
     Rest,
     /// What REST requests cost that wait.
     Polls,
+    /// Several nodes on one database.
+    Cluster,
     /// How long a killed server is away.
     Restart,
     /// What an idle server costs.
@@ -58,7 +61,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Floor,
         Self::Submit,
         Self::Lone,
@@ -74,9 +77,30 @@ impl Scenario {
         Self::History,
         Self::Rest,
         Self::Polls,
+        Self::Cluster,
         Self::Restart,
         Self::Idle,
     ];
+
+    /// Whether it can be measured on this kind of store: some floors are rows of SQLite, and several nodes need a database.
+    pub fn is_for(self, database: bool, nodes: usize) -> bool {
+        match self {
+            Self::Cluster => database && nodes > 1,
+            Self::Floor | Self::Batch => !database,
+            Self::Submit
+            | Self::Lone
+            | Self::Group
+            | Self::Life
+            | Self::Drain
+            | Self::Start
+            | Self::Notice
+            | Self::FanOut
+            | Self::History
+            | Self::Rest => true,
+            // These look into the one process that serves.
+            Self::Deliver | Self::Watchers | Self::Polls | Self::Restart | Self::Idle => nodes == 1,
+        }
+    }
 
     /// As it is called on the command line.
     pub fn name(self) -> &'static str {
@@ -96,6 +120,7 @@ impl Scenario {
             Self::History => "history",
             Self::Rest => "rest",
             Self::Polls => "polls",
+            Self::Cluster => "cluster",
             Self::Restart => "restart",
             Self::Idle => "idle",
         }
@@ -118,6 +143,7 @@ impl Scenario {
             Self::History => history::measure(bench).await,
             Self::Rest => rest::submit(bench).await,
             Self::Polls => rest::polls(bench).await,
+            Self::Cluster => cluster::measure(bench).await,
             Self::Restart => restart::measure(bench).await,
             Self::Idle => idle::server(bench).await,
         }

@@ -30,6 +30,7 @@ Every figure is taken on this machine, with server and load on the same processo
 Examples:
   longhaul bench
   longhaul bench --quick --scenario submit --scenario batch
+  longhaul bench --store postgres://me@localhost/postgres --nodes 3 --scenario cluster
   longhaul bench floor"
 )]
 pub struct BenchArgs {
@@ -38,9 +39,21 @@ pub struct BenchArgs {
     /// What to measure; all if left out
     #[arg(long = "scenario", value_name = "NAME", value_parser = scenarios())]
     scenarios: Vec<Scenario>,
-    /// Measure the server that runs there, instead of starting one; it will keep the jobs
-    #[arg(long, value_name = "URL")]
-    endpoint: Option<String>,
+    /// Measure the server that runs there, instead of starting one; it will keep the jobs. Once for each node of a cluster
+    #[arg(long = "endpoint", value_name = "URL")]
+    endpoints: Vec<String>,
+    /// Start servers on PostgreSQL, each with a database of its own beside this one; the user must be allowed to create databases
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LONGHAUL_BENCH_STORE",
+        hide_env_values = true,
+        conflicts_with = "endpoints"
+    )]
+    store: Option<String>,
+    /// Nodes of each server that is started; more than one need --store
+    #[arg(long, value_name = "N", default_value = "1", requires = "store", value_parser = clap::value_parser!(u8).range(1..=16))]
+    nodes: u8,
     #[command(flatten)]
     method: MethodArgs,
 }
@@ -88,20 +101,37 @@ fn scenarios() -> impl TypedValueParser<Value = Scenario> {
 pub async fn run(args: BenchArgs, out: &mut Output) -> Result<Exit, Failure> {
     logging::start(&LogLevel::quiet(), LogFormat::Text);
     match args.command {
-        None if args.scenarios.is_empty() => {
-            measure(Scenario::ALL.to_vec(), args.endpoint, args.method, out).await
+        None => {
+            let servers = Servers {
+                endpoints: args.endpoints,
+                store: args.store,
+                nodes: usize::from(args.nodes),
+            };
+            let mut scenarios = args.scenarios;
+            if scenarios.is_empty() {
+                let fits = |s: &Scenario| s.is_for(servers.store.is_some(), servers.nodes);
+                scenarios = Scenario::ALL.into_iter().filter(fits).collect();
+            }
+            measure(scenarios, servers, args.method, out).await
         }
-        None => measure(args.scenarios, args.endpoint, args.method, out).await,
         Some(BenchCommand::Floor(method)) => {
-            measure(vec![Scenario::Floor], None, method, out).await
+            measure(vec![Scenario::Floor], Servers::default(), method, out).await
         }
         Some(BenchCommand::EchoServer) => echo(out).await,
     }
 }
 
+/// What is measured.
+#[derive(Default)]
+struct Servers {
+    endpoints: Vec<String>,
+    store: Option<String>,
+    nodes: usize,
+}
+
 async fn measure(
     scenarios: Vec<Scenario>,
-    endpoint: Option<String>,
+    servers: Servers,
     method: MethodArgs,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
@@ -119,7 +149,9 @@ async fn measure(
         jobs: or(method.jobs, 100_000, 1_000_000),
         payload_bytes: method.payload as usize,
         dir: method.dir,
-        endpoint,
+        endpoints: servers.endpoints,
+        store: servers.store,
+        nodes: servers.nodes.max(1),
         program,
     };
     let bar = ProgressBar::new(0).with_style(style());
@@ -152,7 +184,9 @@ fn style() -> ProgressStyle {
 
 fn failure(error: &BenchError) -> Failure {
     match error {
-        BenchError::NeedsOwnServer(_) => Failure::usage(error.to_string()),
+        BenchError::NeedsOwnServer(_) | BenchError::NeedsNodes(_) => {
+            Failure::usage(error.to_string())
+        }
         error => Failure::local("can't measure", error),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     bench::{
         Bench, BenchError, Goal, Row, Scenario, Unit,
-        child::Server,
+        child::{Data, Server},
         load::{Sample, Until, closed_loop},
         raw::JobRows,
         rounds::figures,
@@ -69,8 +69,8 @@ pub(super) async fn stored_rows(
     let template = bench.own_server(scenario).await?;
     submit(&template, &bench.sample, IN_FLIGHT).await?;
     match template.stop().await? {
-        Some(data) => JobRows::read(data.path(), JOBS),
-        None => Err(BenchError::NeedsOwnServer(scenario)),
+        Some(Data::Embedded(scratch)) => JobRows::read(scratch.path(), JOBS),
+        Some(Data::Database(_)) | None => Err(BenchError::NeedsOwnServer(scenario)),
     }
 }
 

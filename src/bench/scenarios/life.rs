@@ -50,25 +50,8 @@ pub(super) async fn steady(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError
     let rounds = bench
         .ticker
         .alone(async || {
-            let server = match &options.endpoint {
-                Some(endpoint) => Server::given(endpoint),
-                None => Server::start(options).await?,
-            };
-            let mut parties = Parties::start(&server).await?;
-            parties.workers(&server).await?;
-            parties.submitters(&server, &sample).await?;
-            parties.meanwhile(tokio::time::sleep(WARM_UP)).await?;
-            let (before, began) = (parties.ends.count(), now());
-            parties
-                .meanwhile(tokio::time::sleep(options.round_time))
-                .await?;
-            let (after, ended) = (parties.ends.count(), now());
-            parties.permits.close();
-            let (submitted, ends) = (parties.submitted.clone(), parties.ends.clone());
-            parties
-                .meanwhile(async { ends.reached(|| submitted.load(Ordering::Relaxed)).await })
-                .await??;
-            Ok((after - before) as f64 / (ended - began).as_secs_f64())
+            let server = Server::given_or_started(options).await?;
+            lived(&server, &sample, options.round_time).await
         })
         .await?;
     let row = Row::new(
@@ -80,16 +63,30 @@ pub(super) async fn steady(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError
     Ok(vec![row.goals(Goal::AtLeast(20e3), Goal::AtLeast(75e3))])
 }
 
+/// Jobs that ended in a second, while all parties were at work.
+pub(super) async fn lived(
+    server: &Server,
+    sample: &JobSample,
+    time: Duration,
+) -> Result<f64, BenchError> {
+    let mut parties = Parties::start(server).await?;
+    parties.workers(server).await?;
+    parties.submitters(server, sample).await?;
+    parties.meanwhile(tokio::time::sleep(WARM_UP)).await?;
+    let (before, began) = (parties.ends.count(), now());
+    parties.meanwhile(tokio::time::sleep(time)).await?;
+    let (after, ended) = (parties.ends.count(), now());
+    parties.finish().await?;
+    Ok((after - before) as f64 / (ended - began).as_secs_f64())
+}
+
 /// A backlog, and then workers.
 pub(super) async fn drain(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError> {
     let (options, sample) = (bench.options, bench.sample.clone());
     let rounds = bench
         .ticker
         .alone(async || {
-            let server = match &options.endpoint {
-                Some(endpoint) => Server::given(endpoint),
-                None => Server::start(options).await?,
-            };
+            let server = Server::given_or_started(options).await?;
             let mut parties = Parties::start(&server).await?;
             let clients = server.connect(SUBMITTERS).await?;
             let backlog = store(&clients, &sample, SUBMITTERS, BACKLOG).await?.done;
@@ -167,7 +164,7 @@ impl Parties {
     }
 
     pub(super) async fn workers(&mut self, server: &Server) -> Result<(), BenchError> {
-        for client in server.connect(WORKERS).await? {
+        for client in server.connect(WORKERS.max(server.nodes())).await? {
             let stream = WorkStream::open(&client, DRIVER, SLOTS).await?;
             self.tasks.spawn(stream.complete_all());
         }
@@ -179,7 +176,7 @@ impl Parties {
         server: &Server,
         sample: &JobSample,
     ) -> Result<(), BenchError> {
-        for client in server.connect(SUBMITTERS).await? {
+        for client in server.connect(SUBMITTERS.max(server.nodes())).await? {
             let (submitted, permits) = (self.submitted.clone(), self.permits.clone());
             self.tasks
                 .spawn(submit(client, sample.clone(), submitted, permits));

@@ -203,7 +203,7 @@ pub(super) async fn list(client: &Client, jobs: usize) -> Result<Vec<String>, Be
     }
 }
 
-fn job_of(lease: &Lease) -> Result<String, BenchError> {
+pub(super) fn job_of(lease: &Lease) -> Result<String, BenchError> {
     let task = lease.task.as_ref();
     let id = task.map(|task| task.job_id.clone());
     id.ok_or_else(|| BenchError::Broken("a lease has no task".to_owned()))
