@@ -35,6 +35,8 @@ const BYTES_PER_COMMAND: usize = 16 * 1024;
 pub(super) const MAX_WAITING: usize = 8_192;
 /// How long the loop does nothing unasked after a failed commit.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long tasks are left to others who were at all of those that were looked at: about a commit's time.
+const LEFT_TO_OTHERS: Duration = Duration::from_millis(5);
 /// How long the loop has to be idle before it tidies up.
 const IDLE: Duration = Duration::from_millis(250);
 /// Pauses before a batch is tried again because others changed the same: they are done in a moment, and two that meet again and again must not keep step.
@@ -107,6 +109,8 @@ pub(super) struct CommitLoop {
     tidy_at: Option<Timestamp>,
     /// Until then nothing is done unasked, because a commit failed.
     quiet_until: Timestamp,
+    /// Until then nobody looks for tasks that others are at.
+    left_until: Timestamp,
     draining: bool,
     stopping: bool,
 }
@@ -150,6 +154,7 @@ impl CommitLoop {
             next_expire: now,
             tidy_at: Some(now.after(IDLE)),
             quiet_until: now,
+            left_until: now,
             draining: false,
             stopping: false,
         })
@@ -176,12 +181,16 @@ impl CommitLoop {
     async fn wait(&mut self, inbox: &mut Vec<Message>) -> Result<(), StoreError> {
         let mut room = MAX_COMMANDS;
         let now = self.shared.clock.now();
-        let pending = !self.follow_ups.is_empty()
-            || !self.cancel_children.is_empty()
-            || (!self.draining && self.dispatch.has_demand());
-        let quiet = now < self.quiet_until;
+        let own = !self.follow_ups.is_empty() || !self.cancel_children.is_empty();
+        let demand = !self.draining && self.dispatch.has_demand();
+        let rested = match own {
+            true => self.quiet_until,
+            false => self.quiet_until.max(self.left_until),
+        };
+        let pending = own || demand;
+        let quiet = now < rested;
         let busy = pending && !quiet;
-        let resume = (pending && quiet).then_some(self.quiet_until);
+        let resume = (pending && quiet).then_some(rested);
         let alarm = [self.next_due, Some(self.next_expire), self.tidy_at, resume]
             .into_iter()
             .flatten()
@@ -409,6 +418,9 @@ impl CommitLoop {
             } else if self.exclusive {
                 self.hot.put(write.job);
             }
+        }
+        if self.is_shared && !self.crowded.is_empty() && decision.grants.iter().all(Vec::is_empty) {
+            self.left_until = now.after(LEFT_TO_OTHERS);
         }
         // There is more than the round has seen.
         let crowded = std::mem::take(&mut self.crowded);
