@@ -4,6 +4,7 @@
 //! nothing and, once answered, on stable storage; readers see every commit that was answered before they began.
 
 mod cursor;
+mod filter;
 pub mod memory;
 pub mod postgres;
 mod rows;

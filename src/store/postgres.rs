@@ -1,21 +1,61 @@
 //! The cluster store: PostgreSQL, shared by equal nodes.
 //!
-//! So far, how to reach it: what its address says, how TLS is spoken, where passwords come from, and what a refusal means.
+//! One connection writes, a few read, one listens. Each node decides for itself; what keeps them apart is in the rows: a transaction locks the jobs that it
+//! is about, changes them only as it has read them, and leaves to others what others are at. What one node has committed the others learn from the feed.
+//!
+//! The tables are in `migrations/`, how their columns are filled is in `rows`. Invariants: no rule is in SQL; no transaction waits for anything but rows;
+//! nothing depends on what a session remembers, so that poolers can stand between; the server's words never bring a password into a log.
 
 pub mod address;
+mod columns;
 pub mod connect;
+mod fault;
+mod feed;
+mod line;
+mod lock;
+mod news;
+mod open;
+mod partitions;
 mod password;
+mod queue;
+mod read;
+mod readers;
+mod session;
+mod tail;
 mod tls;
+mod upkeep;
+mod write;
+mod writer;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use deadpool_postgres::ClientWrapper;
+use futures_util::future::BoxFuture;
+use tokio_util::task::AbortOnDropHandle;
 
 use address::Address;
-use connect::{ConnectError, Connector};
-
+use connect::Connector;
+use news::News;
+pub use open::OpenError;
 pub use password::SecretFileError;
+use readers::Readers;
+use tail::FeedTail;
 pub use tls::TlsError;
+use writer::PostgresWriter;
 
-use super::Store;
+use super::{
+    FeedCursor, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tail, Tally, Writer,
+};
+use crate::domain::{
+    Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
+};
 
 /// What the operator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +68,25 @@ pub struct PostgresSettings {
     pub unsafe_durability: bool,
 }
 
-/// Why the store can not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no connection.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// There is more to come.
-    #[error("{0} can be reached, but this version keeps no jobs there yet; leave out --store")]
-    Unfinished(String),
+/// Of a range of jobs that is dropped as a whole. A day is short beside any retention that is worth a cluster, and long beside a minute.
+const WIDTH: Duration = Duration::from_secs(3 * 3_600);
+
+/// See the module.
+pub struct PostgresStore {
+    info: StoreInfo,
+    shared: Arc<Shared>,
+    is_written: AtomicBool,
+    /// End with the store.
+    _tasks: [AbortOnDropHandle<()>; 3],
+}
+
+/// What the store, its writer and its tail all use.
+struct Shared {
+    connector: Connector,
+    readers: Arc<Readers>,
+    news: Arc<News>,
+    /// Of the ranges that jobs are cut into.
+    width: Duration,
 }
 
 /// Opens the store.
@@ -44,7 +94,140 @@ pub enum OpenError {
 /// # Errors
 /// See [`OpenError`]; each says what to do.
 pub async fn open(settings: PostgresSettings) -> Result<Arc<dyn Store>, OpenError> {
-    let connector = Connector::new(settings.address);
-    drop(connector.client().await?);
-    Err(OpenError::Unfinished(connector.address().to_string()))
+    Ok(Arc::new(PostgresStore::open(settings).await?))
+}
+
+impl PostgresStore {
+    /// Opens the database, and makes the tables if they are not there.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each says what to do.
+    pub async fn open(settings: PostgresSettings) -> Result<Self, OpenError> {
+        let PostgresSettings {
+            address,
+            connections,
+            unsafe_durability,
+        } = settings;
+        let connector = Connector::new(address);
+        let opened = open::open(&connector, unsafe_durability, WIDTH).await?;
+        let info = StoreInfo {
+            name: format!("postgres {}", opened.server),
+            exclusive: false,
+            token_key: opened.token_key,
+            newest_time: opened.newest_time,
+            shared_time: Some(opened.now),
+        };
+        // One of them writes.
+        let readers = connections.saturating_sub(1).max(1);
+        let shared = Arc::new(Shared {
+            readers: Arc::new(Readers::new(connector.clone(), readers)),
+            news: Arc::new(News::new()),
+            width: WIDTH,
+            connector,
+        });
+        let (news, readers) = (|| Arc::clone(&shared.news), || Arc::clone(&shared.readers));
+        let tasks = [
+            tokio::spawn(news::tell(news(), readers())),
+            tokio::spawn(news::listen(news(), shared.connector.clone())),
+            tokio::spawn(upkeep::run(readers(), WIDTH)),
+        ];
+        Ok(Self {
+            info,
+            _tasks: tasks.map(AbortOnDropHandle::new),
+            shared,
+            is_written: AtomicBool::new(false),
+        })
+    }
+
+    async fn read<T>(
+        &self,
+        read: impl for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.shared.readers.read(read).await
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
+        if self.is_written.swap(true, Ordering::Relaxed) {
+            return Err(StoreError::Failed("the writer was taken before".into()));
+        }
+        Ok(Box::new(PostgresWriter::new(Arc::clone(&self.shared))))
+    }
+
+    async fn job(&self, key: &JobKey) -> Result<Option<Arc<Job>>, StoreError> {
+        let keys = [key.clone()];
+        let jobs = self
+            .read(move |client| Box::pin(async move { read::jobs(client, &keys).await }))
+            .await?;
+        Ok(jobs.into_iter().next().map(Arc::new))
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        Err(StoreError::Failed("not yet".into()))
+    }
+
+    async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError> {
+        Err(StoreError::Failed("not yet".into()))
+    }
+
+    async fn events(
+        &self,
+        key: &JobKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let key = key.clone();
+        self.read(move |client| {
+            Box::pin(async move { read::events(client, &key, after, limit).await })
+        })
+        .await
+    }
+
+    async fn feed(
+        &self,
+        tenant: &Tenant,
+        after: &FeedCursor,
+        until: &FeedCursor,
+    ) -> Result<(Vec<FeedItem>, FeedCursor), StoreError> {
+        let (tenant, after, until) = (tenant.clone(), after.clone(), until.clone());
+        self.read(move |client| {
+            Box::pin(async move { feed::items(client, &tenant, &after, &until).await })
+        })
+        .await
+    }
+
+    async fn end_of_feed(&self) -> Result<FeedCursor, StoreError> {
+        self.read(|client| Box::pin(feed::end(client))).await
+    }
+
+    fn tail(&self) -> Option<Arc<dyn Tail>> {
+        Some(Arc::new(FeedTail {
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    async fn counts(&self, tenant: &Tenant) -> Result<Counts, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |client| Box::pin(async move { read::counts(client, &tenant).await }))
+            .await
+    }
+
+    async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError> {
+        let (driver, task) = (driver.to_owned(), task.clone());
+        self.read(move |client| {
+            Box::pin(async move { queue::queued_before(client, &driver, &task).await })
+        })
+        .await
+    }
+
+    async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
+        self.read(|client| Box::pin(read::paused_drivers(client)))
+            .await
+    }
 }

@@ -14,6 +14,7 @@ pub(crate) use task::{StoredDocument, TaskSpecRow, TaskStateRow, task};
 
 use serde::{Deserialize, Serialize};
 
+use super::StoreError;
 use crate::domain::{
     JobState, Status, TaskState, Timestamp, event::EventKind, job::FailurePolicy, task::LeaseEnd,
 };
@@ -32,6 +33,12 @@ pub(crate) struct RowError(String);
 impl RowError {
     pub(crate) fn new(what: impl Into<String>) -> Self {
         Self(what.into())
+    }
+}
+
+impl From<RowError> for StoreError {
+    fn from(error: RowError) -> Self {
+        Self::Corrupt(error.to_string())
     }
 }
 

@@ -10,8 +10,8 @@
 //! one in `tasks_ready` if it is ready; an event with its row in `events_of_job`; a row in `request_ids` if it has a request id; and once for the whole
 //! commit the `counters` that changed. A payload of more than 1 KiB is a row in `documents`.
 
+mod dialect;
 mod fault;
-mod filter;
 mod list;
 mod open;
 #[cfg(test)]

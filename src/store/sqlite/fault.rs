@@ -2,7 +2,7 @@
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-use crate::store::{StoreError, rows::RowError};
+use crate::store::StoreError;
 
 /// Outside of a commit: nothing was stored.
 fn outside_commit(error: Error) -> StoreError {
@@ -43,12 +43,6 @@ fn code(error: &Error) -> Option<(ErrorCode, i32)> {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         outside_commit(error)
-    }
-}
-
-impl From<RowError> for StoreError {
-    fn from(error: RowError) -> Self {
-        Self::Corrupt(error.to_string())
     }
 }
 

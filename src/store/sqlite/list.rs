@@ -11,12 +11,12 @@ use rusqlite::{
 };
 use uuid::Uuid;
 
-use super::{filter, read};
+use super::{dialect::Sqlite, read};
 use crate::{
     domain::{Job, JobId, JobKey, Tenant},
     store::{
         FeedCursor, FeedItem, ListOrder, ListPosition, ListQuery, MAX_FEED_EVENTS, Page,
-        StoreError, Tally,
+        StoreError, Tally, filter,
         rows::{Coded, assemble, number, unsigned},
     },
 };
@@ -114,7 +114,7 @@ pub(super) fn count(query: &ListQuery, source: &Source) -> (String, Vec<Value>) 
 /// What comes behind the columns: the first `limit` candidates that match.
 fn matching(query: &ListQuery, source: &Source, most: usize) -> (String, Vec<Value>) {
     let limit = source.values.len() + 1;
-    let condition = filter::condition(&query.filter, limit + 1);
+    let condition = filter::condition::<Sqlite>(&query.filter, limit + 1);
     let sql = format!(
         "FROM ({candidates}) AS c
          CROSS JOIN jobs AS j ON j.tenant = ?1 AND j.id = c.id AND {is_current}
@@ -125,8 +125,17 @@ fn matching(query: &ListQuery, source: &Source, most: usize) -> (String, Vec<Val
     );
     let mut values = source.values.clone();
     values.push(read::as_limit(most).into());
-    values.extend(condition.values);
+    values.extend(condition.values.into_iter().map(value));
     (sql, values)
+}
+
+fn value(value: filter::Value) -> Value {
+    match value {
+        filter::Value::Integer(value) => value.into(),
+        filter::Value::Text(value) => value.into(),
+        filter::Value::Bytes(value) => value.into(),
+        filter::Value::Id(value) => value.as_bytes().to_vec().into(),
+    }
 }
 
 /// Where the candidates of a page come from.

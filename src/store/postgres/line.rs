@@ -1,0 +1,112 @@
+//! The connection that writes: made when it is first needed, and made again when it is lost, while callers are told at once.
+
+use deadpool_postgres::ClientWrapper;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    connect::{Connector, Pauses},
+    session,
+};
+use crate::store::StoreError;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Line {
+    connector: Connector,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Hung,
+    Dialing(Dialing),
+    Open(Box<Open>),
+}
+
+/// Wrapped, because the client can not be shown.
+struct Open(ClientWrapper);
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Open")
+    }
+}
+
+/// Attempts until one succeeds.
+#[derive(Debug)]
+struct Dialing {
+    task: AbortOnDropHandle<Open>,
+    /// Why the last attempt failed.
+    failed: watch::Receiver<Option<StoreError>>,
+}
+
+impl Line {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self {
+            connector,
+            state: State::Hung,
+        }
+    }
+
+    /// The connection, if there is one.
+    pub(super) fn client(&self) -> Option<&ClientWrapper> {
+        match &self.state {
+            State::Open(open) if !open.0.is_closed() => Some(&open.0),
+            State::Open(_) | State::Hung | State::Dialing(_) => None,
+        }
+    }
+
+    /// Ends the connection: it is of no more use.
+    pub(super) fn hang_up(&mut self) {
+        self.state = State::Hung;
+    }
+
+    /// Sees to it that there is a connection. Waits for one attempt at the most; others go on behind it.
+    pub(super) async fn open(&mut self) -> Result<(), StoreError> {
+        if self.client().is_some() {
+            return Ok(());
+        }
+        if !matches!(self.state, State::Dialing(_)) {
+            self.state = State::Dialing(dial(self.connector.clone()));
+        }
+        let State::Dialing(dialing) = &mut self.state else {
+            return Ok(());
+        };
+        if let Some(error) = &*dialing.failed.borrow()
+            && !dialing.task.is_finished()
+        {
+            return Err(error.clone());
+        }
+        tokio::select! {
+            open = &mut dialing.task => {
+                let open = open.map_err(|error| StoreError::Unavailable(format!("connecting was given up: {error}")));
+                self.state = State::Hung;
+                self.state = State::Open(Box::new(open?));
+                Ok(())
+            }
+            Ok(()) = dialing.failed.changed() => {
+                let error = dialing.failed.borrow_and_update().clone();
+                Err(error.unwrap_or_else(|| StoreError::Unavailable("connecting failed".into())))
+            }
+        }
+    }
+}
+
+fn dial(connector: Connector) -> Dialing {
+    let (told, failed) = watch::channel(None);
+    let task = tokio::spawn(async move {
+        let mut pauses = Pauses::default();
+        loop {
+            match session::begin(&connector).await {
+                Ok(client) => return Open(client),
+                Err(error) => drop(told.send_replace(Some(error))),
+            }
+            sleep(pauses.next().unwrap_or_default()).await;
+        }
+    });
+    Dialing {
+        task: AbortOnDropHandle::new(task),
+        failed,
+    }
+}

@@ -1,0 +1,132 @@
+//! The queue: which tasks may be taken, and how many come before one.
+
+use deadpool_postgres::ClientWrapper;
+
+use super::{
+    columns::Cells,
+    read::as_limit,
+    session::{query, query_one},
+};
+use crate::{
+    domain::{JobId, JobKey, Tenant, Timestamp, command::ReadyTask},
+    store::{MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError, rows::unsigned},
+};
+
+/// Whose turn it is: hops from one tenant with ready tasks to the next, however long their queues; first those behind the one that was served last, then
+/// round to it. Of each no more tasks than are wanted, and of all together twice as many: some are taken by others meanwhile. They are locked by their
+/// jobs, in the order of the turns; what others have locked is left to them.
+///
+/// The first two columns tell whether there is more: tasks whose turn did not come, and such as others had locked and may let go.
+pub(super) const READY: &str = "WITH RECURSIVE
+    ahead(tenant, turn) AS (
+        (SELECT r.tenant, 1::bigint FROM ready_tasks AS r WHERE r.driver = $1 AND r.tenant > $2 ORDER BY r.tenant LIMIT 1)
+        UNION ALL
+        SELECT next.tenant, a.turn + 1 FROM ahead AS a CROSS JOIN LATERAL (
+            SELECT r.tenant FROM ready_tasks AS r WHERE r.driver = $1 AND r.tenant > a.tenant ORDER BY r.tenant LIMIT 1
+        ) AS next WHERE a.turn <= $4::bigint
+    ),
+    behind(tenant, turn) AS (
+        (SELECT r.tenant, 1::bigint FROM ready_tasks AS r WHERE r.driver = $1 AND r.tenant <= $2 ORDER BY r.tenant LIMIT 1)
+        UNION ALL
+        SELECT next.tenant, b.turn + 1 FROM behind AS b CROSS JOIN LATERAL (
+            SELECT r.tenant FROM ready_tasks AS r
+            WHERE r.driver = $1 AND r.tenant > b.tenant AND r.tenant <= $2 ORDER BY r.tenant LIMIT 1
+        ) AS next WHERE b.turn <= $4::bigint
+    ),
+    round AS MATERIALIZED (
+        SELECT tenant, row_number() OVER (ORDER BY part, turn) AS turn
+        FROM (SELECT tenant, 0 AS part, turn FROM ahead UNION ALL SELECT tenant, 1, turn FROM behind) AS t
+        ORDER BY part, turn LIMIT $4::bigint + 1
+    ),
+    share AS MATERIALIZED (
+        SELECT least($3::bigint, greatest($5::bigint, 2 * $3::bigint / greatest(count(*), 1))) AS most, count(*) AS tenants FROM round
+    ),
+    found AS MATERIALIZED (
+        SELECT t.turn, r.*, row_number() OVER (PARTITION BY t.turn ORDER BY r.priority DESC, r.ready_time, r.job, r.ordinal) AS place
+        FROM round AS t CROSS JOIN LATERAL (
+            SELECT * FROM ready_tasks AS q WHERE q.driver = $1 AND q.tenant = t.tenant
+            ORDER BY q.priority DESC, q.ready_time, q.job, q.ordinal LIMIT (SELECT most + 1 FROM share)
+        ) AS r
+        WHERE t.turn <= $4::bigint
+    ),
+    chosen AS MATERIALIZED (
+        SELECT f.* FROM found AS f WHERE f.place <= (SELECT most FROM share)
+        ORDER BY f.place, f.turn LIMIT (SELECT greatest(2 * $3::bigint, tenants) FROM share)
+    ),
+    locked AS MATERIALIZED (
+        SELECT c.* FROM chosen AS c JOIN jobs AS j ON j.tenant = c.tenant AND j.id = c.job
+        ORDER BY c.place, c.turn FOR UPDATE OF j SKIP LOCKED
+    )
+    SELECT (SELECT count(*) FROM found) > (SELECT count(*) FROM chosen) OR (SELECT tenants FROM share) > $4::bigint,
+        (SELECT count(*) FROM chosen) > (SELECT count(*) FROM locked),
+        l.tenant, l.job, l.ordinal, l.priority, l.ready_time
+    FROM (SELECT) AS one LEFT JOIN locked AS l ON true ORDER BY l.turn, l.place";
+/// Tasks of a tenant that are looked at however many tenants take part, so that one with a long queue among many with short ones is not held up.
+const LEAST_SHARE: i64 = 64;
+pub(super) const QUEUED_BEFORE: &str = "SELECT count(*) FROM (
+    SELECT 1 FROM ready_tasks
+    WHERE driver = $1 AND tenant = $2 AND priority >= $3
+    AND (priority > $3 OR (ready_time, job, ordinal) < ($4, $5, $6))
+    LIMIT $7) AS ahead";
+
+/// Tasks that may be taken, and are locked by their jobs: see [`crate::store::Writer::ready`].
+pub(super) async fn ready(
+    client: &ClientWrapper,
+    driver: &str,
+    served: Option<&Tenant>,
+    limit: usize,
+) -> Result<Ready, StoreError> {
+    let start = served.map_or("", |tenant| tenant.0.as_ref());
+    let limit = as_limit(limit).min(i64::from(u32::MAX));
+    let tenants = as_limit(MAX_TENANTS_PER_CLAIM);
+    let parameters = [
+        &driver as _,
+        &start as _,
+        &limit as _,
+        &tenants as _,
+        &LEAST_SHARE as _,
+    ];
+    let mut ready = Ready::default();
+    for row in query(client, READY, &parameters).await? {
+        let mut cells = Cells::of(&row, 0);
+        let (is_left, is_locked) = (cells.next::<bool>()?, cells.next::<bool>()?);
+        ready.more = is_left || is_locked;
+        let Some(tenant) = cells.next::<Option<&str>>()? else {
+            continue;
+        };
+        ready.tasks.push(ReadyTask {
+            key: JobKey {
+                tenant: Tenant::new(tenant),
+                job: JobId(cells.next()?),
+            },
+            ordinal: unsigned("ordinal", cells.next::<i32>()?.into())?,
+            priority: cells.next()?,
+            ready_time: Timestamp::from_micros(cells.next()?),
+        });
+    }
+    Ok(ready)
+}
+
+/// How many tasks of a driver come before this one, within its tenant.
+pub(super) async fn queued_before(
+    client: &ClientWrapper,
+    driver: &str,
+    task: &ReadyTask,
+) -> Result<u64, StoreError> {
+    let ordinal = i32::try_from(task.ordinal).unwrap_or(i32::MAX);
+    let row = query_one(
+        client,
+        QUEUED_BEFORE,
+        &[
+            &driver,
+            &task.key.tenant.0.as_ref(),
+            &task.priority,
+            &task.ready_time.as_micros(),
+            &task.key.job.0,
+            &ordinal,
+            &as_limit(MAX_COUNTED_BEFORE),
+        ],
+    )
+    .await?;
+    Ok(unsigned("count", row.try_get(0)?)?)
+}

@@ -1,0 +1,169 @@
+//! The connections that read: as many as were granted, made when they are needed, and none while the database is away.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use deadpool::{
+    Runtime,
+    managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult},
+};
+use deadpool_postgres::ClientWrapper;
+use futures_util::future::BoxFuture;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    connect::{Connector, Pauses},
+    session,
+};
+use crate::store::StoreError;
+
+/// How long a read waits for a connection that others use.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a read may take: far longer than any does on a server that is alive.
+const LONGEST_READ: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Readers {
+    pool: managed::Pool<Maker>,
+}
+
+impl Readers {
+    pub(super) fn new(connector: Connector, connections: usize) -> Self {
+        let maker = Maker {
+            connector,
+            gate: Arc::default(),
+        };
+        let pool = managed::Pool::builder(maker)
+            .max_size(connections)
+            .wait_timeout(Some(PATIENCE))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("only a time limit without a runtime can not be built, and there is one");
+        Self { pool }
+    }
+
+    /// Reads with a connection of its own. One that did not answer in time, or was not waited for, is not used again.
+    pub(super) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>> + Send,
+    {
+        let connections = self.pool.status().max_size;
+        let client = self.pool.get().await.map_err(|error| match error {
+            PoolError::Timeout(_) => StoreError::Unavailable(format!(
+                "all {connections} connections that read were busy for {} s; grant more with --store-connections",
+                PATIENCE.as_secs()
+            )),
+            PoolError::Backend(error) => error,
+            error => StoreError::Unavailable(error.to_string()),
+        })?;
+        let mut taken = Taken(Some(client));
+        let answer = match &taken.0 {
+            Some(client) => timeout(LONGEST_READ, read(client)).await,
+            None => return Err(StoreError::Failed("a connection was given away".into())),
+        };
+        let answer = answer.map_err(|_| {
+            StoreError::Unavailable(format!(
+                "PostgreSQL did not answer within {} s",
+                LONGEST_READ.as_secs()
+            ))
+        })?;
+        // Back to the others.
+        drop(taken.0.take());
+        answer
+    }
+}
+
+/// A connection with a statement under way.
+struct Taken(Option<Object<Maker>>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
+/// Makes connections, as far as the gate allows.
+#[derive(Debug)]
+struct Maker {
+    connector: Connector,
+    gate: Arc<Gate>,
+}
+
+impl managed::Manager for Maker {
+    type Type = ClientWrapper;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<ClientWrapper, StoreError> {
+        if let Some(reason) = self.gate.reason() {
+            return Err(StoreError::Unavailable(reason));
+        }
+        match session::begin(&self.connector).await {
+            Ok(client) => {
+                self.gate.open_for_good();
+                Ok(client)
+            }
+            Err(error) => {
+                if let StoreError::Unavailable(reason) = &error {
+                    self.gate.shut(reason);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn recycle(&self, client: &mut ClientWrapper, _: &Metrics) -> RecycleResult<StoreError> {
+        match client.is_closed() {
+            true => Err(RecycleError::message("the connection is closed")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Shut for a while after an attempt has failed, so that callers learn it at once and the server is not stormed.
+#[derive(Debug, Default)]
+struct Gate(Mutex<GateState>);
+
+#[derive(Debug, Default)]
+struct GateState {
+    /// Why it is shut, and the task that opens it.
+    shut: Option<(String, AbortOnDropHandle<()>)>,
+    pauses: Pauses,
+}
+
+impl Gate {
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        // No panic leaves it half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reason(&self) -> Option<String> {
+        let state = self.state();
+        state.shut.as_ref().map(|(reason, _)| reason.clone())
+    }
+
+    fn shut(self: &Arc<Self>, reason: &str) {
+        let mut state = self.state();
+        if state.shut.is_some() {
+            return;
+        }
+        let pause = state.pauses.next().unwrap_or_default();
+        let gate = Arc::downgrade(self);
+        let open = tokio::spawn(async move {
+            sleep(pause).await;
+            if let Some(gate) = Weak::upgrade(&gate) {
+                gate.state().shut = None;
+            }
+        });
+        state.shut = Some((reason.to_owned(), AbortOnDropHandle::new(open)));
+    }
+
+    fn open_for_good(&self) {
+        *self.state() = GateState::default();
+    }
+}

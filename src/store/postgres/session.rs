@@ -1,0 +1,56 @@
+//! A connection that is ready for statements, and how statements are sent.
+//!
+//! Nothing here depends on what a session remembers: behind a pooler each transaction may be on another one. What is set at the beginning only keeps
+//! plans as good as they can be.
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::{Row, Statement, types::ToSql};
+
+use super::connect::Connector;
+use crate::store::StoreError;
+
+/// Every statement finds its rows by an index, and loops over few rows. A plan is kept for as long as the connection, so it must not be made for a table
+/// that happens to be empty just now; and what a plan costs, which is then estimated far too high, must not have it compiled.
+pub(super) const PLANS: &str = "enable_seqscan = off; enable_hashjoin = off; enable_mergejoin = off; plan_cache_mode = force_generic_plan; jit = off";
+
+/// The parameters of a statement.
+pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// One attempt at a connection.
+pub(super) async fn begin(connector: &Connector) -> Result<ClientWrapper, StoreError> {
+    let client = connector.client().await?;
+    client.batch_execute(&settings("SET")).await?;
+    Ok(client)
+}
+
+/// [`PLANS`] as statements.
+pub(super) fn settings(set: &str) -> String {
+    let each = PLANS.split("; ").map(|setting| format!("{set} {setting};"));
+    each.collect::<Vec<_>>().join(" ")
+}
+
+/// Prepared once for each connection. For statements of which there are few.
+pub(super) async fn prepared(client: &ClientWrapper, sql: &str) -> Result<Statement, StoreError> {
+    Ok(client.prepare_cached(sql).await?)
+}
+
+pub(super) async fn query(
+    client: &ClientWrapper,
+    sql: &str,
+    parameters: Parameters<'_>,
+) -> Result<Vec<Row>, StoreError> {
+    let statement = prepared(client, sql).await?;
+    Ok(client.query(&statement, parameters).await?)
+}
+
+/// The only row.
+pub(super) async fn query_one(
+    client: &ClientWrapper,
+    sql: &str,
+    parameters: Parameters<'_>,
+) -> Result<Row, StoreError> {
+    let rows = query(client, sql, parameters).await?;
+    let mut rows = rows.into_iter();
+    rows.next()
+        .ok_or_else(|| StoreError::Failed(format!("no row came of: {sql}")))
+}

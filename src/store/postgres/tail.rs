@@ -1,0 +1,49 @@
+//! The feed for a node: what all of them commit.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+
+use super::{Shared, feed, read};
+use crate::{
+    domain::{Job, JobKey},
+    store::{FeedCursor, StoreError, Stretch, TAIL_INTERVAL, Tail},
+};
+
+/// Jobs that are read at once.
+const JOBS_AT_ONCE: usize = 256;
+
+/// See [`Tail`].
+pub(super) struct FeedTail {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl Tail for FeedTail {
+    async fn woken(&self) {
+        // By nobody: then it is time to look anyway.
+        let _ = timeout(TAIL_INTERVAL, self.shared.news.heard()).await;
+    }
+
+    async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError> {
+        let after = after.clone();
+        let readers = &self.shared.readers;
+        readers
+            .read(move |client| Box::pin(async move { feed::stretch(client, &after).await }))
+            .await
+    }
+
+    async fn jobs(&self, keys: &[JobKey]) -> Result<Vec<Arc<Job>>, StoreError> {
+        let mut jobs = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(JOBS_AT_ONCE) {
+            let keys = keys.to_vec();
+            let readers = &self.shared.readers;
+            let found = readers
+                .read(move |client| Box::pin(async move { read::jobs(client, &keys).await }))
+                .await?;
+            jobs.extend(found.into_iter().map(Arc::new));
+        }
+        Ok(jobs)
+    }
+}

@@ -1,0 +1,311 @@
+//! The one writer of a node: short transactions on a connection of its own.
+//!
+//! A transaction begins with the first statement that needs it, in the same packet; it ends with all that was decided and COMMIT, in one packet too.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use deadpool_postgres::ClientWrapper;
+use futures_util::future::{join, join_all, join3};
+use tokio::time::timeout;
+use tokio_postgres::Error;
+
+use super::{
+    Shared, fault,
+    line::Line,
+    lock, partitions, queue, read,
+    session::{self, prepared},
+    write,
+};
+use crate::{
+    domain::{
+        Job, JobKey, Tenant, Timestamp,
+        command::{Changes, RequestKey, RequestRecord},
+    },
+    store::{Committed, Locked, Ready, StoreError, TOMBSTONE_LIFE, Writer},
+};
+
+/// Shards of the counters: more than there are nodes, mostly, and few enough to sum up.
+const COUNTER_SHARDS: i16 = 16;
+/// Tombstones that one idle moment removes.
+const TOMBSTONES_AT_ONCE: usize = 2_000;
+/// How long one call may take. The server ends by itself what takes longer than [`LIMITS`] say, if it is alive.
+const LONGEST_CALL: Duration = Duration::from_secs(35);
+/// Nobody waits long for a row: the others' transactions are short. A node that stands still must not hold up the others with what it has locked.
+const LIMITS: &str =
+    "lock_timeout = '3s'; idle_in_transaction_session_timeout = '2s'; statement_timeout = '30s'";
+const TIDY: &str = "DELETE FROM removed WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM removed WHERE time < $1 ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+/// See [`Writer`].
+pub(super) struct PostgresWriter {
+    line: Line,
+    shared: Arc<Shared>,
+    /// What begins a transaction.
+    begin: String,
+    shard: i16,
+    /// Whether it has begun for the server too.
+    begun: bool,
+}
+
+/// A transaction, as far as it goes without the writer.
+#[derive(Clone, Copy)]
+struct Transaction<'a> {
+    client: &'a ClientWrapper,
+    /// What has to be sent first.
+    begin: Option<&'a str>,
+}
+
+impl PostgresWriter {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let limits = LIMITS.split("; ");
+        let limits: String = limits.map(|limit| format!("SET LOCAL {limit};")).collect();
+        Self {
+            line: Line::new(shared.connector.clone()),
+            begin: format!("BEGIN; {limits} {}", session::settings("SET LOCAL")),
+            shard: rand::random_range(0..COUNTER_SHARDS),
+            shared,
+            begun: false,
+        }
+    }
+
+    /// The transaction, for a statement that is about to be sent.
+    fn transaction(&mut self) -> Result<Transaction<'_>, StoreError> {
+        let Some(client) = self.line.client() else {
+            return Err(StoreError::Unavailable(
+                "the connection was lost in the middle of a transaction".into(),
+            ));
+        };
+        let begin = (!self.begun).then_some(self.begin.as_str());
+        self.begun = true;
+        Ok(Transaction { client, begin })
+    }
+
+    /// What a batch needs that is tried again.
+    async fn make_partitions(&mut self) {
+        let Some(client) = self.line.client() else {
+            return;
+        };
+        let making = partitions::make(client, self.shared.width);
+        match timeout(LONGEST_CALL, making).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the range of new jobs could not be made"),
+            Err(_) => self.line.hang_up(),
+        }
+    }
+
+    /// Notes what an answer says of the connection.
+    fn heard<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) = answer {
+            self.line.hang_up();
+            self.begun = false;
+        }
+        answer
+    }
+}
+
+impl Transaction<'_> {
+    /// Waits for an answer, having sent BEGIN if need be.
+    async fn ask<T>(
+        self,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let begin = async {
+            match self.begin {
+                Some(begin) => self.client.batch_execute(begin).await,
+                None => Ok(()),
+            }
+        };
+        // Polled in this order, and so sent.
+        let both = timeout(LONGEST_CALL, join(begin, question)).await;
+        let (begun, answer) = both.map_err(|_| silent())?;
+        begun?;
+        answer
+    }
+
+    /// Writes everything, and commits.
+    async fn commit(self, changes: &Changes, shard: i16) -> Result<(), Stopped> {
+        let steps = write::steps(changes, shard);
+        let mut statements = Vec::with_capacity(steps.len());
+        for step in &steps {
+            statements.push(prepared(self.client, step.sql).await?);
+        }
+        let begin = async {
+            match self.begin {
+                Some(begin) => self.client.batch_execute(begin).await,
+                None => Ok(()),
+            }
+        };
+        let writes = steps
+            .iter()
+            .zip(&statements)
+            .map(async |(step, statement)| {
+                self.client.execute(statement, &step.parameters()).await
+            });
+        let commit = self.client.batch_execute("COMMIT");
+        let all = timeout(LONGEST_CALL, join3(begin, join_all(writes), commit)).await;
+        let (begun, written, committed) = all.map_err(|_| Stopped {
+            error: StoreError::OutcomeUnknown(silent().to_string()),
+            lacks_partition: false,
+        })?;
+        // After an error PostgreSQL answers COMMIT with ROLLBACK, and calls that a success.
+        let written = written.into_iter().map(|written| written.map(drop));
+        std::iter::once(begun)
+            .chain(written)
+            .try_for_each(|done| done.map_err(Stopped::before_commit))?;
+        committed.map_err(|error| Stopped {
+            error: fault::of_commit(&error),
+            lacks_partition: false,
+        })
+    }
+}
+
+/// Why a commit came to nothing, or to nobody knows what.
+struct Stopped {
+    error: StoreError,
+    lacks_partition: bool,
+}
+
+impl Stopped {
+    /// COMMIT was on its way too. What the server minded it has not committed; what the wire swallowed it may have.
+    fn before_commit(error: Error) -> Self {
+        Self {
+            lacks_partition: fault::has_no_partition(&error),
+            error: match error.as_db_error() {
+                Some(_) => fault::of(&error),
+                None => fault::of_commit(&error),
+            },
+        }
+    }
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        Self {
+            error,
+            lacks_partition: false,
+        }
+    }
+}
+
+fn silent() -> StoreError {
+    StoreError::Unavailable(format!(
+        "PostgreSQL did not answer within {} s",
+        LONGEST_CALL.as_secs()
+    ))
+}
+
+#[async_trait]
+impl Writer for PostgresWriter {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        self.rollback().await;
+        self.line.open().await
+    }
+
+    async fn requests(
+        &mut self,
+        keys: &[RequestKey],
+    ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
+        let open = self.transaction()?;
+        let answer = open.ask(read::requests(open.client, keys)).await;
+        self.heard(answer)
+    }
+
+    async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError> {
+        let open = self.transaction()?;
+        let answer = open.ask(lock::jobs(open.client, keys, locked)).await;
+        self.heard(answer)
+    }
+
+    async fn ready(
+        &mut self,
+        driver: &str,
+        served: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Ready, StoreError> {
+        let open = self.transaction()?;
+        let ready = queue::ready(open.client, driver, served, limit);
+        let answer = open.ask(ready).await;
+        self.heard(answer)
+    }
+
+    async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        let open = self.transaction()?;
+        let answer = open.ask(read::due(open.client, now, limit)).await;
+        self.heard(answer)
+    }
+
+    async fn next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let open = self.transaction()?;
+        let answer = open.ask(read::next_due(open.client)).await;
+        self.heard(answer)
+    }
+
+    async fn expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
+        let open = self.transaction()?;
+        let answer = open.ask(read::expired(open.client, now, limit)).await;
+        self.heard(answer)
+    }
+
+    async fn open_children(
+        &mut self,
+        parent: &JobKey,
+        limit: usize,
+    ) -> Result<Vec<JobKey>, StoreError> {
+        let open = self.transaction()?;
+        let children = read::open_children(open.client, parent, limit);
+        let answer = open.ask(children).await;
+        self.heard(answer)
+    }
+
+    async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
+        let shard = self.shard;
+        let answer = self.transaction()?.commit(changes, shard).await;
+        self.begun = false;
+        match answer {
+            Ok(()) => {
+                self.shared.news.committed();
+                Ok(Committed {
+                    first_position: None,
+                })
+            }
+            Err(stopped) => {
+                if stopped.lacks_partition {
+                    self.make_partitions().await;
+                }
+                self.heard(Err(stopped.error))
+            }
+        }
+    }
+
+    async fn rollback(&mut self) {
+        if !std::mem::take(&mut self.begun) {
+            return;
+        }
+        if let Some(client) = self.line.client() {
+            let ended = timeout(LONGEST_CALL, client.batch_execute("ROLLBACK")).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                self.line.hang_up();
+            }
+        }
+    }
+
+    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        // Without a connection there is nothing new to tidy either.
+        let Some(client) = self.line.client() else {
+            return Ok(());
+        };
+        let before = now.before(TOMBSTONE_LIFE).as_micros();
+        let limit = read::as_limit(TOMBSTONES_AT_ONCE);
+        let parameters: session::Parameters<'_> = &[&before, &limit];
+        let removed = session::query(client, TIDY, parameters);
+        let answer = timeout(LONGEST_CALL, removed).await;
+        let answer = answer.unwrap_or_else(|_| Err(silent()));
+        self.heard(answer.map(drop))
+    }
+
+    /// Whoever runs the database looks after its disks.
+    fn is_low_on_space(&self) -> bool {
+        false
+    }
+}
