@@ -14,6 +14,7 @@ mod feed;
 mod line;
 mod lock;
 mod news;
+mod nodes;
 mod open;
 mod partitions;
 mod password;
@@ -114,6 +115,7 @@ impl PostgresStore {
             name: format!("postgres {}", opened.server),
             exclusive: false,
             token_key: opened.token_key,
+            feed_id: opened.feed_id,
             newest_time: opened.newest_time,
             shared_time: Some(opened.now),
         };

@@ -41,6 +41,11 @@ impl News {
         }
     }
 
+    /// This node.
+    pub(super) fn node(&self) -> Uuid {
+        self.node
+    }
+
     /// This node has committed something.
     pub(super) fn committed(&self) {
         self.untold.notify_one();

@@ -17,6 +17,8 @@ use crate::{domain::Timestamp, store::StoreError};
 const OLDEST_SERVER: i32 = 140_000;
 /// Who migrates. "LngHmigr".
 const LOCK: i64 = 0x4c6e_6748_6d69_6772;
+/// Where the name of the feed is noted.
+const FEED_ID: &str = "feed_id";
 /// Where versions of the schema are noted.
 const VERSIONS: &str = "schema_version";
 /// Updates of one table when the feed is renumbered: a restored dump, once.
@@ -101,6 +103,7 @@ impl From<tokio_postgres::Error> for OpenError {
 pub(super) struct Opened {
     pub(super) server: String,
     pub(super) token_key: [u8; 32],
+    pub(super) feed_id: [u8; 16],
     pub(super) newest_time: Timestamp,
     pub(super) now: Timestamp,
 }
@@ -118,7 +121,8 @@ pub(super) async fn open(
     partitions::make(&client, width).await?;
     Ok(Opened {
         server,
-        token_key: token_key(&client).await?,
+        token_key: made_once(&client, "token_key").await?,
+        feed_id: made_once(&client, FEED_ID).await?,
         newest_time: read::newest_time(&client).await?,
         now: read::clock(&client).await?,
     })
@@ -265,22 +269,25 @@ async fn renumber(client: &ClientWrapper) -> Result<(), OpenError> {
              UPDATE events AS e SET xid = r.xid FROM renumbered AS r WHERE r.former = e.xid;
              UPDATE removed AS e SET xid = r.xid FROM renumbered AS r WHERE r.former = e.xid;
              UPDATE jobs AS j SET xid = r.xid FROM renumbered AS r WHERE r.former = j.xid;
+             DELETE FROM meta WHERE key = 'feed_id';
              COMMIT",
         )
         .await?;
     Ok(())
 }
 
-/// The key that was made when the database was, by whichever node came first.
-async fn token_key(client: &ClientWrapper) -> Result<[u8; 32], OpenError> {
-    let mut key = [0_u8; 32];
-    aws_lc_rs::rand::fill(&mut key)
+/// Random bytes that are made when they are first asked for, by whichever node comes first, and stay.
+async fn made_once<const N: usize>(
+    client: &ClientWrapper,
+    key: &str,
+) -> Result<[u8; N], OpenError> {
+    let mut value = [0_u8; N];
+    aws_lc_rs::rand::fill(&mut value)
         .map_err(|_| StoreError::Failed("there is no randomness".into()))?;
-    let make = "INSERT INTO meta (key, value) VALUES ('token_key', $1) ON CONFLICT DO NOTHING";
-    query(client, make, &[&key.as_slice()]).await?;
-    let stored = "SELECT value FROM meta WHERE key = 'token_key'";
-    let row = query_one(client, stored, &[]).await?;
+    let make = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    query(client, make, &[&key, &value.as_slice()]).await?;
+    let row = query_one(client, "SELECT value FROM meta WHERE key = $1", &[&key]).await?;
     let stored: &[u8] = row.try_get(0)?;
-    let wrong = |_| StoreError::Corrupt("the key of the tokens has not 32 bytes".into());
+    let wrong = |_| StoreError::Corrupt(format!("{key} has not {N} bytes"));
     Ok(stored.try_into().map_err(wrong)?)
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::timeout;
 
-use super::{Shared, feed, read};
+use super::{Shared, feed, nodes, read};
 use crate::{
     domain::{Job, JobKey},
-    store::{FeedCursor, StoreError, Stretch, TAIL_INTERVAL, Tail},
+    store::{Connected, FeedCursor, StoreError, Stretch, TAIL_INTERVAL, Tail},
 };
 
 /// Jobs that are read at once.
@@ -45,5 +45,25 @@ impl Tail for FeedTail {
             jobs.extend(found.into_iter().map(Arc::new));
         }
         Ok(jobs)
+    }
+
+    async fn announce(&self, connected: &[Connected]) -> Result<(), StoreError> {
+        let node = self.shared.news.node();
+        let roster = nodes::pack(connected)?;
+        let readers = &self.shared.readers;
+        readers
+            .read(move |client| {
+                let roster = roster.clone();
+                Box::pin(async move { nodes::announce(client, node, &roster).await })
+            })
+            .await
+    }
+
+    async fn announced(&self) -> Result<Vec<Connected>, StoreError> {
+        let node = self.shared.news.node();
+        let readers = &self.shared.readers;
+        readers
+            .read(move |client| Box::pin(nodes::announced(client, node)))
+            .await
     }
 }
