@@ -9,9 +9,11 @@
 pub mod address;
 mod columns;
 pub mod connect;
+mod dialect;
 mod fault;
 mod feed;
 mod line;
+mod list;
 mod lock;
 mod news;
 mod nodes;
@@ -171,11 +173,13 @@ impl Store for PostgresStore {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
-        Err(StoreError::Failed("not yet".into()))
+        self.read(move |client| Box::pin(async move { list::page(client, &query).await }))
+            .await
     }
 
     async fn tally(&self, query: ListQuery) -> Result<Tally, StoreError> {
-        Err(StoreError::Failed("not yet".into()))
+        self.read(move |client| Box::pin(async move { list::tally(client, &query).await }))
+            .await
     }
 
     async fn events(

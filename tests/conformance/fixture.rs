@@ -1,6 +1,10 @@
 //! A store to try, and jobs to put into it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use longhaul::{
     domain::{
@@ -13,43 +17,69 @@ use longhaul::{
         task::{RetryPolicy, Timeouts},
     },
     store::{
-        Committed, FeedCursor, FeedItem, ListOrder, ListQuery, Store, Writer, memory::MemoryStore,
+        Committed, FeedCursor, FeedItem, ListOrder, ListQuery, Store, Writer,
+        memory::MemoryStore,
+        postgres::{PostgresSettings, PostgresStore},
         sqlite::SqliteStore,
     },
 };
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::postgres::{Cluster, Database, Options};
+
 /// A store with its writer.
 pub struct Stored {
     pub store: Box<dyn Store>,
     pub writer: Box<dyn Writer>,
+    /// Nobody else writes to it, and positions follow without gap.
+    pub exclusive: bool,
     // Last: it goes when the store has gone.
-    _dir: Option<TempDir>,
+    _place: Place,
+}
+
+/// Where a store is.
+enum Place {
+    Nowhere,
+    Directory { _dir: TempDir },
+    Database { _database: Box<Database> },
 }
 
 impl Stored {
     pub fn in_memory() -> Self {
-        Self::new(Box::new(MemoryStore::new()), None)
+        Self::new(Box::new(MemoryStore::new()), Place::Nowhere)
     }
 
     pub fn in_sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(dir.path()).unwrap();
-        Self::new(Box::new(store), Some(dir))
+        Self::new(Box::new(store), Place::Directory { _dir: dir })
+    }
+
+    pub async fn in_postgres() -> Self {
+        let database = Box::new(database());
+        let store = PostgresStore::open(settings(&database)).await.unwrap();
+        Self::new(
+            Box::new(store),
+            Place::Database {
+                _database: database,
+            },
+        )
     }
 
     /// A database in a directory that stays when the store is closed.
     pub fn in_sqlite_at(dir: &Path) -> Self {
-        Self::new(Box::new(SqliteStore::open(dir).unwrap()), None)
+        let store = SqliteStore::open(dir).unwrap();
+        Self::new(Box::new(store), Place::Nowhere)
     }
 
-    fn new(store: Box<dyn Store>, dir: Option<TempDir>) -> Self {
+    fn new(store: Box<dyn Store>, place: Place) -> Self {
         let writer = store.writer().unwrap();
         Self {
+            exclusive: store.info().exclusive,
             store,
             writer,
-            _dir: dir,
+            _place: place,
         }
     }
 
@@ -89,7 +119,7 @@ impl Stored {
         self.commit(submitted(job)).await
     }
 
-    /// Stores a job that changed, all tasks included, with an event.
+    /// Stores a job that changed, all tasks included, with the event that made its revision.
     pub async fn change(&mut self, job: &Job, kind: EventKind) -> Committed {
         let tasks = (0..u32::try_from(job.tasks.len()).unwrap()).collect();
         let how = WriteKind::Update { job: true, tasks };
@@ -117,6 +147,25 @@ impl Stored {
     pub async fn job(&self, key: &JobKey) -> Option<Job> {
         let job = self.store.job(key).await.unwrap();
         job.map(|job| Job::clone(&job))
+    }
+}
+
+/// A database for a test, on a server that does not wait for the disk: what the disk is for is tested elsewhere.
+pub fn database() -> Database {
+    static CLUSTER: OnceLock<Arc<Cluster>> = OnceLock::new();
+    let options = || {
+        let options = Options::default().max_connections(500);
+        options.set("fsync", "off").set("autovacuum", "off")
+    };
+    CLUSTER.get_or_init(|| Cluster::start(options())).database()
+}
+
+/// How to open a database for a test.
+pub fn settings(database: &Database) -> PostgresSettings {
+    PostgresSettings {
+        address: database.url().parse().unwrap(),
+        connections: 3,
+        unsafe_durability: true,
     }
 }
 

@@ -6,6 +6,9 @@ mod faults;
 mod filters;
 mod fixture;
 mod histories;
+#[path = "../postgres/cluster.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod postgres;
 mod upgrade;
 
 /// Makes of each behaviour one test for each store.
@@ -21,6 +24,12 @@ macro_rules! conformance {
             $(#[tokio::test]
             async fn $behaviour() {
                 crate::behaviours::$behaviour(crate::fixture::Stored::in_sqlite()).await;
+            })*
+        }
+        mod in_postgres {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                crate::behaviours::$behaviour(crate::fixture::Stored::in_postgres().await).await;
             })*
         }
     };

@@ -40,16 +40,6 @@ pub(super) fn of_commit(error: &Error) -> StoreError {
     }
 }
 
-/// Whether the connection is of no more use, though the server may be.
-pub(super) fn is_fatal(error: &Error) -> bool {
-    match error.as_db_error() {
-        None => is_of_the_connection(error),
-        Some(error) => {
-            is_away(error.code()) || *error.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-        }
-    }
-}
-
 /// Whether a row had no partition to go to.
 pub(super) fn has_no_partition(error: &Error) -> bool {
     error.code() == Some(&SqlState::CHECK_VIOLATION)

@@ -43,6 +43,9 @@ pub async fn events_read_back_in_order_and_from_a_revision(mut stored: Stored) {
 }
 
 pub async fn positions_follow_without_gap(mut stored: Stored) {
+    if !stored.exclusive {
+        return;
+    }
     assert_eq!(stored.mark().await, FeedCursor::at(0));
     let one = stored.submit(&job("acme", 1)).await;
     assert_eq!(one.first_position, Some(1));
@@ -147,16 +150,18 @@ pub async fn counters_add_up(mut stored: Stored) {
     let (normal, warned) = (queued(Status::Normal), queued(Status::Warning));
     let running = Counted::Tasks(acme.clone(), "ansible".into(), TaskState::Running);
     let theirs = Counted::Jobs(Tenant::new("umbrella"), JobState::Queued, Status::Normal);
-    for (count, by) in [
+    for (revision, (count, by)) in (1..).zip([
         (&normal, 5),
         (&warned, 4),
         (&normal, -2),
         (&running, 1),
         (&theirs, 9),
         (&running, 1),
-    ] {
+    ]) {
+        let mut job = job("acme", 1);
+        job.revision = revision;
         let mut changes = Changes {
-            events: vec![event(&job("acme", 1), EventKind::TaskProgress)],
+            events: vec![event(&job, EventKind::TaskProgress)],
             ..Changes::default()
         };
         changes.counts.add(count.clone(), by);

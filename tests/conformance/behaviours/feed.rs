@@ -34,7 +34,8 @@ pub async fn the_feed_tells_each_job_once(mut stored: Stored) {
     let before = start.on_the_way(&marks[1], feed[1].first_position - 1);
     assert_eq!(stored.feed("acme", &before, &marks[1]).await.len(), 2);
     let between = start.on_the_way(&marks[1], feed[0].position);
-    assert_eq!(between, middle);
+    assert!(middle.includes(&between));
+    assert_eq!(stored.feed("acme", &between, &marks[1]).await.len(), 1);
 
     // From the middle, what was before is told, and the stretch ends where its limit says.
     let feed = stored.feed("acme", &middle, &marks[0]).await;

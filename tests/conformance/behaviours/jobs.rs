@@ -131,6 +131,7 @@ pub async fn a_job_reads_back_as_it_was_written(mut stored: Stored) {
     // And an update carries over all that can change.
     let mut changed = full_job();
     changed.id = plain.id;
+    changed.revision = plain.revision + 1;
     changed.spec = plain.spec.clone();
     changed.request_id = plain.request_id.clone();
     changed.depth = plain.depth;
@@ -164,10 +165,12 @@ pub async fn a_large_document_reads_back_whole(mut stored: Stored) {
     Arc::make_mut(&mut job.tasks[0].spec).request_payload = large(b'p');
     stored.submit(&job).await;
     job.tasks[0].result = large(b'r');
+    job.revision += 1;
     stored.change(&job, EventKind::TaskSucceeded).await;
     assert_eq!(stored.job(&job.key()).await.as_ref(), Some(&job));
     // Written again with the result that it has.
     job.tasks[0].status_detail = "done".into();
+    job.revision += 1;
     stored.change(&job, EventKind::TaskProgress).await;
     assert_eq!(stored.job(&job.key()).await, Some(job));
 }
@@ -243,11 +246,17 @@ pub async fn pages_follow_without_gap_or_repeat(mut stored: Stored) {
 }
 
 pub async fn a_page_says_what_it_has_seen(mut stored: Stored) {
+    let empty = stored.store.list(list("acme", 7)).await.unwrap();
+    let before = stored.mark().await;
+    assert!(before.includes(&empty.seen));
+    stored.submit(&job("acme", 1)).await;
+    let after = stored.mark().await;
     let page = stored.store.list(list("acme", 7)).await.unwrap();
-    assert_eq!(page.seen, stored.mark().await);
-    stored.submit(&job("umbrella", 1)).await;
-    let page = stored.store.list(list("acme", 7)).await.unwrap();
-    assert_eq!(page.seen, stored.mark().await);
+    assert!(page.seen.is_ahead_of(&before) && page.seen.includes(&after));
+    // What a page has not seen is told from there on, what it has is not.
+    assert_eq!(stored.feed("acme", &empty.seen, &page.seen).await.len(), 1);
+    let end = stored.mark().await;
+    assert!(stored.feed("acme", &page.seen, &end).await.is_empty());
 }
 
 pub async fn the_order_of_changes_is_that_of_the_feed(mut stored: Stored) {

@@ -42,6 +42,7 @@ pub async fn a_task_that_was_taken_is_not_ready(mut stored: Stored) {
     stored.submit(&job).await;
     job.tasks[0].state = TaskState::Running;
     job.tasks[0].ready_time = None;
+    job.revision += 1;
     stored.change(&job, EventKind::TaskLeased).await;
     let ready = stored.ready(None, 10).await;
     let ordinals: Vec<_> = ready.iter().map(|task| task.ordinal).collect();
@@ -115,6 +116,7 @@ pub async fn due_jobs_come_longest_overdue_first(mut stored: Stored) {
 
     let mut handled = job("acme", 2);
     handled.timer = None;
+    handled.revision += 1;
     stored.change(&handled, EventKind::TaskDue).await;
     stored.writer.begin().await.unwrap();
     assert_eq!(stored.writer.next_due().await.unwrap(), Some(at(20)));

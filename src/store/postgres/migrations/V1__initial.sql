@@ -168,10 +168,10 @@ CREATE TABLE meta (
 INSERT INTO meta (key, value) VALUES ('oldest_program', '1');
 
 -- Part of statements of which others are sent behind without waiting: what found fewer rows than it must ends the transaction.
-CREATE FUNCTION longhaul_expect(found bigint, expected bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION longhaul_expect(changed bigint, expected bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF found <> expected THEN
-        RAISE EXCEPTION 'found % rows where % were expected', found, expected USING ERRCODE = 'serialization_failure';
+    IF changed <> expected THEN
+        RAISE EXCEPTION 'found % rows where % were expected', changed, expected USING ERRCODE = 'serialization_failure';
     END IF;
     RETURN true;
 END
