@@ -74,7 +74,7 @@ pub async fn the_feed_tells_of_removed_jobs(mut stored: Stored) {
 
 pub async fn a_long_stretch_of_the_feed_comes_in_parts(mut stored: Stored) {
     let start = stored.mark().await;
-    for commit in 0..3 {
+    for commit in 0..6 {
         let mut changes = longhaul::domain::command::Changes::default();
         for n in 0..400 {
             let more = submitted(&job("acme", commit * 400 + n));
@@ -93,7 +93,7 @@ pub async fn a_long_stretch_of_the_feed_comes_in_parts(mut stored: Stored) {
         (at, parts) = (reached, parts + 1);
     }
     assert!(parts > 1);
-    let expected: Vec<_> = (0..1_200).map(|n| job("acme", n).id).collect();
+    let expected: Vec<_> = (0..2_400).map(|n| job("acme", n).id).collect();
     told.sort_unstable();
     assert_eq!(told, expected);
 }
