@@ -216,6 +216,48 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_filter_means_the_same_to_postgres(
+        jobs in jobs(),
+        filters in proptest::collection::vec(filter(), 24),
+    ) {
+        let jobs: Vec<_> = jobs.into_iter().map(without_nul).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            check(Stored::in_postgres().await, &jobs, &filters).await;
+        });
+    }
+}
+
+/// Its texts hold none, and no job that is submitted does; filters may ask for it all the same.
+fn without_nul(mut job: Job) -> Job {
+    let plain = |text: &mut String| *text = text.replace('\0', "0");
+    respec(&mut job, |spec| {
+        for text in [&mut spec.action, &mut spec.summary, &mut spec.creator] {
+            plain(text);
+        }
+        if let Some(Object { kind, id, name }) = &mut spec.object {
+            [kind, id, name].into_iter().for_each(plain);
+        }
+        let labels = std::mem::take(&mut spec.labels).into_iter();
+        spec.labels = labels
+            .map(|(mut key, mut value)| {
+                plain(&mut key);
+                plain(&mut value);
+                (key, value)
+            })
+            .collect();
+    });
+    for task in &mut job.tasks {
+        let spec = Arc::make_mut(&mut task.spec);
+        spec.driver = spec.driver.replace('\0', "0").into();
+    }
+    job
+}
+
 /// All texts of up to so many of these letters.
 fn texts_of(letters: &[char], most: usize) -> Vec<String> {
     let mut texts = vec![String::new()];
@@ -236,7 +278,12 @@ fn texts_of(letters: &[char], most: usize) -> Vec<String> {
 /// Chance seldom makes parts that overlap.
 #[tokio::test]
 async fn parts_of_a_pattern_do_not_overlap_anywhere() {
-    let mut stored = Stored::in_sqlite();
+    for stored in [Stored::in_sqlite(), Stored::in_postgres().await] {
+        parts_do_not_overlap(stored).await;
+    }
+}
+
+async fn parts_do_not_overlap(mut stored: Stored) {
     let mut changes = Changes::default();
     for (n, summary) in (0..).zip(texts_of(&['a', 'b'], 5)) {
         let mut job = job("acme", n);
@@ -262,8 +309,13 @@ async fn parts_of_a_pattern_do_not_overlap_anywhere() {
 /// No question holds up the others for longer with more jobs: whoever wants to know all goes on from where the answer ended.
 #[tokio::test]
 async fn a_look_has_a_bound() {
+    for stored in [Stored::in_sqlite(), Stored::in_postgres().await] {
+        a_look_ends(stored).await;
+    }
+}
+
+async fn a_look_ends(mut stored: Stored) {
     const MANY: u64 = 20_010;
-    let mut stored = Stored::in_sqlite();
     let mut changes = Changes::default();
     for n in 0..MANY {
         let one = submitted(&job("acme", n));

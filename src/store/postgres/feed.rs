@@ -16,7 +16,10 @@ use super::{
     session::{prepared, query, query_one},
 };
 use crate::{
-    domain::{Job, JobId, JobKey, Tenant, Timestamp, event::Event},
+    domain::{
+        Job, JobId, JobKey, Tenant, Timestamp,
+        event::{Event, EventKind},
+    },
     store::{
         FeedCursor, FeedItem, MAX_FEED_EVENTS, StoreError, Stretch,
         rows::{number, unsigned},
@@ -186,7 +189,7 @@ pub(super) async fn items(
     let mut new = new(client, after, Some(until), MAX_FEED_EVENTS).await?;
     let first = new.events.first().map(|(xid, _)| *xid);
     new.events.retain(|(_, event)| event.tenant == *tenant);
-    let mut items = gather(&new.events);
+    let items = gather(&new.events);
     let mut jobs: HashMap<JobId, Job> = HashMap::new();
     let mut read = 0;
     let mut room = MAX_JOBS_BYTES;
@@ -196,7 +199,6 @@ pub(super) async fn items(
             let cut = items[read].first_position;
             new.events.retain(|(xid, _)| *xid < cut);
             new.until = after.on_the_way(until, cut - 1);
-            items = gather(&new.events);
             break;
         }
         let keys: Vec<JobKey> = items[read..].iter().map(|item| item.key.clone()).collect();
@@ -204,6 +206,11 @@ pub(super) async fn items(
         jobs.extend(found.into_iter().map(|job| (job.id, job)));
         read += looked;
     }
+    // Of a job that is gone only that is told, here as elsewhere: its other events go by and by.
+    let is_told =
+        |event: &Event| jobs.contains_key(&event.job) || event.kind == EventKind::JobDeleted;
+    new.events.retain(|(_, event)| is_told(event));
+    let mut items = gather(&new.events);
     for item in &mut items {
         item.job = jobs.remove(&item.key.job).map(Into::into);
     }
