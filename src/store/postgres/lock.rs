@@ -20,13 +20,14 @@ use crate::{
     store::{Locked, StoreError},
 };
 
-/// The jobs asked for and all of their ancestors, which never change.
+/// The jobs asked for and all of their ancestors, which never change. What is said of parents stands outside, where it tempts nobody to look for the job
+/// in the index of child jobs.
 const WANTED: &str = "WITH RECURSIVE wanted(tenant, id) AS (
         SELECT k.tenant COLLATE \"C\", k.id FROM unnest($1::text[], $2::uuid[]) AS k(tenant, id)
         UNION
         SELECT p.tenant, p.parent FROM wanted AS w CROSS JOIN LATERAL (
-            SELECT j.tenant, j.parent FROM jobs AS j WHERE j.tenant = w.tenant AND j.id = w.id AND j.parent IS NOT NULL OFFSET 0
-        ) AS p
+            SELECT j.tenant, j.parent FROM jobs AS j WHERE j.tenant = w.tenant AND j.id = w.id OFFSET 0
+        ) AS p WHERE p.parent IS NOT NULL
     )";
 /// In the order in which everybody locks, so that nobody waits in a circle.
 pub(super) static LOCK: LazyLock<String> = LazyLock::new(|| {
