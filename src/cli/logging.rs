@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
 /// Libraries that tell of their every step; the level that was asked for may still override this by name.
-const LESS_TALK: &str = "refinery_core=warn";
+const LESS_TALK: &str = "refinery_core=warn,tokio_postgres=warn";
 
 /// Which events are logged: a level, or the directives of `tracing_subscriber::EnvFilter`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

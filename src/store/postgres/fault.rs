@@ -24,6 +24,9 @@ pub(super) fn of(error: &Error) -> StoreError {
         return StoreError::Unavailable(reason);
     }
     match code {
+        code if is_of_a_pooler(code) => StoreError::Failed(format!(
+            "{reason}: a pooler stands in between that loses prepared statements; have it pool sessions, or use PgBouncer 1.21 or newer with max_prepared_statements"
+        )),
         code if *code == SqlState::DISK_FULL => StoreError::Full,
         code if matches!(&code.code()[..2], "XX") => StoreError::Corrupt(reason),
         _ => StoreError::Failed(reason),
@@ -62,6 +65,15 @@ fn is_conflict(code: &SqlState) -> bool {
         SqlState::CHECK_VIOLATION,
         // We were slow, and lost what we had locked.
         SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ]
+    .contains(code)
+}
+
+/// A statement that was prepared is not there, or there twice: it was prepared on another connection.
+fn is_of_a_pooler(code: &SqlState) -> bool {
+    [
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
     ]
     .contains(code)
 }
