@@ -177,7 +177,7 @@ pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError>
                 .map_err(|error| StoreError::Failed(format!("opening it panicked: {error}")))??;
             Arc::new(store)
         }
-        Storage::Postgres(settings) => postgres::open(*settings).await?,
+        Storage::Postgres(database) => postgres::open(*database, settings.retention).await?,
     };
     serve(socket, settings, store).await
 }

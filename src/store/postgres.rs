@@ -71,8 +71,10 @@ pub struct PostgresSettings {
     pub unsafe_durability: bool,
 }
 
-/// Of a range of jobs that is dropped as a whole. A day is short beside any retention that is worth a cluster, and long beside a minute.
-const WIDTH: Duration = Duration::from_secs(3 * 3_600);
+/// Ranges of jobs that there are about at a time. Each is dropped as a whole, so some jobs stay longer than they must; and each makes plans longer.
+const RANGES: u32 = 8;
+/// The narrowest range.
+const LEAST_WIDTH: Duration = Duration::from_secs(600);
 
 /// See the module.
 pub struct PostgresStore {
@@ -92,27 +94,31 @@ struct Shared {
     width: Duration,
 }
 
-/// Opens the store.
+/// Opens the store; `retention` is how long finished jobs stay.
 ///
 /// # Errors
 /// See [`OpenError`]; each says what to do.
-pub async fn open(settings: PostgresSettings) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(Arc::new(PostgresStore::open(settings).await?))
+pub async fn open(
+    settings: PostgresSettings,
+    retention: Duration,
+) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(Arc::new(PostgresStore::open(settings, retention).await?))
 }
 
 impl PostgresStore {
-    /// Opens the database, and makes the tables if they are not there.
+    /// Opens the database, and makes the tables if they are not there; `retention` is how long finished jobs stay.
     ///
     /// # Errors
     /// See [`OpenError`]; each says what to do.
-    pub async fn open(settings: PostgresSettings) -> Result<Self, OpenError> {
+    pub async fn open(settings: PostgresSettings, retention: Duration) -> Result<Self, OpenError> {
+        let width = (retention / RANGES).max(LEAST_WIDTH);
         let PostgresSettings {
             address,
             connections,
             unsafe_durability,
         } = settings;
         let connector = Connector::new(address);
-        let opened = open::open(&connector, unsafe_durability, WIDTH).await?;
+        let opened = open::open(&connector, unsafe_durability, width).await?;
         let info = StoreInfo {
             name: format!("postgres {}", opened.server),
             exclusive: false,
@@ -126,14 +132,14 @@ impl PostgresStore {
         let shared = Arc::new(Shared {
             readers: Arc::new(Readers::new(connector.clone(), readers)),
             news: Arc::new(News::new()),
-            width: WIDTH,
+            width,
             connector,
         });
         let (news, readers) = (|| Arc::clone(&shared.news), || Arc::clone(&shared.readers));
         let tasks = [
             tokio::spawn(news::tell(news(), readers())),
             tokio::spawn(news::listen(news(), shared.connector.clone())),
-            tokio::spawn(upkeep::run(readers(), WIDTH)),
+            tokio::spawn(upkeep::run(readers(), width)),
         ];
         Ok(Self {
             info,

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use longhaul::{
@@ -42,7 +43,7 @@ pub struct Stored {
 enum Place {
     Nowhere,
     Directory { _dir: TempDir },
-    Database { _database: Box<Database> },
+    Database { _database: Arc<Database> },
 }
 
 impl Stored {
@@ -57,14 +58,16 @@ impl Stored {
     }
 
     pub async fn in_postgres() -> Self {
-        let database = Box::new(database());
-        let store = PostgresStore::open(settings(&database)).await.unwrap();
-        Self::new(
-            Box::new(store),
-            Place::Database {
-                _database: database,
-            },
-        )
+        Self::in_postgres_at(&Arc::new(database())).await
+    }
+
+    /// One node of several on a database.
+    pub async fn in_postgres_at(database: &Arc<Database>) -> Self {
+        let store = PostgresStore::open(settings(database), RETENTION)
+            .await
+            .unwrap();
+        let _database = Arc::clone(database);
+        Self::new(Box::new(store), Place::Database { _database })
     }
 
     /// A database in a directory that stays when the store is closed.
@@ -159,6 +162,9 @@ pub fn database() -> Database {
     };
     CLUSTER.get_or_init(|| Cluster::start(options())).database()
 }
+
+/// How long finished jobs stay.
+pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// How to open a database for a test.
 pub fn settings(database: &Database) -> PostgresSettings {

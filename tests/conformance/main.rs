@@ -9,6 +9,7 @@ mod histories;
 #[path = "../postgres/cluster.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod postgres;
+mod shared;
 mod upgrade;
 
 /// Makes of each behaviour one test for each store.
