@@ -476,8 +476,12 @@ async fn a_dump_that_is_restored_elsewhere_goes_on() {
     for table in ["jobs", "events", "removed"] {
         database.sql(&format!("UPDATE {table} SET xid = xid + 1000000000000"));
     }
+    database.sql("UPDATE meta SET value = 'elsewhere' WHERE key = 'home'");
+    let former = database.sql("SELECT value FROM meta WHERE key = 'feed_id'");
 
     let mut stored = Stored::in_postgres_at(&database).await;
+    let another = database.sql("SELECT value FROM meta WHERE key = 'feed_id'");
+    assert_ne!(another, former);
     let start = longhaul::store::FeedCursor::default();
     let end = stored.mark().await;
     let items = stored.feed("acme", &start, &end).await;

@@ -1,5 +1,7 @@
 //! The connection that writes: made when it is first needed, and made again when it is lost, while callers are told at once.
 
+use std::time::Duration;
+
 use deadpool_postgres::ClientWrapper;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
@@ -9,6 +11,9 @@ use super::{
     session,
 };
 use crate::store::StoreError;
+
+/// How long the loop that writes waits for a connection, once. Whoever waits for it is told, and may try again.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// See the module.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ struct Dialing {
     task: AbortOnDropHandle<Open>,
     /// Why the last attempt failed.
     failed: watch::Receiver<Option<StoreError>>,
+    /// It was waited for.
+    is_late: bool,
 }
 
 impl Line {
@@ -73,23 +80,26 @@ impl Line {
         let State::Dialing(dialing) = &mut self.state else {
             return Ok(());
         };
-        if let Some(error) = &*dialing.failed.borrow()
-            && !dialing.task.is_finished()
-        {
-            return Err(error.clone());
+        let why = || {
+            let failed = dialing.failed.borrow().clone();
+            let slow = || StoreError::Unavailable("there is no connection yet".into());
+            failed.unwrap_or_else(slow)
+        };
+        if std::mem::replace(&mut dialing.is_late, true) && !dialing.task.is_finished() {
+            return Err(why());
         }
-        tokio::select! {
-            open = &mut dialing.task => {
-                let open = open.map_err(|error| StoreError::Unavailable(format!("connecting was given up: {error}")));
-                self.state = State::Hung;
-                self.state = State::Open(Box::new(open?));
-                Ok(())
-            }
-            Ok(()) = dialing.failed.changed() => {
-                let error = dialing.failed.borrow_and_update().clone();
-                Err(error.unwrap_or_else(|| StoreError::Unavailable("connecting failed".into())))
-            }
-        }
+        let mut failed = dialing.failed.clone();
+        let opened = tokio::select! {
+            opened = &mut dialing.task => opened,
+            Ok(()) = failed.changed() => return Err(why()),
+            () = sleep(LONGEST_WAIT) => return Err(why()),
+        };
+        self.state = State::Hung;
+        let open = opened.map_err(|error| {
+            StoreError::Unavailable(format!("connecting was given up: {error}"))
+        })?;
+        self.state = State::Open(Box::new(open));
+        Ok(())
     }
 }
 
@@ -108,5 +118,6 @@ fn dial(connector: Connector) -> Dialing {
     Dialing {
         task: AbortOnDropHandle::new(task),
         failed,
+        is_late: false,
     }
 }

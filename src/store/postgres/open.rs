@@ -21,8 +21,14 @@ const LOCK: i64 = 0x4c6e_6748_6d69_6772;
 const FEED_ID: &str = "feed_id";
 /// Where versions of the schema are noted.
 const VERSIONS: &str = "schema_version";
-/// Updates of one table when the feed is renumbered: a restored dump, once.
-const OLD_FEED: &str = "SELECT greatest((SELECT max(xid) FROM events), (SELECT max(xid) FROM removed), (SELECT max(xid) FROM jobs), 0)
+/// Where it is noted which database this is.
+const HOME: &str = "home";
+/// Which one it is: of which server, and which of its databases. A standby that takes over is the same server.
+const SERVER_ID: &str = "SELECT system_identifier::text FROM pg_control_system()";
+const MAY_KNOW_SERVER: &str = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')";
+const DATABASE_ID: &str = "SELECT oid::text FROM pg_database WHERE datname = current_database()";
+/// A job has the id of its newest event.
+const IS_AHEAD: &str = "SELECT greatest((SELECT xid FROM events ORDER BY xid DESC, n DESC LIMIT 1), (SELECT xid FROM removed ORDER BY xid DESC, n DESC LIMIT 1), 0)
     >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
 
 mod embedded {
@@ -184,7 +190,7 @@ async fn migrate(connector: &Connector, lock: ClientWrapper) -> Result<(), OpenE
         let migrated = migrations().run_async(&mut *client).await;
         migrated.map_err(|error| of_migration(&error))?;
     }
-    renumber(&client).await?;
+    settle(&client).await?;
     lock.batch_execute("COMMIT").await?;
     Ok(())
 }
@@ -248,33 +254,59 @@ fn of_migration(error: &refinery::Error) -> OpenError {
     OpenError::Migration(error.to_string())
 }
 
-/// A dump that was restored elsewhere brings ids of transactions that the server there has yet to give out, and would be taken for new for ever. Then all
-/// get new ones, in the same order, from before the beginning; cursors of former times begin anew.
-async fn renumber(client: &ClientWrapper) -> Result<(), OpenError> {
-    if !query_one(client, OLD_FEED, &[])
-        .await?
-        .try_get::<_, bool>(0)?
-    {
+/// A copy of a database, or one that was restored from a dump, has another feed from then on: its transactions are numbered by another server, and what
+/// is a cursor there means nothing here. Ids that the server here has yet to give out would be taken for new for ever; then all events get ids from before
+/// the beginning, in the same order, and as few of them the same one as these ids allow.
+async fn settle(client: &ClientWrapper) -> Result<(), OpenError> {
+    let text = async |sql: &str| -> Result<String, OpenError> {
+        Ok(query_one(client, sql, &[]).await?.try_get(0)?)
+    };
+    let may_know = query_one(client, MAY_KNOW_SERVER, &[]).await?;
+    let server = match may_know.try_get(0)? {
+        true => text(SERVER_ID).await?,
+        false => String::new(),
+    };
+    let home = format!("{server}/{}", text(DATABASE_ID).await?);
+    let noted = "SELECT value FROM meta WHERE key = $1";
+    let noted = query(client, noted, &[&HOME]).await?;
+    let noted: Option<&[u8]> = noted.first().map(|row| row.try_get(0)).transpose()?;
+    if noted == Some(home.as_bytes()) {
         return Ok(());
     }
-    tracing::warn!("the database was restored from elsewhere: its feed is numbered anew");
-    client
-        .batch_execute(
-            "BEGIN;
-             LOCK TABLE jobs, events, removed IN EXCLUSIVE MODE;
-             CREATE TEMPORARY TABLE renumbered ON COMMIT DROP AS
-                SELECT xid AS former, row_number() OVER (ORDER BY xid) AS xid
-                FROM (SELECT xid FROM events UNION SELECT xid FROM removed UNION SELECT xid FROM jobs) AS f;
-             CREATE UNIQUE INDEX ON renumbered (former);
-             UPDATE events AS e SET xid = r.xid FROM renumbered AS r WHERE r.former = e.xid;
-             UPDATE removed AS e SET xid = r.xid FROM renumbered AS r WHERE r.former = e.xid;
-             UPDATE jobs AS j SET xid = r.xid FROM renumbered AS r WHERE r.former = j.xid;
-             DELETE FROM meta WHERE key = 'feed_id';
-             COMMIT",
-        )
-        .await?;
-    Ok(())
+    let is_ahead = query_one(client, IS_AHEAD, &[]).await?.try_get(0)?;
+    let renumber = if is_ahead { RENUMBER } else { "" };
+    if noted.is_some() {
+        tracing::warn!(
+            "the database was copied or restored from elsewhere: its feed is another one from now on"
+        );
+    }
+    // No text of anybody else's: digits and a stroke.
+    let sql = format!(
+        "BEGIN;
+         {renumber}
+         DELETE FROM meta WHERE key IN ('{FEED_ID}', '{HOME}');
+         INSERT INTO meta (key, value) VALUES ('{HOME}', convert_to('{home}', 'UTF8'));
+         COMMIT"
+    );
+    Ok(client.batch_execute(&sql).await?)
 }
+
+/// `each`: how many events have to share an id, so that all have room below those that were given out when the server was made.
+const RENUMBER: &str = "LOCK TABLE jobs, events, removed IN EXCLUSIVE MODE;
+    WITH size AS MATERIALIZED (
+        SELECT greatest(1, (SELECT count(*) FROM feed) / (pg_snapshot_xmin(pg_current_snapshot())::text::bigint / 2) + 1) AS each
+    ), placed AS MATERIALIZED (
+        SELECT tenant, job, revision, kind = 17 AS is_removed, row_number() OVER (ORDER BY xid, n) - 1 AS place FROM feed
+    ), numbered AS MATERIALIZED (
+        SELECT tenant, job, revision, is_removed, 1 + place / each AS xid, (place % each)::integer AS n FROM placed CROSS JOIN size
+    ), of_events AS (
+        UPDATE events AS e SET xid = k.xid, n = k.n FROM numbered AS k
+        WHERE NOT k.is_removed AND e.tenant = k.tenant AND e.job = k.job AND e.revision = k.revision
+    ), of_removed AS (
+        UPDATE removed AS e SET xid = k.xid, n = k.n FROM numbered AS k
+        WHERE k.is_removed AND e.tenant = k.tenant AND e.job = k.job AND e.revision = k.revision
+    )
+    UPDATE jobs AS j SET xid = k.xid FROM numbered AS k WHERE j.tenant = k.tenant AND j.id = k.job AND j.revision = k.revision;";
 
 /// Random bytes that are made when they are first asked for, by whichever node comes first, and stay.
 async fn made_once<const N: usize>(

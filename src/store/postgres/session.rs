@@ -3,7 +3,10 @@
 //! Nothing here depends on what a session remembers: behind a pooler each transaction may be on another one. What is set at the beginning only keeps
 //! plans as good as they can be.
 
+use std::time::Duration;
+
 use deadpool_postgres::ClientWrapper;
+use tokio::time::timeout;
 use tokio_postgres::{Row, Statement, types::ToSql};
 
 use super::connect::Connector;
@@ -13,13 +16,23 @@ use crate::store::StoreError;
 /// that happens to be empty just now; and what a plan costs, which is then estimated far too high, must not have it compiled.
 pub(super) const PLANS: &str = "enable_seqscan = off; enable_hashjoin = off; enable_mergejoin = off; plan_cache_mode = force_generic_plan; jit = off";
 
+/// How long the first answer of a new connection may take.
+const LONGEST_START: Duration = Duration::from_secs(3);
+
 /// The parameters of a statement.
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// One attempt at a connection.
 pub(super) async fn begin(connector: &Connector) -> Result<ClientWrapper, StoreError> {
     let client = connector.client().await?;
-    client.batch_execute(&settings("SET")).await?;
+    let set = settings("SET");
+    let answer = timeout(LONGEST_START, client.batch_execute(&set)).await;
+    answer.map_err(|_| {
+        StoreError::Unavailable(format!(
+            "PostgreSQL did not answer within {} s",
+            LONGEST_START.as_secs()
+        ))
+    })??;
     Ok(client)
 }
 

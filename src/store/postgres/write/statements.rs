@@ -6,7 +6,8 @@ pub(super) const DELETE_JOBS: &str = "WITH gone AS (
         RETURNING 1
     ) SELECT longhaul_expect(count(*), $4) FROM gone";
 pub(super) const UPDATE_JOBS: &str = "WITH changed AS (
-        UPDATE jobs AS j SET xid = (SELECT pg_current_xact_id()::text::bigint), revision = k.revision, state = k.state, status = k.status,
+        UPDATE jobs AS j SET revision = k.revision,
+            xid = CASE WHEN k.revision = k.before THEN j.xid ELSE (SELECT pg_current_xact_id()::text::bigint) END, state = k.state, status = k.status,
             timer = k.timer, start_time = k.start_time, update_time = k.update_time, end_time = k.end_time, expire_time = k.expire_time, rest = k.rest
         FROM unnest($1::text[], $2::uuid[], $3::bigint[], $5::bigint[], $6::smallint[], $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[],
                 $11::bigint[], $12::bigint[], $13::bytea[])
