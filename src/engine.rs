@@ -110,6 +110,13 @@ impl EngineError {
         Self::Invalid(vec![Violation::new(field, description)])
     }
 
+    /// What was told may be lost: whoever listens has to begin again, and is told where.
+    fn failed_over() -> Self {
+        Self::Store(StoreError::Unavailable(
+            "the database has failed over".into(),
+        ))
+    }
+
     /// There is no such job.
     pub fn job_not_found(job: JobId) -> Self {
         Self::Refused(Refusal::JobNotFound(job))

@@ -205,7 +205,7 @@ pub struct Connected {
 pub trait Tail: Send + Sync + 'static {
     /// Resolves when there may be something new: soon after any commit, and every [`TAIL_INTERVAL`] at the latest, because nothing that wakes is certain.
     async fn woken(&self);
-    /// What is new after a cursor.
+    /// What is new after a cursor; nothing if another era has begun since, of which the answer's cursor then is.
     async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError>;
     /// The jobs that are stored, of those asked for: not older than what [`Self::read`] told of them.
     async fn jobs(&self, keys: &[JobKey]) -> Result<Vec<Arc<Job>>, StoreError>;

@@ -85,6 +85,10 @@ impl OwnJobs {
         job.filter(|job| job.revision >= revision)
     }
 
+    pub(super) fn clear(&self) {
+        *self.jobs() = Jobs::new();
+    }
+
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         // Whatever was left half done, each job in it was committed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -255,6 +255,9 @@ impl JobFollow {
                 let cursor = self.cursor();
                 return Ok(FollowItem::Draining { cursor });
             }
+            if !newest.is_of_the_era_of(&self.position) {
+                return Err(EngineError::failed_over());
+            }
             let alarm = self.spoke + self.heartbeat;
             if newest.is_ahead_of(&self.position) {
                 let items = match self.stretch(newest).await {

@@ -220,6 +220,19 @@ impl Hub {
         self.newest.send_replace(newest);
     }
 
+    /// Ends every watch with an error: what was told may never have been.
+    pub(super) fn begin_anew(&self, newest: FeedCursor) {
+        let keys: Vec<JobKey> = self
+            .topics
+            .iter()
+            .map(|topic| topic.key().clone())
+            .collect();
+        for (_, topic) in keys.iter().filter_map(|key| self.topics.remove(key)) {
+            topic.tell(|news| news.void = true);
+        }
+        self.publish_feed(newest, None);
+    }
+
     /// Ends every watch: each says so and stops.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);

@@ -99,6 +99,14 @@ impl Follower {
     async fn step(&mut self) -> Result<Option<bool>, StoreError> {
         let stretch = self.tail.read(&self.position).await?;
         self.shared.clock.hear(stretch.now);
+        if !stretch.until.is_of_the_era_of(&self.position) {
+            // What was lost with the former one nobody knows. Whoever comes back with a revision is told if it was.
+            tracing::warn!("the database has failed over: those who watch have to begin again");
+            self.shared.own_jobs.clear();
+            self.shared.hub.begin_anew(stretch.until.clone());
+            self.position = stretch.until;
+            return Ok(Some(false));
+        }
         let hub = &self.shared.hub;
         let follows = hub.has_followers();
         let mut news = gather(&stretch);

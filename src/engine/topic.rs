@@ -59,6 +59,8 @@ pub(super) struct News {
     /// The last revision with more than progress that is not held any more: for a reader that has not seen it, the next version is no mere progress.
     dropped: u64,
     pub(super) deleted: bool,
+    /// What was told may never have been.
+    pub(super) void: bool,
     pub(super) draining: bool,
 }
 

@@ -192,6 +192,9 @@ impl JobWatch {
         now: Instant,
         wake: &mut Instant,
     ) -> Result<Option<WatchItem>, EngineError> {
+        if news.void {
+            return Err(EngineError::failed_over());
+        }
         let seen = self.seen;
         let due = self.progressed + self.options.min_interval;
         let version = match news.behind(seen) {

@@ -8,9 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Everything before a position has been seen, but for what is still pending.
 ///
-/// Cursors that were taken one after another from one store form a chain: each includes those before it. They are ordered along it.
+/// Cursors that were taken one after another from one store form a chain: each includes those before it. They are ordered along it. A database that fails
+/// over may have lost its last moments, and give their positions to others: then another era begins, of which former cursors know nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedCursor {
+    era: u32,
     /// The first position that has not been seen, whatever is pending.
     before: u64,
     /// Positions below that have not been seen either; ascending.
@@ -23,15 +25,27 @@ impl FeedCursor {
         pending.retain(|position| *position < before);
         pending.sort_unstable();
         pending.dedup();
-        Self { before, pending }
+        Self {
+            era: 0,
+            before,
+            pending,
+        }
+    }
+
+    /// The same, in another era.
+    #[must_use]
+    pub fn in_era(self, era: u32) -> Self {
+        Self { era, ..self }
+    }
+
+    /// Whether its positions mean the same as the other's.
+    pub fn is_of_the_era_of(&self, other: &Self) -> bool {
+        self.era == other.era
     }
 
     /// All positions up to this one have been seen.
     pub fn at(position: u64) -> Self {
-        Self {
-            before: position.saturating_add(1),
-            pending: Vec::new(),
-        }
+        Self::new(position.saturating_add(1), Vec::new())
     }
 
     /// The first position that has not been seen, whatever is pending.
@@ -51,7 +65,9 @@ impl FeedCursor {
 
     /// Whether everything that the other has seen has been seen here.
     pub fn includes(&self, other: &Self) -> bool {
-        self.before >= other.before && self.pending.iter().all(|at| !other.has_seen(*at))
+        self.era == other.era
+            && self.before >= other.before
+            && self.pending.iter().all(|at| !other.has_seen(*at))
     }
 
     /// Whether more has been seen than there.
@@ -65,7 +81,8 @@ impl FeedCursor {
         let before = self.before.max(last.saturating_add(1).min(later.before));
         let unseen_here = self.pending.iter().filter(|at| **at > last);
         let unseen_there = later.pending.iter().filter(|at| **at < before);
-        Self::new(before, unseen_here.chain(unseen_there).copied().collect())
+        let pending = unseen_here.chain(unseen_there).copied().collect();
+        Self::new(before, pending).in_era(self.era)
     }
 }
 
@@ -78,7 +95,8 @@ impl PartialOrd for FeedCursor {
 /// Along a chain: of two cursors with the same end, the one with less pending is the later.
 impl Ord for FeedCursor {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let rank = |cursor: &Self| (cursor.before, std::cmp::Reverse(cursor.pending.len()));
+        let pending = |cursor: &Self| std::cmp::Reverse(cursor.pending.len());
+        let rank = |cursor: &Self| (cursor.era, cursor.before, pending(cursor));
         rank(self)
             .cmp(&rank(other))
             .then_with(|| self.pending.cmp(&other.pending))
@@ -89,15 +107,16 @@ impl Ord for FeedCursor {
 impl Serialize for FeedCursor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let distances = self.pending.iter().map(|at| self.before - at);
-        (self.before, distances.collect::<Vec<u64>>()).serialize(serializer)
+        let distances: Vec<u64> = distances.collect();
+        (self.era, self.before, distances).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for FeedCursor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (before, distances) = <(u64, Vec<u64>)>::deserialize(deserializer)?;
+        let (era, before, distances) = <(u32, u64, Vec<u64>)>::deserialize(deserializer)?;
         let pending = distances.into_iter().map(|by| before.saturating_sub(by));
-        Ok(Self::new(before, pending.collect()))
+        Ok(Self::new(before, pending.collect()).in_era(era))
     }
 }
 
@@ -161,7 +180,14 @@ mod tests {
         }
 
         #[test]
-        fn a_cursor_reads_back_as_it_was_written(cursor in cursors()) {
+        fn a_cursor_of_another_era_includes_nothing_of_this(one in cursors(), era in 1_u32..9) {
+            let later = one.clone().in_era(era);
+            prop_assert!(!later.includes(&one) && !one.includes(&later));
+        }
+
+        #[test]
+        fn a_cursor_reads_back_as_it_was_written(cursor in cursors(), era in 0_u32..9) {
+            let cursor = cursor.in_era(era);
             let written = postcard::to_stdvec(&cursor).unwrap();
             prop_assert_eq!(postcard::from_bytes::<FeedCursor>(&written).unwrap(), cursor);
         }

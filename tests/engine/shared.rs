@@ -385,3 +385,46 @@ async fn workers_that_are_connected_elsewhere_count() {
     let (_, told) = pair.here.explain(&key).await.unwrap();
     assert!(!told.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_begins_again_when_the_database_has_failed_over() {
+    let pair = pair().await;
+    let key = submit(&pair.here, &["d"]).await;
+    let mut watching = watch(&pair.there, &key, Duration::ZERO).await;
+    next(&mut watching, &mut 0).await;
+    let heartbeat = Duration::from_secs(600);
+    let follow = pair.there.follow(tenant(), "", "", heartbeat).await;
+    let mut follow = follow.unwrap();
+    let cursor = loop {
+        match coming("the listing", follow.next()).await {
+            Some(Ok(FollowItem::Synced { cursor })) => break cursor,
+            item => assert!(matches!(item, Some(Ok(FollowItem::Listed(_)))), "{item:?}"),
+        }
+    };
+    pair.store.fail_over();
+    let away = |error: Option<EngineError>| {
+        assert!(
+            matches!(error, Some(EngineError::Store(StoreError::Unavailable(_)))),
+            "{error:?}"
+        );
+    };
+    away(
+        coming("the end of the watch", watching.next())
+            .await
+            .and_then(Result::err),
+    );
+    away(
+        coming("the end of the feed", follow.next())
+            .await
+            .and_then(Result::err),
+    );
+
+    // Both can go on; the cursor begins with a listing, because what it has seen may be gone.
+    let mut watching = watch(&pair.there, &key, Duration::ZERO).await;
+    next(&mut watching, &mut 0).await;
+    let follow = pair.there.follow(tenant(), "", &cursor, heartbeat).await;
+    let item = coming("a listing", follow.unwrap().next()).await;
+    assert!(matches!(item, Some(Ok(FollowItem::Listed(_)))), "{item:?}");
+    pair.here.cancel(key, String::new()).await.unwrap();
+    assert_eq!(next(&mut watching, &mut 1).await, (2, JobState::Cancelled));
+}

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -44,6 +44,7 @@ struct Core {
     newest: watch::Sender<usize>,
     away: AtomicBool,
     conflicts: AtomicUsize,
+    era: AtomicU32,
     now: Mutex<Timestamp>,
     /// What each process, by the number of its tail, has told of its workers.
     announced: Mutex<BTreeMap<usize, Vec<Connected>>>,
@@ -78,6 +79,7 @@ impl SharedStore {
             newest: watch::Sender::new(0),
             away: AtomicBool::new(false),
             conflicts: AtomicUsize::new(0),
+            era: AtomicU32::new(0),
             now: Mutex::new(now),
             announced: Mutex::default(),
             tails: AtomicUsize::new(0),
@@ -96,6 +98,12 @@ impl SharedStore {
     /// The next commits meet others at the same rows.
     pub fn set_conflicts(&self, commits: usize) {
         self.core.conflicts.store(commits, Ordering::SeqCst);
+    }
+
+    /// Another server has taken over; what it has lost is not known.
+    pub fn fail_over(&self) {
+        self.core.era.fetch_add(1, Ordering::SeqCst);
+        self.core.newest.send_modify(|_| {});
     }
 
     pub fn set_time(&self, now: Timestamp) {
@@ -151,11 +159,13 @@ impl Store for SharedStore {
         until: &FeedCursor,
     ) -> Result<(Vec<FeedItem>, FeedCursor), StoreError> {
         self.core.reach()?;
-        self.core.model.feed(tenant, after, until).await
+        let (items, reached) = self.core.model.feed(tenant, after, until).await?;
+        Ok((items, reached))
     }
     async fn end_of_feed(&self) -> Result<FeedCursor, StoreError> {
         self.core.reach()?;
-        self.core.model.end_of_feed().await
+        let era = self.core.era.load(Ordering::SeqCst);
+        Ok(self.core.model.end_of_feed().await?.in_era(era))
     }
     fn tail(&self) -> Option<Arc<dyn Tail>> {
         Some(Arc::new(SharedTail {
@@ -188,6 +198,17 @@ impl Tail for SharedTail {
     async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError> {
         self.core.reach()?;
         let paused = self.core.model.paused_drivers().await?;
+        let end = self.core.model.end_of_feed().await?;
+        let end = end.in_era(self.core.era.load(Ordering::SeqCst));
+        if !after.is_of_the_era_of(&end) {
+            return Ok(Stretch {
+                events: Vec::new(),
+                until: end,
+                more: false,
+                now: *self.core.now.lock().unwrap(),
+                paused,
+            });
+        }
         let events = self.core.events.lock().unwrap();
         let positions = (1_u64..).zip(events.iter());
         let new = positions.filter(|(at, _)| !after.has_seen(*at));
@@ -197,7 +218,7 @@ impl Tail for SharedTail {
         Ok(Stretch {
             until: new
                 .last()
-                .map_or(after.clone(), |(at, _)| FeedCursor::at(*at)),
+                .map_or(after.clone(), |(at, _)| after.on_the_way(&end, *at)),
             events: new,
             more,
             now: *self.core.now.lock().unwrap(),

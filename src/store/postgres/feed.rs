@@ -30,14 +30,16 @@ use crate::{
 const MAX_TAIL_EVENTS: usize = 4_000;
 /// Bytes of jobs after which a stretch ends: what can be held in memory for a caller, and more than a message takes.
 pub(super) const MAX_JOBS_BYTES: usize = 16 * 1024 * 1024;
-const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";
+/// A snapshot, and the timeline: a standby that takes over begins another one, and gives out again the ids of what it has lost.
+pub(super) const SNAPSHOT: &str =
+    "pg_current_snapshot()::text || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
 
 /// The snapshot is the statement's own: it has seen exactly the events that come with it.
 pub(super) static SELECT_NEW: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT s.snapshot, s.now, f.xid, f.n, f.tenant, f.job, f.revision, f.time, f.kind, f.rest
          FROM (
-            SELECT pg_current_snapshot()::text AS snapshot, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now OFFSET 0
+            SELECT {SNAPSHOT} AS snapshot, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now OFFSET 0
          ) AS s
          LEFT JOIN LATERAL (
             SELECT xid, n, {EVENT_COLUMNS} FROM feed WHERE xid >= $1 AND xid < $2 ORDER BY xid, n LIMIT $3
@@ -47,7 +49,7 @@ pub(super) static SELECT_NEW: LazyLock<String> = LazyLock::new(|| {
 /// What was in progress when the cursor was taken.
 pub(super) static SELECT_PENDING: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT pg_current_snapshot()::text, 0::bigint, xid, n, {EVENT_COLUMNS}
+        "SELECT '', 0::bigint, xid, n, {EVENT_COLUMNS}
          FROM feed WHERE xid = ANY($1::bigint[]) ORDER BY xid, n LIMIT $2"
     )
 });
@@ -57,7 +59,7 @@ pub(super) static SELECT_REST: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The cursor that a snapshot is: `xmin:xmax:xip,xip`.
+/// The cursor that a snapshot is: `xmin:xmax:xip,xip:timeline`, the last of them in hexadecimal.
 pub(super) fn cursor(snapshot: &str) -> Result<FeedCursor, StoreError> {
     let wrong = || StoreError::Corrupt(format!("{snapshot:?} is no snapshot"));
     let mut parts = snapshot.split(':').skip(1);
@@ -67,15 +69,17 @@ pub(super) fn cursor(snapshot: &str) -> Result<FeedCursor, StoreError> {
         .filter(|xid| !xid.is_empty())
         .map(str::parse)
         .collect();
-    Ok(FeedCursor::new(
-        before.ok_or_else(wrong)?,
-        pending.map_err(|_| wrong())?,
-    ))
+    let timeline = parts
+        .next()
+        .and_then(|tli| u32::from_str_radix(tli, 16).ok());
+    let before = before.ok_or_else(wrong)?;
+    let pending = pending.map_err(|_| wrong())?;
+    Ok(FeedCursor::new(before, pending).in_era(timeline.ok_or_else(wrong)?))
 }
 
 /// Where the feed ends now.
 pub(super) async fn end(client: &ClientWrapper) -> Result<FeedCursor, StoreError> {
-    let row = query_one(client, SNAPSHOT, &[]).await?;
+    let row = query_one(client, &format!("SELECT {SNAPSHOT}"), &[]).await?;
     cursor(row.try_get(0)?)
 }
 
@@ -112,6 +116,14 @@ async fn new(
         None => cursor(first.try_get(0)?)?,
     };
     let now = Timestamp::from_micros(first.try_get(1)?);
+    if !until.is_of_the_era_of(after) {
+        return Ok(New {
+            events: Vec::new(),
+            until,
+            more: false,
+            now,
+        });
+    }
     // All that was pending has smaller ids. Where they are too many, what comes behind has to wait.
     let is_long = late.len() >= limit;
     let is_cut = is_long || rows.len() >= limit;
@@ -276,12 +288,19 @@ mod tests {
     #[test]
     fn a_snapshot_is_a_cursor() {
         let of = |snapshot| cursor(snapshot).ok();
-        assert_eq!(of("700:700:"), Some(FeedCursor::new(700, vec![])));
-        assert_eq!(
-            of("700:705:702,704"),
-            Some(FeedCursor::new(705, vec![702, 704]))
-        );
-        for wrong in ["", "700", "700:", "700:x:", "700:705:a"] {
+        let none = FeedCursor::new(700, vec![]).in_era(1);
+        assert_eq!(of("700:700::00000001"), Some(none));
+        let some = FeedCursor::new(705, vec![702, 704]).in_era(0x1f);
+        assert_eq!(of("700:705:702,704:0000001F"), Some(some));
+        for wrong in [
+            "",
+            "700",
+            "700:",
+            "700:x::1",
+            "700:705:a:1",
+            "700:705:",
+            "700:705::x",
+        ] {
             assert_eq!(of(wrong), None, "{wrong:?}");
         }
     }

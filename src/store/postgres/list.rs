@@ -13,7 +13,7 @@ use tokio_postgres::{
 use super::{
     columns::{Cells, JOB_COLUMNS, WITH_TASKS},
     dialect::Postgres,
-    feed::{self, MAX_JOBS_BYTES},
+    feed::{self, MAX_JOBS_BYTES, SNAPSHOT},
     read::as_limit,
 };
 use crate::{
@@ -123,7 +123,7 @@ pub(super) fn select(query: &ListQuery) -> (String, Vec<Value>) {
     let nothing = vec!["NULL"; JOB_COLUMNS.split(',').count()].join(", ");
     let (last, order) = (source.last(), source.order());
     let sql = format!(
-        "SELECT s.snapshot, r.* FROM (SELECT pg_current_snapshot()::text AS snapshot OFFSET 0) AS s
+        "SELECT s.snapshot, r.* FROM (SELECT {SNAPSHOT} AS snapshot OFFSET 0) AS s
          LEFT JOIN LATERAL (
             (SELECT j.at_id, j.at_event, j.id, {JOB_COLUMNS} FROM ({matching}) AS j {WITH_TASKS} ORDER BY {order})
             UNION ALL
