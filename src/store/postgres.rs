@@ -7,6 +7,10 @@
 //! nothing depends on what a session remembers, so that poolers can stand between; the server's words never bring a password into a log.
 
 pub mod address;
+#[cfg(test)]
+#[path = "../../tests/postgres/cluster.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod cluster;
 mod columns;
 pub mod connect;
 mod dialect;
@@ -20,6 +24,8 @@ mod nodes;
 mod open;
 mod partitions;
 mod password;
+#[cfg(test)]
+mod plans;
 mod queue;
 mod read;
 mod readers;

@@ -7,7 +7,7 @@
 //!
 //! Rows are written in one order everywhere, and those that nobody has locked before (request ids, counters) last: so nobody waits in a circle.
 
-mod statements;
+pub(super) mod statements;
 
 use std::collections::HashMap;
 
