@@ -3,6 +3,9 @@
 //! Each event has the id of its transaction. A cursor is a snapshot: the first id that had not been given out yet, and those below that were still in
 //! progress. New since then is what has an id that the cursor has not seen and is visible now. Ids are given out before they are committed, and never
 //! in that order: so no number alone could say it, and no transaction, however long, holds anybody up.
+//!
+//! A cursor goes no further than the newest event that is there. An id that nothing on disk bears, of a transaction that was rolled back or committed
+//! without waiting for the disk, is given out once more after a crash of the server, and then for something that nobody has seen.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -30,16 +33,17 @@ use crate::{
 const MAX_TAIL_EVENTS: usize = 4_000;
 /// Bytes of jobs after which a stretch ends: what can be held in memory for a caller, and more than a message takes.
 pub(super) const MAX_JOBS_BYTES: usize = 16 * 1024 * 1024;
-/// A snapshot, and the timeline: a standby that takes over begins another one, and gives out again the ids of what it has lost.
-pub(super) const SNAPSHOT: &str =
-    "pg_current_snapshot()::text || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+/// The snapshot with the timeline, and the newest event in it. A standby that takes over begins another timeline, and gives out again the ids of what it has
+/// lost.
+pub(super) const SNAPSHOT: &str = "pg_current_snapshot()::text || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS snapshot, \
+    greatest((SELECT max(xid) FROM events), (SELECT max(xid) FROM removed)) AS newest";
 
 /// The snapshot is the statement's own: it has seen exactly the events that come with it.
 pub(super) static SELECT_NEW: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT s.snapshot, s.now, f.xid, f.n, f.tenant, f.job, f.revision, f.time, f.kind, f.rest
          FROM (
-            SELECT {SNAPSHOT} AS snapshot, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now OFFSET 0
+            SELECT {SNAPSHOT}, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now OFFSET 0
          ) AS s
          LEFT JOIN LATERAL (
             SELECT xid, n, {EVENT_COLUMNS} FROM feed WHERE xid >= $1 AND xid < $2 ORDER BY xid, n LIMIT $3
@@ -59,11 +63,11 @@ pub(super) static SELECT_REST: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The cursor that a snapshot is: `xmin:xmax:xip,xip:timeline`, the last of them in hexadecimal.
-pub(super) fn cursor(snapshot: &str) -> Result<FeedCursor, StoreError> {
+/// The cursor that a snapshot is, `xmin:xmax:xip,xip:timeline`, the last of them in hexadecimal, as far as this event.
+fn cursor(snapshot: &str, newest: u64) -> Result<FeedCursor, StoreError> {
     let wrong = || StoreError::Corrupt(format!("{snapshot:?} is no snapshot"));
     let mut parts = snapshot.split(':').skip(1);
-    let before = parts.next().and_then(|xmax| xmax.parse().ok());
+    let before: Option<u64> = parts.next().and_then(|xmax| xmax.parse().ok());
     let pending = parts.next().unwrap_or_default().split(',');
     let pending: Result<Vec<u64>, _> = pending
         .filter(|xid| !xid.is_empty())
@@ -72,15 +76,24 @@ pub(super) fn cursor(snapshot: &str) -> Result<FeedCursor, StoreError> {
     let timeline = parts
         .next()
         .and_then(|tli| u32::from_str_radix(tli, 16).ok());
-    let before = before.ok_or_else(wrong)?;
+    let before = before.ok_or_else(wrong)?.min(newest.saturating_add(1));
     let pending = pending.map_err(|_| wrong())?;
     Ok(FeedCursor::new(before, pending).in_era(timeline.ok_or_else(wrong)?))
+}
+
+/// The cursor in a row whose first columns are [`SNAPSHOT`].
+pub(super) fn cursor_of(row: &Row) -> Result<FeedCursor, StoreError> {
+    let newest: Option<i64> = row.try_get(1)?;
+    cursor(
+        row.try_get(0)?,
+        unsigned("transaction", newest.unwrap_or(0))?,
+    )
 }
 
 /// Where the feed ends now.
 pub(super) async fn end(client: &ClientWrapper) -> Result<FeedCursor, StoreError> {
     let row = query_one(client, &format!("SELECT {SNAPSHOT}"), &[]).await?;
-    cursor(row.try_get(0)?)
+    cursor_of(&row)
 }
 
 /// What is new, in the order of the feed and by whole transactions.
@@ -113,7 +126,16 @@ async fn new(
     let first = first.ok_or_else(|| StoreError::Failed("no snapshot came".into()))?;
     let until = match until {
         Some(until) => until.clone(),
-        None => cursor(first.try_get(0)?)?,
+        None => {
+            let newest: Option<i64> = rows.last().unwrap_or(first).try_get(2)?;
+            let newest = match newest {
+                // The stretch ends before the newest event, whichever that is.
+                Some(_) if rows.len() >= limit => u64::MAX,
+                Some(newest) => unsigned("transaction", newest)?,
+                None => after.before().saturating_sub(1),
+            };
+            cursor(first.try_get(0)?, newest)?
+        }
     };
     let now = Timestamp::from_micros(first.try_get(1)?);
     if !until.is_of_the_era_of(after) {
@@ -287,11 +309,14 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_a_cursor() {
-        let of = |snapshot| cursor(snapshot).ok();
+        let of = |snapshot| cursor(snapshot, u64::MAX).ok();
         let none = FeedCursor::new(700, vec![]).in_era(1);
         assert_eq!(of("700:700::00000001"), Some(none));
         let some = FeedCursor::new(705, vec![702, 704]).in_era(0x1f);
         assert_eq!(of("700:705:702,704:0000001F"), Some(some));
+        let short = cursor("700:705:702,704:1", 702).ok();
+        let expected = FeedCursor::new(703, vec![702]).in_era(1);
+        assert_eq!(short, Some(expected));
         for wrong in [
             "",
             "700",

@@ -48,12 +48,12 @@ pub(super) async fn page(client: &ClientWrapper, query: &ListQuery) -> Result<Pa
     while let Some(row) = rows.next().await {
         let row = row?;
         if seen.is_none() {
-            seen = Some(feed::cursor(row.try_get(0)?)?);
+            seen = Some(feed::cursor_of(&row)?);
         }
-        let Some(at) = position(&row, 1)? else {
+        let Some(at) = position(&row, 2)? else {
             continue;
         };
-        let mut cells = Cells::of(&row, 3);
+        let mut cells = Cells::of(&row, 4);
         let Some(id) = cells.next()? else {
             // The last candidate, after fewer jobs than were asked for.
             next = Some(at);
@@ -114,7 +114,7 @@ fn position(row: &Row, from: usize) -> Result<Option<ListPosition>, StoreError> 
     Ok(at.map(ListPosition::Feed))
 }
 
-/// The statement that reads a page, and its values. The columns: the snapshot, the position, and the job, which is NULL for the last candidate.
+/// The statement that reads a page, and its values. The columns: the snapshot with the newest event, the position, and the job, which is NULL for the last candidate.
 pub(super) fn select(query: &ListQuery) -> (String, Vec<Value>) {
     let source = Source::of(query);
     // One more than asked tells whether there is another page.
@@ -123,7 +123,7 @@ pub(super) fn select(query: &ListQuery) -> (String, Vec<Value>) {
     let nothing = vec!["NULL"; JOB_COLUMNS.split(',').count()].join(", ");
     let (last, order) = (source.last(), source.order());
     let sql = format!(
-        "SELECT s.snapshot, r.* FROM (SELECT {SNAPSHOT} AS snapshot OFFSET 0) AS s
+        "SELECT s.*, r.* FROM (SELECT {SNAPSHOT} OFFSET 0) AS s
          LEFT JOIN LATERAL (
             (SELECT j.at_id, j.at_event, j.id, {JOB_COLUMNS} FROM ({matching}) AS j {WITH_TASKS} ORDER BY {order})
             UNION ALL

@@ -34,8 +34,10 @@ const LONGEST_CALL: Duration = Duration::from_secs(35);
 /// Nobody waits long for a row: the others' transactions are short. A node that stands still must not hold up the others with what it has locked.
 const LIMITS: &str =
     "lock_timeout = '3s'; idle_in_transaction_session_timeout = '2s'; statement_timeout = '30s'";
+/// Never the newest event: it is what cursors go up to.
 const TIDY: &str = "DELETE FROM removed WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM removed WHERE time < $1 ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED))";
+        SELECT ctid FROM removed WHERE time < $1 ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED))
+    AND xid < (SELECT greatest((SELECT max(xid) FROM events), (SELECT max(xid) FROM removed)))";
 
 /// See [`Writer`].
 pub(super) struct PostgresWriter {
