@@ -3,10 +3,7 @@
 //! The moments, the jobs and the mistakes of the workers come from a seed, which is printed. `tests/crash.sh` runs it for longer. The second half shows
 //! that the checker fails when it should: with a store that answers before it has written, and with fencing tokens that do not fence.
 
-mod checker;
 mod faulty;
-mod history;
-mod load;
 #[path = "../stores/tampered.rs"]
 mod tampered;
 mod victim;
@@ -15,29 +12,34 @@ use std::{env, time::Duration};
 
 use longhaul::proto::v1::GetServerInfoRequest;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep};
 
-use checker::{Fault, check};
+use crate::load::{
+    Crowd, Stage,
+    checker::{Fault, check},
+    history::{Fact, History},
+    hold,
+    jobs::contested_job,
+};
 use faulty::Lie;
-use history::{Fact, History};
-use load::{Stage, contested_job, hold};
 use victim::{Liar, Victim};
 
-const SUBMITTERS: usize = 8;
-const WORKERS: usize = 4;
-/// Workers that let leases run out, and report all the same.
-const RIVALS: usize = 3;
+const CROWD: Crowd = Crowd {
+    submitters: 8,
+    workers: 4,
+    rivals: 3,
+    followers: 1,
+};
 /// Kills in an ordinary run; `LONGHAUL_CRASH_ROUNDS` sets another number.
 const ROUNDS: usize = 20;
-/// How long the open jobs may take after the last kill.
-const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 /// From start to serving, on a busy machine and in a debug build. What is promised, and printed, is 2 s.
 const SERVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The same without a follower, who would wait in vain for what a lying store has lost.
+const UNFOLLOWED: Crowd = Crowd {
+    followers: 0,
+    ..CROWD
+};
 
 /// What a run came to.
 struct Outcome {
@@ -46,42 +48,15 @@ struct Outcome {
 }
 
 /// Kills the server again and again under load, then lets everything come to its end.
-async fn run(victim: &mut impl Victim, seed: u64, rounds: usize) -> Outcome {
+async fn run(crowd: &Crowd, victim: &mut impl Victim, seed: u64, rounds: usize) -> Outcome {
     let history = History::default();
     let stage = Stage::new(&victim.endpoint(), history.clone(), seed);
-    let (stop, stop_workers) = (CancellationToken::new(), CancellationToken::new());
-    let (mut clients, mut workers) = (JoinSet::new(), JoinSet::new());
-    for number in 0..SUBMITTERS {
-        let (jobs, watched) = mpsc::channel(load::AHEAD);
-        clients.spawn(stage.clone().submitter(number, stop.clone(), jobs));
-        clients.spawn(stage.clone().watcher(watched));
-    }
-    for number in 0..WORKERS {
-        workers.spawn(stage.clone().worker(number, stop_workers.clone()));
-    }
-    for number in 0..RIVALS {
-        workers.spawn(stage.clone().rival(number, stop_workers.clone()));
-    }
-    let slowest_start = kill_often(victim, &stage, seed, rounds).await;
-    stop.cancel();
-    let settled = timeout(SETTLE_WITHIN, async { while join(&mut clients).await {} }).await;
-    assert!(
-        settled.is_ok(),
-        "not all jobs ended within {SETTLE_WITHIN:?}"
-    );
-    stop_workers.cancel();
-    while join(&mut workers).await {}
-    stage.inspect().await;
+    let blows = kill_often(victim, &stage, seed, rounds);
+    let slowest_start = crowd.withstand(&stage, blows).await;
     Outcome {
         facts: history.facts(),
         slowest_start,
     }
-}
-
-/// Waits for one to end; answers whether there was one.
-async fn join(actors: &mut JoinSet<()>) -> bool {
-    let ended = actors.join_next().await;
-    ended.map(Result::unwrap).is_some()
 }
 
 async fn kill_often(victim: &mut impl Victim, stage: &Stage, seed: u64, rounds: usize) -> Duration {
@@ -98,7 +73,7 @@ async fn kill_often(victim: &mut impl Victim, stage: &Stage, seed: u64, rounds: 
         let begin = now();
         victim.revive().await;
         while stage
-            .client
+            .client()
             .admin()
             .get_server_info(GetServerInfoRequest {})
             .await
@@ -130,7 +105,7 @@ async fn nothing_acknowledged_is_lost_however_often_the_server_is_killed() {
     let rounds = setting("LONGHAUL_CRASH_ROUNDS").map_or(ROUNDS, |n| n.try_into().unwrap());
     report(&format!("{rounds} rounds with seed {seed}"));
     let mut server = victim::real().await;
-    let outcome = run(&mut server, seed, rounds).await;
+    let outcome = run(&CROWD, &mut server, seed, rounds).await;
     report(&summary(&outcome));
     let faults = check(&outcome.facts);
     assert!(faults.is_empty(), "seed {seed}: {faults:#?}");
@@ -159,7 +134,7 @@ fn report(line: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_answers_before_it_has_written_is_found_out() {
     let mut liar = Liar::start(Lie::AnswersEarly).await;
-    let outcome = run(&mut liar, 7, 3).await;
+    let outcome = run(&UNFOLLOWED, &mut liar, 7, 3).await;
     let faults = check(&outcome.facts);
     let lost = |fault: &Fault| matches!(fault, Fault::Lost { .. });
     assert!(faults.iter().any(lost), "{faults:#?}");
@@ -171,21 +146,18 @@ async fn contest(victim: &impl Victim) -> Vec<Fact> {
     let history = History::default();
     let stage = Stage::new(&victim.endpoint(), history.clone(), 0);
     stage.submit(1, contested_job()).await;
-    let mut holds = Vec::new();
+    let mut roamer = stage.roamer("contestant", 0);
+    let mut leases = Vec::new();
     for name in ["first", "second"] {
-        let lease = stage.lease(name).await;
-        history.note(Fact::Leased(hold(&lease, name)));
+        let lease = stage.lease(&mut roamer, name).await;
         if name == "first" {
-            stage.let_go(&lease).await;
+            stage.let_go(&mut roamer, &lease).await;
         }
-        holds.push((name, lease));
+        leases.push((name, lease));
     }
-    for (name, lease) in holds {
-        if stage.end(&lease, true).await {
-            let hold = hold(&lease, name);
-            let succeeded = true;
-            history.note(Fact::Completed { hold, succeeded });
-        }
+    for (name, lease) in leases {
+        let hold = hold(&lease, name);
+        stage.complete(&mut roamer, &lease, hold, true).await;
     }
     stage.inspect().await;
     history.facts()

@@ -11,6 +11,7 @@ mod jobs;
 mod large_answers;
 mod lifecycle;
 mod listing;
+mod load;
 mod many;
 mod quickstart;
 mod rest;

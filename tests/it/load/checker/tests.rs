@@ -1,0 +1,356 @@
+//! Each kind of fault is found in a history that was sound without it.
+
+use longhaul::proto::v1::job_event::Type;
+
+use super::*;
+use crate::load::history::Hold;
+
+fn hold(fencing_token: u64, holder: &str) -> Hold {
+    Hold {
+        task: "t".to_owned(),
+        attempt: 1,
+        fencing_token,
+        holder: holder.to_owned(),
+    }
+}
+
+fn shown(from: u64, to: u64, state: State) -> Fact {
+    Fact::Shown {
+        watch: 1,
+        job: "j".to_owned(),
+        from,
+        to,
+        coalesced: to - from - 1,
+        state,
+        last: is_terminal(state),
+    }
+}
+
+fn changed(revision: u64, kind: Type, state: State) -> Fact {
+    Fact::Changed {
+        job: "j".to_owned(),
+        revision,
+        kind,
+        task: "t".to_owned(),
+        attempt: 1,
+        state,
+    }
+}
+
+fn acknowledged(request: &str, job: &str) -> Fact {
+    Fact::Acknowledged {
+        request: request.to_owned(),
+        job: job.to_owned(),
+    }
+}
+
+fn told(from: u64, to: u64) -> Fact {
+    Fact::Told {
+        follower: 1,
+        job: "j".to_owned(),
+        from,
+        to,
+    }
+}
+
+fn completed(fencing_token: u64, holder: &str) -> Fact {
+    Fact::Completed {
+        hold: hold(fencing_token, holder),
+        succeeded: true,
+    }
+}
+
+/// One job whose first lease was lost, told without a fault.
+fn sound() -> Vec<Fact> {
+    vec![
+        acknowledged("r", "j"),
+        Fact::Leased(hold(1, "a")),
+        shown(0, 2, State::Running),
+        Fact::Leased(hold(2, "b")),
+        Fact::Synced {
+            watch: 1,
+            revision: 2,
+        },
+        completed(2, "b"),
+        shown(2, 5, State::Succeeded),
+        Fact::Stored {
+            job: "j".to_owned(),
+            state: State::Succeeded,
+            revision: 5,
+        },
+        changed(1, Type::JobSubmitted, State::Queued),
+        changed(2, Type::TaskLeased, State::Running),
+        changed(3, Type::TaskLeaseLost, State::Running),
+        changed(4, Type::TaskLeased, State::Running),
+        changed(5, Type::TaskSucceeded, State::Succeeded),
+        Fact::StoredTask {
+            task: "t".to_owned(),
+            attempt: 1,
+            lost_leases: 1,
+        },
+        Fact::Counted {
+            state: State::Succeeded,
+            count: 1,
+        },
+        Fact::Followed {
+            follower: 1,
+            node: 0,
+        },
+        told(0, 3),
+        told(2, 4),
+        told(4, 5),
+    ]
+}
+
+#[track_caller]
+fn faults(change: impl FnOnce(&mut Vec<Fact>)) -> Vec<Fault> {
+    let mut facts = sound();
+    change(&mut facts);
+    check(&facts).into_iter().collect()
+}
+
+fn job() -> String {
+    "j".to_owned()
+}
+
+fn task() -> String {
+    "t".to_owned()
+}
+
+#[test]
+fn a_sound_history_has_no_faults() {
+    assert_eq!(faults(|_| {}), []);
+}
+
+#[test]
+fn a_lost_job_is_found() {
+    let lost = "k".to_owned();
+    assert_eq!(
+        faults(|facts| facts.push(acknowledged("s", "k"))),
+        [Fault::Lost { job: lost }]
+    );
+}
+
+#[test]
+fn two_jobs_for_one_request_are_found() {
+    let two = faults(|facts| facts.push(acknowledged("r", "k")));
+    assert!(two.contains(&Fault::Doubled {
+        request: "r".to_owned()
+    }));
+}
+
+#[test]
+fn a_job_that_nobody_was_told_of_is_found() {
+    assert_eq!(
+        faults(|facts| drop(facts.remove(0))),
+        [Fault::Unknown { job: job() }]
+    );
+}
+
+#[test]
+fn a_job_that_has_not_ended_is_found() {
+    let open = faults(|facts| {
+        facts[7] = Fact::Stored {
+            job: job(),
+            state: State::Running,
+            revision: 4,
+        };
+        facts.remove(12);
+    });
+    assert!(open.contains(&Fault::Open { job: job() }));
+    assert!(open.contains(&Fault::EndChanged { job: job() }));
+}
+
+#[test]
+fn an_end_that_changed_is_found() {
+    let changed = faults(|facts| facts[6] = shown(2, 5, State::Failed));
+    assert_eq!(changed, [Fault::EndChanged { job: job() }]);
+}
+
+#[test]
+fn a_torn_history_is_found() {
+    let torn = faults(|facts| drop(facts.remove(10)));
+    assert_eq!(
+        torn,
+        [
+            Fault::HistoryTorn {
+                job: job(),
+                revision: 3
+            },
+            Fault::Miscounted { task: task() }
+        ]
+    );
+}
+
+#[test]
+fn a_history_that_goes_on_after_its_end_is_found() {
+    let after = faults(|facts| {
+        facts.push(changed(6, Type::TaskProgress, State::Succeeded));
+    });
+    assert!(after.contains(&Fault::HistoryAfterEnd {
+        job: job(),
+        revision: 6
+    }));
+}
+
+#[test]
+fn a_second_completion_is_found() {
+    let twice = Fault::CompletedTwice {
+        task: task(),
+        attempt: 1,
+    };
+    let stale = Fault::StaleAccepted {
+        task: task(),
+        fencing_token: 1,
+    };
+    assert_eq!(
+        faults(|facts| facts.push(completed(1, "a"))),
+        [twice.clone(), stale]
+    );
+    let recorded = faults(|facts| {
+        facts[10] = changed(3, Type::TaskSucceeded, State::Running);
+    });
+    assert!(recorded.contains(&twice));
+}
+
+#[test]
+fn a_stale_completion_that_counted_is_found() {
+    let stale = faults(|facts| facts[5] = completed(1, "a"));
+    assert_eq!(
+        stale,
+        [Fault::StaleAccepted {
+            task: task(),
+            fencing_token: 1
+        }]
+    );
+}
+
+#[test]
+fn a_fencing_token_that_is_used_again_is_found() {
+    let reused = faults(|facts| facts.push(Fact::Leased(hold(2, "c"))));
+    assert_eq!(
+        reused,
+        [Fault::TokenReused {
+            task: task(),
+            fencing_token: 2
+        }]
+    );
+}
+
+#[test]
+fn a_success_that_is_not_stored_is_found() {
+    let lost = faults(|facts| {
+        facts[12] = changed(5, Type::TaskCancelled, State::Succeeded);
+    });
+    assert_eq!(lost, [Fault::SuccessLost { task: task() }]);
+}
+
+#[test]
+fn a_gap_and_a_repetition_in_a_watch_are_found() {
+    let gap = |revision| Fault::Gap { watch: 1, revision };
+    assert_eq!(
+        faults(|facts| facts[6] = shown(3, 5, State::Succeeded)),
+        [gap(5)]
+    );
+    assert_eq!(
+        faults(|facts| facts.insert(3, shown(0, 2, State::Running))),
+        [gap(2)]
+    );
+    assert_eq!(
+        faults(|facts| facts[4] = Fact::Synced {
+            watch: 1,
+            revision: 1
+        }),
+        [gap(1)]
+    );
+    assert_eq!(
+        faults(|facts| facts[6] = Fact::Shown {
+            watch: 1,
+            job: job(),
+            from: 2,
+            to: 5,
+            coalesced: 0,
+            state: State::Succeeded,
+            last: true
+        }),
+        [gap(5)]
+    );
+}
+
+#[test]
+fn a_watch_that_did_not_see_the_end_is_found() {
+    let no_end = [Fault::NoEnd { watch: 1 }];
+    assert_eq!(faults(|facts| drop(facts.remove(6))), no_end);
+    let broken = Fact::Broken {
+        watch: 1,
+        error: String::new(),
+    };
+    assert_eq!(faults(|facts| facts.push(broken)), no_end);
+}
+
+#[test]
+fn nodes_that_differ_are_found() {
+    let differ = faults(|facts| {
+        facts.push(Fact::Stored {
+            job: job(),
+            state: State::Running,
+            revision: 4,
+        });
+    });
+    assert_eq!(differ, [Fault::NodesDiffer { job: job() }]);
+}
+
+#[test]
+fn wrong_counts_are_found() {
+    let wrong = faults(|facts| {
+        facts.push(Fact::Counted {
+            state: State::Failed,
+            count: 1,
+        });
+    });
+    let state = State::Failed;
+    assert_eq!(wrong, [Fault::CountsDiffer { state }]);
+    for (attempt, lost_leases) in [(1, 0), (2, 1)] {
+        let wrong = faults(|facts| {
+            facts[13] = Fact::StoredTask {
+                task: task(),
+                attempt,
+                lost_leases,
+            };
+        });
+        assert_eq!(wrong, [Fault::Miscounted { task: task() }]);
+    }
+}
+
+#[test]
+fn a_lease_that_is_not_in_the_history_is_found() {
+    let unknown = |fencing_token| Fault::LeaseUnknown {
+        task: task(),
+        fencing_token,
+    };
+    let third = faults(|facts| facts.push(Fact::Leased(hold(3, "c"))));
+    assert!(third.contains(&unknown(3)));
+    let second = Hold {
+        attempt: 2,
+        ..hold(2, "c")
+    };
+    let other_attempt = faults(|facts| facts[3] = Fact::Leased(second));
+    assert_eq!(other_attempt, [unknown(2)]);
+}
+
+#[test]
+fn a_follower_that_was_not_told_is_found() {
+    let skipped = Fault::Skipped {
+        follower: 1,
+        job: job(),
+        revision: 2,
+    };
+    let missed = Fault::Missed {
+        follower: 1,
+        job: job(),
+    };
+    assert_eq!(faults(|facts| drop(facts.remove(16))), [skipped]);
+    let unseen = faults(|facts| drop(facts.remove(18)));
+    assert_eq!(unseen, [missed.clone()].as_slice());
+    assert_eq!(faults(|facts| drop(facts.drain(16..))), [missed]);
+}
