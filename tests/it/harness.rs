@@ -8,6 +8,7 @@ use std::{
     ffi::OsStr,
     fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
@@ -16,13 +17,18 @@ use std::{
 
 use longhaul::client::Client;
 use tempfile::TempDir;
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
 use tonic::transport::{Channel, Endpoint};
 
 use process::Process;
 
 /// How long a server may take from start to serving, on a busy machine and in a debug build.
 const START_WITHIN: Duration = Duration::from_secs(30);
+/// The pause before a server is started again that did not find its database.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drained server may take to exit: its default `drain_timeout`, and some seconds to close its files.
 pub const EXIT_WITHIN: Duration = Duration::from_secs(30);
 /// How long a command of the CLI may take.
@@ -35,9 +41,10 @@ const FIRST_PORT: u16 = 10_000;
 /// How many ports from there on are tried.
 const PORTS: u16 = 20_000;
 
-/// `longhaul serve` with a data directory of its own.
+/// `longhaul serve` with a data directory of its own, or as a node of a cluster.
 pub struct Server {
     process: Process,
+    /// All but where it listens.
     flags: Vec<String>,
     port: u16,
     folder: TempDir,
@@ -64,11 +71,32 @@ impl Server {
 
     async fn start_by(longhaul: Command, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
+        let data_dir = folder.path().join("data").display().to_string();
+        Self::start_in(
+            folder,
+            longhaul,
+            &[&["--data-dir", &data_dir], flags].concat(),
+        )
+        .await
+    }
+
+    /// A node whose jobs are in a database, found by this URL without a password.
+    pub async fn start_node(url: &str, password: &str, flags: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("password");
+        fs::write(&file, password).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = file.display().to_string();
+        let store = ["--store", url, "--store-password-file", &file];
+        Self::start_in(folder, longhaul(), &[&store, flags].concat()).await
+    }
+
+    async fn start_in(folder: TempDir, longhaul: Command, flags: &[&str]) -> Self {
         let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let port = free_port();
         let process = serve(longhaul, &folder, port, &flags).await;
         Self {
-            process,
+            process: process.unwrap_or_else(|log| panic!("it does not serve\n{log}")),
             flags,
             port,
             folder,
@@ -77,8 +105,26 @@ impl Server {
 
     /// Starts the server again after it has ended, with the same data, port and flags.
     pub async fn restart(&mut self) {
+        let served = self.try_restart().await;
+        served.unwrap_or_else(|log| panic!("it does not serve\n{log}"));
+    }
+
+    /// The same for one that may find its database away: then it ends, and is started again until it serves.
+    pub async fn restart_until_it_serves(&mut self) {
+        let serves = async {
+            while self.try_restart().await.is_err() {
+                sleep(RESTART_PAUSE).await;
+            }
+        };
+        let served = timeout(START_WITHIN, serves).await;
+        served.expect("it serves again");
+    }
+
+    /// Starts it again; if it ended without serving, what it has logged.
+    async fn try_restart(&mut self) -> Result<(), String> {
         self.process.check_log();
-        self.process = serve(longhaul(), &self.folder, self.port, &self.flags).await;
+        self.process = serve(longhaul(), &self.folder, self.port, &self.flags).await?;
+        Ok(())
     }
 
     /// Where it serves, as a URL.
@@ -124,6 +170,14 @@ impl Server {
         self.process.log()
     }
 
+    /// What it, and those before it in its place, have logged.
+    pub fn logs(&self) -> String {
+        let files = fs::read_dir(self.folder.path()).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|name| name == "log"));
+        logs.map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
     /// A client that is connected to it.
     pub async fn client(&self) -> Client {
         Client::connect(&self.endpoint()).await.unwrap()
@@ -138,6 +192,16 @@ impl Server {
     /// Ends it as a power failure would, as far as a process can tell.
     pub async fn kill9(&mut self) {
         self.process.kill9().await;
+    }
+
+    /// Halts it: its connections stay open, and it answers nobody.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on, as if no time had passed.
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
     }
 
     /// Asks it to drain.
@@ -270,23 +334,24 @@ pub fn path_with_tools() -> std::ffi::OsString {
     std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap()
 }
 
-/// Starts a server and waits until it serves.
-async fn serve(mut command: Command, folder: &TempDir, port: u16, flags: &[String]) -> Process {
+/// Starts a server and waits until it serves; if it ends without, what it has logged.
+async fn serve(
+    mut command: Command,
+    folder: &TempDir,
+    port: u16,
+    flags: &[String],
+) -> Result<Process, String> {
     command
         .arg("serve")
         .args(["--listen", &format!("127.0.0.1:{port}")])
-        .arg("--data-dir")
-        .arg(folder.path().join("data"))
         .args(flags);
     let mut process = Process::spawn_to_read(command, "serve", folder.path());
     let line = process.first_line(START_WITHIN).await;
-    assert_eq!(
-        line,
-        format!("listening on http://127.0.0.1:{port}"),
-        "{}",
-        process.log()
-    );
-    process
+    if line == format!("listening on http://127.0.0.1:{port}") {
+        Ok(process)
+    } else {
+        Err(format!("{line}\n{}", process.log()))
+    }
 }
 
 /// A port that nobody listens on, and that no other test of this process is given.

@@ -1,6 +1,7 @@
 //! All integration tests in one binary, which links once. Tests drive the real `longhaul` over real sockets, each with a server of its own.
 
 mod architecture;
+mod cluster;
 mod command_line;
 mod crash;
 mod docs;
@@ -13,6 +14,9 @@ mod lifecycle;
 mod listing;
 mod load;
 mod many;
+#[path = "../postgres/cluster.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod postgres;
 mod quickstart;
 mod rest;
 mod slow_watcher;

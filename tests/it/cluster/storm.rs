@@ -1,0 +1,169 @@
+//! Three nodes under load, each of which is killed and stopped, on a database that crashes and forgets who listens: nothing acknowledged is lost, each job
+//! ends once, stale reports are refused, and every watcher sees it all, at one node or another.
+//!
+//! What is done and when comes from a seed, which is printed. `tests/cluster.sh` does all of it; without, it is a tenth. The last test is the same
+//! with clients that make mistakes, each of which the checker has to find.
+
+use std::{env, fs, sync::Arc, time::Duration};
+
+use tokio::task::spawn_blocking;
+
+use super::{
+    fleet::Fleet,
+    plan::{Blow, Plan, plan},
+    relay::Relay,
+};
+use crate::{
+    load::{
+        Crowd, Slip, Stage,
+        checker::{Fault, check},
+        history::{Fact, History},
+    },
+    postgres::{Cluster, Options},
+};
+
+const CROWD: Crowd = Crowd {
+    submitters: 8,
+    workers: 3,
+    rivals: 3,
+    // With the watcher of each submitter, a dozen.
+    followers: 4,
+};
+/// Room for three nodes, with a few connections to spare.
+const MAX_CONNECTIONS: u16 = 40;
+/// Percent of what `tests/cluster.sh` does.
+const PERCENT: usize = 10;
+
+fn setting(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_keeps_its_promises_whatever_is_done_to_it() {
+    let seed = setting("LONGHAUL_CLUSTER_SEED").unwrap_or_else(rand::random);
+    let percent = setting("LONGHAUL_CLUSTER_PERCENT").map_or(PERCENT, |n| n.try_into().unwrap());
+    report(&format!("{percent} % with seed {seed}"));
+    let history = run(seed, plan(seed, percent), &[]).await;
+    let facts = history.facts();
+    report(&summary(&facts));
+    let faults = check(&facts);
+    if !faults.is_empty() {
+        let file = format!("{}/cluster-{seed}.txt", env!("CARGO_TARGET_TMPDIR"));
+        fs::write(&file, history.text()).unwrap();
+        panic!("seed {seed}: {faults:#?}; all that happened is in {file}");
+    }
+    for (what, seen) in seen(&facts) {
+        assert!(seen > 0, "seed {seed}: a run without {what} proves little");
+    }
+}
+
+/// A crowd and three nodes, through what is planned.
+async fn run(seed: u64, plan: Plan, slips: &'static [Slip]) -> History {
+    let options = Options::default().max_connections(MAX_CONNECTIONS);
+    let cluster = spawn_blocking(|| Cluster::start(options)).await.unwrap();
+    let fleet = Arc::new(Fleet::start_on(cluster).await);
+    let servers = fleet.endpoints().iter();
+    let servers = servers.map(|endpoint| endpoint.replace("http://", ""));
+    let front = Relay::balance(servers.collect()).await;
+    let front_endpoint = format!("http://127.0.0.1:{}", front.port());
+    let history = History::default();
+    let stage = Stage::with_nodes(fleet.endpoints(), &front_endpoint, history.clone(), seed);
+    let stage = stage.with_slips(slips);
+    let blows = fleet.suffer(plan, &history);
+    CROWD.withstand(&stage, blows).await;
+    fleet.stop().await;
+    history
+}
+
+/// What was seen, in numbers.
+fn seen(facts: &[Fact]) -> [(&'static str, usize); 8] {
+    let count = |wanted: fn(&Fact) -> bool| facts.iter().filter(|fact| wanted(fact)).count();
+    [
+        (
+            "jobs",
+            count(|fact| matches!(fact, Fact::Acknowledged { .. })),
+        ),
+        (
+            "calls without an answer",
+            count(|fact| matches!(fact, Fact::Unanswered { .. })),
+        ),
+        ("leases", count(|fact| matches!(fact, Fact::Leased(_)))),
+        (
+            "accepted reports",
+            count(|fact| matches!(fact, Fact::Completed { .. })),
+        ),
+        (
+            "refused reports",
+            count(|fact| matches!(fact, Fact::Refused(_))),
+        ),
+        (
+            "snapshots",
+            count(|fact| matches!(fact, Fact::Shown { .. })),
+        ),
+        (
+            "watches that went on elsewhere",
+            count(|fact| matches!(fact, Fact::Moved { .. })),
+        ),
+        (
+            "followed changes",
+            count(|fact| matches!(fact, Fact::Told { .. })),
+        ),
+    ]
+}
+
+fn summary(facts: &[Fact]) -> String {
+    let seen = seen(facts).map(|(what, seen)| format!("{seen} {what}"));
+    seen.join(", ")
+}
+
+#[expect(clippy::print_stderr, reason = "figures for whoever runs this by hand")]
+fn report(line: &str) {
+    eprintln!("cluster: {line}");
+}
+
+/// Whether a fault is one of a kind.
+type Kind = fn(&Fault) -> bool;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mistakes_of_clients_are_found_out() {
+    let slips = &[
+        Slip::NewRequestId,
+        Slip::IgnoresRefusals,
+        Slip::ForgetsRevision,
+        Slip::SkipsMessages,
+    ];
+    let pause = Duration::from_secs(3);
+    let down = Duration::from_secs(1);
+    let plan = vec![(pause, Blow::Kill { node: 1, down }), (pause, Blow::Crash)];
+    let faults = check(&run(7, plan, slips).await.facts());
+    let kinds: [(Slip, Kind); 4] = [
+        (Slip::NewRequestId, |fault| {
+            matches!(fault, Fault::Doubled { .. })
+        }),
+        (Slip::IgnoresRefusals, |fault| {
+            matches!(fault, Fault::StaleAccepted { .. })
+        }),
+        (Slip::ForgetsRevision, |fault| {
+            matches!(fault, Fault::Gap { .. })
+        }),
+        (Slip::SkipsMessages, |fault| {
+            matches!(fault, Fault::Skipped { .. } | Fault::Missed { .. })
+        }),
+    ];
+    for (slip, found) in kinds {
+        assert!(
+            faults.iter().any(found),
+            "{slip:?} is not found\n{faults:#?}"
+        );
+    }
+    let other = |fault: &&Fault| !kinds.iter().any(|(_, found)| found(fault));
+    let other: Vec<_> = faults.iter().filter(other).collect();
+    // What follows from them.
+    let follows = |fault: &&Fault| {
+        matches!(
+            fault,
+            Fault::CompletedTwice { .. } | Fault::Unknown { .. } | Fault::SuccessLost { .. }
+        )
+    };
+    assert!(other.iter().all(follows), "{other:#?}");
+}
