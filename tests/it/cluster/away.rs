@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use longhaul::{
     client::Client,
     proto::v1::{
-        CancelRequest, SubmitRequest, WatchJobRequest, WatchJobResponse, watch_job_response::Kind,
+        CancelRequest, SubmitRequest, WatchJobRequest, WatchJobResponse, WatchJobsRequest,
+        watch_job_response::Kind, watch_jobs_response::Kind as FollowKind,
     },
 };
 use tokio::task::spawn_blocking;
@@ -25,6 +26,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Jobs that a watcher hears of though nobody notifies its node.
 const UNHEARD: usize = 5;
+/// Transactions that are rolled back: more than those that come after the crash.
+const BURNT: usize = 200;
 
 async fn watch(client: &Client, job_id: &str) -> Streaming<WatchJobResponse> {
     let request = WatchJobRequest {
@@ -150,5 +153,51 @@ async fn without_notifications_changes_at_other_nodes_are_heard_of_all_the_same(
         }
     }
     assert!(pooler.cut() > 0, "nobody tried to listen");
+    fleet.stop().await;
+}
+
+/// A transaction that leaves no trace but that its id is used, until the server crashes.
+const ROLLED_BACK: &str = "BEGIN; SELECT pg_current_xact_id(); ROLLBACK;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_new_after_a_crash_is_not_taken_for_what_was_rolled_back_before() {
+    // What was not committed reaches the disk late.
+    let options = Options::default().set("wal_writer_delay", "10s");
+    let cluster = spawn_blocking(|| Cluster::start(options)).await.unwrap();
+    let fleet = Arc::new(Fleet::start_on(cluster).await);
+    let [here, there, _] = fleet.clients();
+    let request = WatchJobsRequest {
+        heartbeat_interval: Some(HEARTBEAT.try_into().unwrap()),
+        ..WatchJobsRequest::default()
+    };
+    let follow = there.jobs().watch_jobs(request).await;
+    let mut follow = follow.unwrap().into_inner();
+    submit(&here, "nobody").await;
+    let burn = |database: &Database| database.sql(&ROLLED_BACK.repeat(BURNT));
+    fleet.with_database(burn).await;
+    // Silence for as long means that the node has looked at the feed since.
+    while coming("a heartbeat", follow.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .kind()
+        != FollowKind::Heartbeat
+    {}
+    fleet
+        .with_database(|database| database.cluster().restart_immediately())
+        .await;
+    for _ in 0..UNHEARD {
+        let job = coming("an answer", here.submit(submission("nobody"))).await;
+        let job = job.unwrap().job.unwrap().id;
+        let told = async {
+            loop {
+                let message = follow.message().await.unwrap().unwrap();
+                if message.changes.iter().any(|change| change.job_id == job) {
+                    break;
+                }
+            }
+        };
+        coming("the job", told).await;
+    }
     fleet.stop().await;
 }
