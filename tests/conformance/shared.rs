@@ -45,6 +45,18 @@ fn numbers(jobs: &[Job]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id).collect()
 }
 
+/// Returns when somebody waits for what another has locked.
+async fn is_waited_for(database: &Database) {
+    let wait = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while database.sql(waiting) == "0" {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    waited.expect("somebody waits");
+}
+
 fn is_conflict<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Conflict(_)))
 }
@@ -111,7 +123,7 @@ async fn a_job_comes_with_its_ancestors_or_not_at_all() {
 
 #[tokio::test]
 async fn who_waits_for_a_job_reads_it_as_it_is_then() {
-    let (_database, mut one, mut other) = two().await;
+    let (database, mut one, mut other) = two().await;
     let mut before = job("acme", 1);
     before.tasks.push(task(2, "ansible"));
     one.submit(&before).await;
@@ -131,11 +143,11 @@ async fn who_waits_for_a_job_reads_it_as_it_is_then() {
         ..Changes::default()
     };
     other.writer.begin().await.unwrap();
-    // The one that waits asks first.
-    let (read, written) = tokio::join!(
-        other.writer.jobs(&keys, Locked::Wait),
-        one.writer.commit(&changes)
-    );
+    let write = async {
+        is_waited_for(&database).await;
+        one.writer.commit(&changes).await
+    };
+    let (read, written) = tokio::join!(other.writer.jobs(&keys, Locked::Wait), write);
     written.unwrap();
     assert_eq!(read.unwrap(), [after]);
 }

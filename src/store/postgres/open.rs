@@ -28,8 +28,13 @@ const SERVER_ID: &str = "SELECT system_identifier::text FROM pg_control_system()
 const MAY_KNOW_SERVER: &str = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')";
 const DATABASE_ID: &str = "SELECT oid::text FROM pg_database WHERE datname = current_database()";
 /// A job has the id of its newest event.
-const IS_AHEAD: &str = "SELECT greatest((SELECT xid FROM events ORDER BY xid DESC, n DESC LIMIT 1), (SELECT xid FROM removed ORDER BY xid DESC, n DESC LIMIT 1), 0)
-    >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
+const IS_AHEAD: &str = "SELECT greatest(
+        (SELECT xid FROM events ORDER BY xid DESC, n DESC LIMIT 1), (SELECT xid FROM removed ORDER BY xid DESC, n DESC LIMIT 1), 0
+    ) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
+
+/// Whether this table is there, and whether these are that only an empty database may lack.
+const TABLES: &str = "SELECT to_regclass('schema_version') IS NOT NULL,
+    to_regclass('meta') IS NOT NULL, to_regclass('jobs') IS NOT NULL, to_regclass('tasks') IS NOT NULL";
 
 mod embedded {
     refinery::embed_migrations!("src/store/postgres/migrations");
@@ -76,7 +81,7 @@ pub enum OpenError {
     Foreign(String),
     /// A newer version has been here.
     #[error(
-        "the database was made by a newer version of longhaul (schema {found}; this one knows {known}, and {oldest} is the oldest that can still use it); use that version"
+        "the database was made by a newer version of longhaul (schema {found}; this one knows {known}, and {oldest} is the oldest that will do); use that version"
     )]
     TooNew {
         /// Its schema.
@@ -197,7 +202,7 @@ async fn migrate(connector: &Connector, lock: ClientWrapper) -> Result<(), OpenE
 
 /// Whether this program's schema is the newer one; an older program may have to leave the database alone.
 async fn is_to_migrate(client: &ClientWrapper) -> Result<bool, OpenError> {
-    let tables = query(client, "SELECT to_regclass('schema_version') IS NOT NULL, to_regclass('meta') IS NOT NULL, to_regclass('jobs') IS NOT NULL, to_regclass('tasks') IS NOT NULL", &[]).await?;
+    let tables = query(client, TABLES, &[]).await?;
     let is_there = |column| tables.first().map_or(Ok(false), |row| row.try_get(column));
     if !is_there(0)? {
         for (column, table) in [(1, "meta"), (2, "jobs"), (3, "tasks")] {
