@@ -6,6 +6,7 @@ mod plan;
 mod relay;
 mod storm;
 mod together;
+mod upgrade;
 
 use std::time::Duration;
 

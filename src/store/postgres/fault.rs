@@ -98,7 +98,7 @@ impl From<ConnectError> for StoreError {
     }
 }
 
-/// For `?`; a commit says [`of_commit`] instead.
+/// For `?`; a commit says `of_commit` instead.
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         of(&error)

@@ -146,14 +146,7 @@ CREATE TABLE paused_drivers (
     reason text NOT NULL
 );
 
--- The nodes of the cluster, as each last said of itself. Without the tenant, like the next two.
-CREATE TABLE nodes (
-    node uuid PRIMARY KEY,
-    seen_time bigint NOT NULL,
-    roster bytea NOT NULL
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
-
--- The ranges of job ids that there are, from `low` (NULL: from the beginning) up to but without `high`, and what their tables end with.
+-- The ranges of job ids that there are (without the tenant, like the next one), from `low` (NULL: from the beginning) up to but without `high`, and what their tables end with.
 CREATE TABLE partitions (
     name text COLLATE "C" PRIMARY KEY,
     low uuid,
