@@ -34,6 +34,9 @@ const MAX_CONNECTIONS: u16 = 40;
 /// Percent of what `tests/cluster.sh` does.
 const PERCENT: usize = 10;
 
+/// Where the newest history is, for whoever wants to know.
+const HISTORY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cluster.txt");
+
 fn setting(name: &str) -> Option<u64> {
     env::var(name).ok().map(|value| value.parse().unwrap())
 }
@@ -46,12 +49,12 @@ async fn a_cluster_keeps_its_promises_whatever_is_done_to_it() {
     let history = run(seed, plan(seed, percent), &[]).await;
     let facts = history.facts();
     report(&summary(&facts));
+    fs::write(HISTORY, history.text()).unwrap();
     let faults = check(&facts);
-    if !faults.is_empty() {
-        let file = format!("{}/cluster-{seed}.txt", env!("CARGO_TARGET_TMPDIR"));
-        fs::write(&file, history.text()).unwrap();
-        panic!("seed {seed}: {faults:#?}; all that happened is in {file}");
-    }
+    assert!(
+        faults.is_empty(),
+        "seed {seed}: {faults:#?}\nall that happened is in {HISTORY}"
+    );
     for (what, seen) in seen(&facts) {
         assert!(seen > 0, "seed {seed}: a run without {what} proves little");
     }
