@@ -49,7 +49,6 @@ async fn a_cluster_keeps_its_promises_whatever_is_done_to_it() {
     let history = run(seed, plan(seed, percent), &[]).await;
     let facts = history.facts();
     report(&summary(&facts));
-    fs::write(HISTORY, history.text()).unwrap();
     let faults = check(&facts);
     assert!(
         faults.is_empty(),
@@ -70,12 +69,23 @@ async fn run(seed: u64, plan: Plan, slips: &'static [Slip]) -> History {
     let front = Relay::balance(servers.collect()).await;
     let front_endpoint = format!("http://127.0.0.1:{}", front.port());
     let history = History::default();
+    let _kept = Kept(history.clone());
     let stage = Stage::with_nodes(fleet.endpoints(), &front_endpoint, history.clone(), seed);
     let stage = stage.with_slips(slips);
     let blows = fleet.suffer(plan, &history);
     CROWD.withstand(&stage, blows).await;
     fleet.stop().await;
     history
+}
+
+/// Writes a history to its file when the run is over, however it ends.
+struct Kept(History);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // A run that failed says why; this is only for whoever wants to know more.
+        let _ = fs::write(HISTORY, self.0.text());
+    }
 }
 
 /// What was seen, in numbers.
