@@ -21,3 +21,8 @@ async fn coming<T>(what: &str, future: impl Future<Output = T>) -> T {
         .await
         .unwrap_or_else(|_| panic!("{what} did not come within {WITHIN:?}"))
 }
+
+#[expect(clippy::print_stderr, reason = "figures for whoever runs this by hand")]
+fn report(line: &str) {
+    eprintln!("cluster: {line}");
+}

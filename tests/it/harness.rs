@@ -111,13 +111,15 @@ impl Server {
 
     /// The same for one that may find its database away: then it ends, and is started again until it serves.
     pub async fn restart_until_it_serves(&mut self) {
+        let mut last = String::new();
         let serves = async {
-            while self.try_restart().await.is_err() {
+            while let Err(log) = self.try_restart().await {
+                last = log;
                 sleep(RESTART_PAUSE).await;
             }
         };
         let served = timeout(START_WITHIN, serves).await;
-        served.expect("it serves again");
+        served.unwrap_or_else(|_| panic!("it does not serve within {START_WITHIN:?}\n{last}"));
     }
 
     /// Starts it again; if it ended without serving, what it has logged.

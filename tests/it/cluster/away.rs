@@ -9,14 +9,14 @@ use longhaul::{
         watch_job_response::Kind, watch_jobs_response::Kind as FollowKind,
     },
 };
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
     health_client::HealthClient,
 };
 
-use super::{coming, fleet::Fleet, relay::Relay};
+use super::{coming, fleet::Fleet, relay::Relay, report};
 use crate::{
     jobs::{reason, submission, submit},
     postgres::{Cluster, Database, Options},
@@ -75,6 +75,14 @@ async fn says(health: &mut Streaming<HealthCheckResponse>, status: ServingStatus
         .status()
         != status
     {}
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test measures how long news takes"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 async fn refused(client: &Client, request: &SubmitRequest) -> Status {
@@ -138,6 +146,7 @@ async fn without_notifications_changes_at_other_nodes_are_heard_of_all_the_same(
     let url = url.replace(&format!(":{port}/"), &format!(":{}/", pooler.port()));
     let fleet = Arc::new(Fleet::on(database, &format!("{url}?sslmode=disable")).await);
     let [here, there, elsewhere] = fleet.clients();
+    let mut slowest = Duration::ZERO;
     for _ in 0..UNHEARD {
         let job = submit(&here, "nobody").await;
         let mut open = [
@@ -148,10 +157,13 @@ async fn without_notifications_changes_at_other_nodes_are_heard_of_all_the_same(
             assert_eq!(next(watch).await.revision, 1);
         }
         cancel(&here, &job.id).await;
+        let begin = now();
         for watch in &mut open {
             assert!(next_snapshot(watch).await.r#final);
         }
+        slowest = slowest.max(begin.elapsed());
     }
+    report(&format!("heard of after {slowest:?} at the most"));
     assert!(pooler.cut() > 0, "nobody tried to listen");
     fleet.stop().await;
 }

@@ -12,6 +12,7 @@ use super::{
     fleet::Fleet,
     plan::{Blow, Plan, plan},
     relay::Relay,
+    report,
 };
 use crate::{
     load::{
@@ -127,11 +128,6 @@ fn seen(facts: &[Fact]) -> [(&'static str, usize); 8] {
 fn summary(facts: &[Fact]) -> String {
     let seen = seen(facts).map(|(what, seen)| format!("{seen} {what}"));
     seen.join(", ")
-}
-
-#[expect(clippy::print_stderr, reason = "figures for whoever runs this by hand")]
-fn report(line: &str) {
-    eprintln!("cluster: {line}");
 }
 
 /// Whether a fault is one of a kind.
