@@ -5,6 +5,7 @@
 
 mod cursor;
 mod filter;
+mod kept;
 pub mod memory;
 pub mod postgres;
 mod rows;
@@ -15,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub use cursor::FeedCursor;
+pub use kept::{Kept, MAX_KEPT_EVENTS, Note, Scan, Scanned};
 
 use crate::domain::{
     Job, JobKey, JobState, Status, Tenant, Timestamp,
@@ -258,6 +260,19 @@ pub trait Store: Send + Sync + 'static {
     async fn queued_before(&self, driver: &str, task: &ReadyTask) -> Result<u64, StoreError>;
     /// Drivers that are paused, since when, and why.
     async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError>;
+    /// The tenants that have jobs, by name, after one.
+    async fn tenants(
+        &self,
+        after: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError>;
+    /// A page of all jobs, with everything that is kept of them. It may be shorter than asked, even empty, and still not be the last. While others write, what
+    /// it tells of a job may be of different moments.
+    async fn scan(&self, from: &Scan, limit: usize) -> Result<Scanned, StoreError>;
+    /// What was noted; `None` if nothing was.
+    async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError>;
+    /// How many others serve the store, of those who have said so within [`ANNOUNCEMENT_LIFE`]; 0 where nobody else can.
+    async fn others(&self) -> Result<usize, StoreError>;
 }
 
 /// The way to change what is kept. Between `begin` and `commit` or `rollback` the jobs that were read do not change under its feet. Dropping it in between
@@ -304,6 +319,8 @@ pub trait Writer: Send {
     async fn rollback(&mut self);
     /// Does what is better done now than in the middle of work, in bounded time; `now` decides which leftovers may go. Not in a transaction.
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError>;
+    /// Notes something, or that there is nothing to note, and returns once it is on stable storage. Not in a transaction.
+    async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError>;
     /// Whether room is running out: new jobs should be refused, so that those which were accepted can end. Cheap.
     fn is_low_on_space(&self) -> bool;
 }

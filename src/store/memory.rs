@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Committed, FeedCursor, FeedItem, ListOrder, ListPosition, ListQuery, Locked,
-    MAX_COUNTED_BEFORE, MAX_FEED_EVENTS, MAX_TENANTS_PER_CLAIM, Page, Ready, Store, StoreError,
-    StoreInfo, TOMBSTONE_LIFE, Tail, Tally, Writer,
+    Committed, FeedCursor, FeedItem, Kept, ListOrder, ListPosition, ListQuery, Locked,
+    MAX_COUNTED_BEFORE, MAX_FEED_EVENTS, MAX_KEPT_EVENTS, MAX_TENANTS_PER_CLAIM, Note, Page, Ready,
+    Scan, Scanned, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Tail, Tally, Writer,
 };
 use crate::domain::{
     Job, JobId, JobKey, Tenant, Timestamp,
@@ -40,22 +40,28 @@ struct Contents {
     requests: HashMap<RequestKey, RequestRecord>,
     counts: BTreeMap<Counted, i64>,
     paused: BTreeMap<Arc<str>, (Timestamp, String)>,
+    notes: BTreeMap<Note, Vec<u8>>,
 }
 
 impl MemoryStore {
     /// An empty one.
     pub fn new() -> Self {
+        // Nothing here outlives the process, so no token has to either.
+        let token_key = token_key();
+        let contents = Contents {
+            notes: [(Note::TokenKey, token_key.to_vec())].into(),
+            ..Contents::default()
+        };
         Self {
             info: StoreInfo {
                 name: "memory".into(),
                 exclusive: true,
-                // Nothing here outlives the process, so no token has to either.
-                token_key: token_key(),
+                token_key,
                 feed_id: Uuid::new_v4().into_bytes(),
                 newest_time: Timestamp::default(),
                 shared_time: None,
             },
-            contents: Arc::default(),
+            contents: Arc::new(Mutex::new(contents)),
             writer_taken: AtomicBool::new(false),
         }
     }
@@ -155,6 +161,30 @@ impl Store for MemoryStore {
         Ok(paused
             .map(|(driver, (since, reason))| (driver.clone(), *since, reason.clone()))
             .collect())
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let contents = self.contents();
+        let mut tenants: Vec<_> = contents.jobs.keys().map(|key| &key.tenant).collect();
+        tenants.dedup();
+        tenants.retain(|tenant| after.is_none_or(|after| *tenant > after));
+        Ok(tenants.into_iter().take(limit).cloned().collect())
+    }
+
+    async fn scan(&self, from: &Scan, limit: usize) -> Result<Scanned, StoreError> {
+        Ok(self.contents().scan(from, limit))
+    }
+
+    async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.contents().notes.get(&note).cloned())
+    }
+
+    async fn others(&self) -> Result<usize, StoreError> {
+        Ok(0)
     }
 }
 
@@ -263,6 +293,50 @@ impl Contents {
         let mut items: Vec<_> = items.into_values().collect();
         items.sort_by_key(|item| item.position);
         (items, reached)
+    }
+
+    fn scan(&self, from: &Scan, limit: usize) -> Scanned {
+        let all: Vec<(Scan, &Arc<Job>)> = match from {
+            Scan::ByKey(after) => {
+                let jobs = self.jobs.iter();
+                let behind = jobs.filter(|(key, _)| Some(*key) > after.as_ref());
+                behind
+                    .map(|(key, job)| (Scan::ByKey(Some(key.clone())), job))
+                    .collect()
+            }
+            Scan::ByChange(after) => {
+                let first = after.map_or(0, |after| after + 1);
+                let newest = self.events.range(first..).filter_map(|(position, event)| {
+                    let job = self.jobs.get(&key_of(event))?;
+                    let is_newest = job.revision == event.revision;
+                    is_newest.then_some((Scan::ByChange(Some(*position)), job))
+                });
+                newest.collect()
+            }
+        };
+        let more = all.len() > limit;
+        let page = &all[..limit.min(all.len())];
+        Scanned {
+            jobs: page.iter().map(|(_, job)| self.kept(job)).collect(),
+            next: page.last().filter(|_| more).map(|(at, _)| at.clone()),
+        }
+    }
+
+    fn kept(&self, job: &Arc<Job>) -> Kept {
+        let key = job.key();
+        let events = self.events.values().filter(|event| is_of(event, &key));
+        let request = RequestKey {
+            tenant: job.tenant.clone(),
+            id: job.request_id.clone(),
+        };
+        let record = self.requests.get(&request);
+        Kept {
+            job: Arc::clone(job),
+            events: events.take(MAX_KEPT_EVENTS).cloned().collect(),
+            request: record
+                .filter(|record| record.key == key)
+                .map(|record| record.fingerprint),
+        }
     }
 
     fn counts(&self, tenant: &Tenant) -> Counts {
@@ -461,6 +535,15 @@ impl Writer for MemoryWriter {
         contents.events.retain(|position, event| {
             event.kind != EventKind::JobDeleted || event.time >= oldest_kept || *position == newest
         });
+        Ok(())
+    }
+
+    async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError> {
+        let mut contents = self.contents();
+        match value {
+            Some(value) => contents.notes.insert(note, value.to_vec()),
+            None => contents.notes.remove(&note),
+        };
         Ok(())
     }
 

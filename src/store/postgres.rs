@@ -29,6 +29,7 @@ mod plans;
 mod queue;
 mod read;
 mod readers;
+mod scan;
 mod session;
 mod tail;
 mod tls;
@@ -60,7 +61,8 @@ pub use tls::TlsError;
 use writer::PostgresWriter;
 
 use super::{
-    FeedCursor, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tail, Tally, Writer,
+    FeedCursor, FeedItem, ListQuery, Note, Page, Scan, Scanned, Store, StoreError, StoreInfo, Tail,
+    Tally, Writer,
 };
 use crate::domain::{
     Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
@@ -246,6 +248,33 @@ impl Store for PostgresStore {
 
     async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
         self.read(|client| Box::pin(read::paused_drivers(client)))
+            .await
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let after = after.cloned();
+        self.read(move |client| Box::pin(scan::tenants(client, after, limit)))
+            .await
+    }
+
+    async fn scan(&self, from: &Scan, limit: usize) -> Result<Scanned, StoreError> {
+        let from = from.clone();
+        self.read(move |client| Box::pin(async move { scan::page(client, &from, limit).await }))
+            .await
+    }
+
+    async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |client| Box::pin(scan::note(client, note)))
+            .await
+    }
+
+    async fn others(&self) -> Result<usize, StoreError> {
+        let node = self.shared.news.node();
+        self.read(move |client| Box::pin(nodes::count(client, node)))
             .await
     }
 }

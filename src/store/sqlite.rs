@@ -18,6 +18,7 @@ mod open;
 mod plans;
 mod read;
 mod readers;
+mod scan;
 mod space;
 mod write;
 mod writer;
@@ -38,8 +39,8 @@ use space::Space;
 use writer::SqliteWriter;
 
 use super::{
-    FeedCursor, FeedItem, ListQuery, Page, Store, StoreError, StoreInfo, Tail, Tally, Writer,
-    rows::number,
+    FeedCursor, FeedItem, ListQuery, Note, Page, Scan, Scanned, Store, StoreError, StoreInfo, Tail,
+    Tally, Writer, rows::number,
 };
 use crate::domain::{
     Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
@@ -66,6 +67,11 @@ struct Shared {
 }
 
 impl SqliteStore {
+    /// Whether there is a database in the directory, of whoever's making.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(open::DATABASE_FILE).exists()
+    }
+
     /// Opens the data directory, and makes it and the database if they are not there.
     ///
     /// # Errors
@@ -77,7 +83,7 @@ impl SqliteStore {
         let info = StoreInfo {
             name: format!("sqlite {}", rusqlite::version()),
             exclusive: true,
-            token_key: made_once(&connection, "token_key").map_err(explain)?,
+            token_key: made_once(&connection, Note::TokenKey.name()).map_err(explain)?,
             feed_id: made_once(&connection, "feed_id").map_err(explain)?,
             newest_time: read::newest_time(&connection).map_err(explain)?,
             shared_time: None,
@@ -202,5 +208,33 @@ impl Store for SqliteStore {
 
     async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
         self.readers.read(read::paused_drivers).await
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let after = after.cloned();
+        self.readers
+            .read(move |moment| scan::tenants(moment, after, limit))
+            .await
+    }
+
+    async fn scan(&self, from: &Scan, limit: usize) -> Result<Scanned, StoreError> {
+        let from = from.clone();
+        self.readers
+            .read(move |moment| scan::page(moment, &from, limit))
+            .await
+    }
+
+    async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
+        self.readers
+            .read(move |moment| scan::note(moment, note))
+            .await
+    }
+
+    async fn others(&self) -> Result<usize, StoreError> {
+        Ok(0)
     }
 }

@@ -4,8 +4,10 @@ mod changes;
 mod feed;
 mod jobs;
 mod queue;
+mod whole;
 
 pub use changes::*;
 pub use feed::*;
 pub use jobs::*;
 pub use queue::*;
+pub use whole::*;

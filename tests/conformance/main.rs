@@ -67,4 +67,8 @@ conformance! {
     the_feed_is_of_one_tenant,
     the_feed_tells_of_removed_jobs,
     a_long_stretch_of_the_feed_comes_in_parts,
+    tenants_are_those_that_have_jobs,
+    a_scan_meets_every_job_with_all_that_is_kept_of_it,
+    a_scan_tells_the_first_events_of_a_long_life,
+    a_note_is_there_until_it_is_taken_away,
 }

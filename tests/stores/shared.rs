@@ -19,8 +19,9 @@ use longhaul::{
         event::Event,
     },
     store::{
-        Committed, Connected, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS, Page,
-        Ready, Store, StoreError, StoreInfo, Stretch, Tail, Tally, Writer, memory::MemoryStore,
+        Committed, Connected, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS, Note, Page,
+        Ready, Scan, Scanned, Store, StoreError, StoreInfo, Stretch, Tail, Tally, Writer,
+        memory::MemoryStore,
     },
 };
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard, watch};
@@ -186,6 +187,27 @@ impl Store for SharedStore {
         self.core.reach()?;
         self.core.model.paused_drivers().await
     }
+    async fn tenants(
+        &self,
+        after: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        self.core.reach()?;
+        self.core.model.tenants(after, limit).await
+    }
+    async fn scan(&self, from: &Scan, limit: usize) -> Result<Scanned, StoreError> {
+        self.core.reach()?;
+        self.core.model.scan(from, limit).await
+    }
+    async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
+        self.core.reach()?;
+        self.core.model.note(note).await
+    }
+    async fn others(&self) -> Result<usize, StoreError> {
+        self.core.reach()?;
+        let announced = self.core.announced.lock().unwrap();
+        Ok(announced.len())
+    }
 }
 
 #[async_trait]
@@ -336,6 +358,11 @@ impl Writer for SharedWriter {
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let mut writer = self.core.writer.lock().await;
         writer.tidy(now).await
+    }
+    async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.core.reach()?;
+        let mut writer = self.core.writer.lock().await;
+        writer.set_note(note, value).await
     }
     fn is_low_on_space(&self) -> bool {
         false

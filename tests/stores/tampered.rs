@@ -15,8 +15,8 @@ use longhaul::{
         filter::Filter,
     },
     store::{
-        Committed, FeedCursor, FeedItem, ListQuery, Locked, Page, Ready, Store, StoreError,
-        StoreInfo, Tail, Tally, Writer, memory::MemoryStore,
+        Committed, FeedCursor, FeedItem, ListQuery, Locked, Note, Page, Ready, Scan, Scanned,
+        Store, StoreError, StoreInfo, Tail, Tally, Writer, memory::MemoryStore,
     },
 };
 
@@ -147,6 +147,22 @@ impl Store for TamperedStore {
     async fn paused_drivers(&self) -> Result<Vec<(Arc<str>, Timestamp, String)>, StoreError> {
         self.store.paused_drivers().await
     }
+    async fn tenants(
+        &self,
+        after: Option<&Tenant>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        self.store.tenants(after, limit).await
+    }
+    async fn scan(&self, from: &Scan, limit: usize) -> Result<Scanned, StoreError> {
+        self.store.scan(from, limit).await
+    }
+    async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.note(note).await
+    }
+    async fn others(&self) -> Result<usize, StoreError> {
+        self.store.others().await
+    }
 }
 
 #[async_trait]
@@ -197,6 +213,9 @@ impl<T: Tampering> Writer for TamperedWriter<T> {
     }
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
         self.writer.tidy(now).await
+    }
+    async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.writer.set_note(note, value).await
     }
     fn is_low_on_space(&self) -> bool {
         self.writer.is_low_on_space()

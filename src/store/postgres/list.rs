@@ -26,14 +26,19 @@ use crate::{
 };
 
 /// Rows that a page looks at: some ten milliseconds' work when nothing matches.
-const MAX_EXAMINED: usize = 20_000;
+pub(super) const MAX_EXAMINED: usize = 20_000;
 /// Bits of a position of the feed that say which event of its transaction it is. One has at most a few events for each of the commands in a commit, and
 /// those are 2,048; of the ids of transactions 41 bits are left, which is one for each microsecond of 25 days, and for each millisecond of 69 years.
 const EVENT_BITS: u32 = 22;
 /// The position of an event `e`: see [`EVENT_BITS`].
-const AT_EVENT: &str = "((e.xid << 22) | e.n)";
+pub(super) const AT_EVENT: &str = "((e.xid << 22) | e.n)";
 /// Ids that are candidates: behind the position, and as the filter wants them, so that nobody looks at what it leaves out.
 const WITHIN: &str = "j.id > $2 AND j.id < $3";
+
+/// Transaction and number of the event at a position.
+pub(super) fn place(position: i64) -> (i64, i64) {
+    (position >> EVENT_BITS, position & ((1 << EVENT_BITS) - 1))
+}
 
 /// A page of jobs.
 pub(super) async fn page(client: &ClientWrapper, query: &ListQuery) -> Result<Page, StoreError> {
@@ -213,7 +218,7 @@ impl Source {
             Some(ListPosition::Job(_)) | None if is_descending => i64::MAX,
             Some(ListPosition::Job(_)) | None => 0,
         };
-        let (xid, n) = (after >> EVENT_BITS, after & ((1 << EVENT_BITS) - 1));
+        let (xid, n) = place(after);
         Self {
             from: From::Events(match is_descending {
                 true => "(e.xid, e.n) < ($2, $3)",

@@ -34,6 +34,12 @@ pub(super) async fn announce(
     query(client, FORGET, &[&micros(FORGOTTEN)]).await.map(drop)
 }
 
+/// How many other nodes have been heard of lately.
+pub(super) async fn count(client: &ClientWrapper, node: Uuid) -> Result<usize, StoreError> {
+    let rows = query(client, ANNOUNCED, &[&node, &micros(ANNOUNCEMENT_LIFE)]).await?;
+    Ok(rows.len())
+}
+
 /// The workers of all other nodes that have been heard of lately.
 pub(super) async fn announced(
     client: &ClientWrapper,

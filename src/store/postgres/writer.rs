@@ -13,7 +13,7 @@ use tokio_postgres::Error;
 use super::{
     Shared, fault,
     line::Line,
-    lock, partitions, queue, read,
+    lock, partitions, queue, read, scan,
     session::{self, prepared},
     write,
 };
@@ -22,7 +22,7 @@ use crate::{
         Job, JobKey, Tenant, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
     },
-    store::{Committed, Locked, Ready, StoreError, TOMBSTONE_LIFE, Writer},
+    store::{Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer},
 };
 
 /// Shards of the counters: more than there are nodes, mostly, and few enough to sum up.
@@ -304,6 +304,17 @@ impl Writer for PostgresWriter {
         let answer = timeout(LONGEST_CALL, removed).await;
         let answer = answer.unwrap_or_else(|_| Err(silent()));
         self.heard(answer.map(drop))
+    }
+
+    async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.rollback().await;
+        self.line.open().await?;
+        let Some(client) = self.line.client() else {
+            return Err(StoreError::Unavailable("the connection was lost".into()));
+        };
+        let answer = timeout(LONGEST_CALL, scan::set_note(client, note, value)).await;
+        let answer = answer.unwrap_or_else(|_| Err(silent()));
+        self.heard(answer)
     }
 
     /// Whoever runs the database looks after its disks.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Rows that a page looks at: some ten milliseconds' work when nothing matches.
-const MAX_EXAMINED: usize = 20_000;
+pub(super) const MAX_EXAMINED: usize = 20_000;
 /// Bytes of jobs after which a page or stretch ends: what can be held in memory for a caller, and more than a message takes.
 const MAX_JOBS_BYTES: usize = 16 * 1024 * 1024;
 /// Ids that are candidates: behind the position, and as the filter wants them, so that nobody looks at what it leaves out.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Result, types::Value};
 
-use super::{list, open, read};
+use super::{list, open, read, scan};
 use crate::{
     domain::{
         JobId, Tenant,
@@ -64,6 +64,9 @@ fn every_question_finds_its_rows_by_an_index() {
         read::EXPIRED,
         read::OPEN_CHILDREN,
         &list::SELECT_FEED,
+        scan::NEXT_TENANT,
+        &scan::BY_KEY,
+        &scan::BY_CHANGE,
     ] {
         let steps = plan(&connection, sql).unwrap();
         assert!(slow_steps(&steps).is_empty(), "{sql}\n{steps:#?}");

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::{Shared, fault, read, readers::READERS, space::Space, write};
+use super::{Shared, fault, read, readers::READERS, scan, space::Space, write};
 use crate::{
     domain::{
         Job, JobKey, Tenant, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
     },
-    store::{Committed, Locked, Ready, StoreError, TOMBSTONE_LIFE, Writer},
+    store::{Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer},
 };
 
 /// Pages of the write-ahead log, of 4 KiB, from which an idle moment is used to empty it: 4 MiB.
@@ -238,6 +238,11 @@ impl Writer for SqliteWriter {
             Err(error) => Err(error),
         };
         tidied.map_err(|error| self.failed(error))
+    }
+
+    async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.usable()?;
+        scan::set_note(&self.connection, note, value).map_err(|error| self.failed(error))
     }
 
     fn is_low_on_space(&self) -> bool {
