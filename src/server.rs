@@ -29,6 +29,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
+        copy::{HalfCopied, half_copied},
         postgres::{self, PostgresSettings},
         sqlite::{OpenError, SqliteStore},
     },
@@ -125,6 +126,14 @@ pub enum StartError {
     /// The store can not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is not whole.
+    #[error("this store ({name}) is {mark}")]
+    HalfCopied {
+        /// What kind of store.
+        name: String,
+        /// Of what it is a copy.
+        mark: Box<HalfCopied>,
+    },
     /// The routes have mistakes.
     #[error(transparent)]
     Routes(#[from] RoutesError),
@@ -214,6 +223,10 @@ async fn serve(
     store: Arc<dyn Store>,
 ) -> Result<RunningServer, StartError> {
     let info = store.info();
+    if let Some(mark) = half_copied(&*store).await? {
+        let (name, mark) = (info.name.clone(), mark.into());
+        return Err(StartError::HalfCopied { name, mark });
+    }
     let clock: Arc<dyn Clock> = Arc::new(match info.shared_time {
         Some(now) => SteadyClock::at(now, info.newest_time),
         None => SteadyClock::start(info.newest_time),

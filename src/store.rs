@@ -3,6 +3,7 @@
 //! A store loads what a batch names and writes what [`crate::domain::decide`] returned. It must not know why. What it promises: a commit is all or
 //! nothing and, once answered, on stable storage; readers see every commit that was answered before they began.
 
+pub mod copy;
 mod cursor;
 mod filter;
 mod kept;

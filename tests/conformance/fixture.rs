@@ -31,7 +31,7 @@ use crate::postgres::{Cluster, Database, Options};
 
 /// A store with its writer.
 pub struct Stored {
-    pub store: Box<dyn Store>,
+    pub store: Arc<dyn Store>,
     pub writer: Box<dyn Writer>,
     /// Nobody else writes to it, and positions follow without gap.
     pub exclusive: bool,
@@ -48,13 +48,13 @@ enum Place {
 
 impl Stored {
     pub fn in_memory() -> Self {
-        Self::new(Box::new(MemoryStore::new()), Place::Nowhere)
+        Self::new(Arc::new(MemoryStore::new()), Place::Nowhere)
     }
 
     pub fn in_sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(dir.path()).unwrap();
-        Self::new(Box::new(store), Place::Directory { _dir: dir })
+        Self::new(Arc::new(store), Place::Directory { _dir: dir })
     }
 
     pub async fn in_postgres() -> Self {
@@ -67,16 +67,16 @@ impl Stored {
             .await
             .unwrap();
         let _database = Arc::clone(database);
-        Self::new(Box::new(store), Place::Database { _database })
+        Self::new(Arc::new(store), Place::Database { _database })
     }
 
     /// A database in a directory that stays when the store is closed.
     pub fn in_sqlite_at(dir: &Path) -> Self {
         let store = SqliteStore::open(dir).unwrap();
-        Self::new(Box::new(store), Place::Nowhere)
+        Self::new(Arc::new(store), Place::Nowhere)
     }
 
-    fn new(store: Box<dyn Store>, place: Place) -> Self {
+    fn new(store: Arc<dyn Store>, place: Place) -> Self {
         let writer = store.writer().unwrap();
         Self {
             exclusive: store.info().exclusive,

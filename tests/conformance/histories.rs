@@ -20,20 +20,20 @@ use longhaul::{
         limits::Policy,
         task::{Progress, RetryPolicy, Timeouts},
     },
-    store::{FeedCursor, FeedItem, ListOrder, ListQuery, Locked, StoreError},
+    store::{FeedCursor, FeedItem, ListOrder, ListQuery, Locked, Store, StoreError},
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::fixture::{Stored, at, id};
 
-const TENANTS: [&str; 2] = ["acme", "umbrella"];
-const DRIVERS: [&str; 2] = ["ansible", "terraform"];
+pub const TENANTS: [&str; 2] = ["acme", "umbrella"];
+pub const DRIVERS: [&str; 2] = ["ansible", "terraform"];
 const REQUEST_IDS: [&str; 4] = ["", "r1", "r2", "r3"];
 
 /// A step of a history. Numbers choose among what is there when its turn comes.
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     Submit {
         tenant: usize,
         request_id: usize,
@@ -57,7 +57,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug)]
-enum Said {
+pub enum Said {
     Heartbeat,
     Progress(i64),
     Warning,
@@ -137,23 +137,31 @@ impl Source for Ids {
 }
 
 /// Both stores, and what a server would know.
-struct History {
-    model: Stored,
-    database: Stored,
+pub struct History {
+    pub model: Stored,
+    pub database: Stored,
     /// Where the feeds of both were at the same moments.
     marks: Vec<[FeedCursor; 2]>,
     ids: Ids,
-    now: Timestamp,
+    pub now: Timestamp,
     policy: Policy,
     paused: Vec<String>,
     served: HashMap<Arc<str>, Tenant>,
     /// Every job that ever was.
-    jobs: Vec<JobKey>,
+    pub jobs: Vec<JobKey>,
     /// Every lease that ever was.
     leases: Vec<LeaseKey>,
 }
 
 impl History {
+    /// A history that has just begun.
+    pub async fn begin(database: Stored) -> Self {
+        let mut history = Self::new(database);
+        let start = [history.database.mark().await, history.model.mark().await];
+        history.marks.push(start);
+        history
+    }
+
     fn new(database: Stored) -> Self {
         Self {
             model: Stored::in_memory(),
@@ -172,7 +180,7 @@ impl History {
         }
     }
 
-    async fn take(&mut self, step: Step) {
+    pub async fn take(&mut self, step: Step) {
         self.now = self.now.after(Duration::from_millis(1));
         let pick = |number: usize| self.jobs.get(number % self.jobs.len().max(1)).cloned();
         let (commands, claims) = match step {
@@ -404,8 +412,8 @@ impl History {
                 assert_eq!(told(here, counted), told(there, counted));
             }
             for query in queries(&tenant) {
-                let here = all_pages(&self.database, query.clone()).await.unwrap();
-                let there = all_pages(&self.model, query).await.unwrap();
+                let here = all_pages(&**database, query.clone()).await.unwrap();
+                let there = all_pages(&**model, query).await.unwrap();
                 assert_eq!(here, there);
             }
         }
@@ -515,7 +523,7 @@ fn told(mut items: Vec<FeedItem>, counted: bool) -> Vec<String> {
     items.iter().map(|item| format!("{item:?}")).collect()
 }
 
-fn queries(tenant: &Tenant) -> Vec<ListQuery> {
+pub fn queries(tenant: &Tenant) -> Vec<ListQuery> {
     let orders = [
         ListOrder::CreateTime,
         ListOrder::CreateTimeDesc,
@@ -537,10 +545,13 @@ fn queries(tenant: &Tenant) -> Vec<ListQuery> {
     each.collect()
 }
 
-async fn all_pages(stored: &Stored, mut query: ListQuery) -> Result<Vec<Arc<Job>>, StoreError> {
+pub async fn all_pages(
+    store: &dyn Store,
+    mut query: ListQuery,
+) -> Result<Vec<Arc<Job>>, StoreError> {
     let mut jobs = Vec::new();
     loop {
-        let page = stored.store.list(query.clone()).await?;
+        let page = store.list(query.clone()).await?;
         jobs.extend(page.jobs);
         match page.next {
             Some(next) => query.after = Some(next),
@@ -555,9 +566,7 @@ fn run(database: impl Future<Output = Stored>, steps: Vec<Step>) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut history = History::new(database.await);
-        let start = [history.database.mark().await, history.model.mark().await];
-        history.marks.push(start);
+        let mut history = History::begin(database.await).await;
         for step in steps {
             history.take(step).await;
         }
@@ -565,7 +574,7 @@ fn run(database: impl Future<Output = Stored>, steps: Vec<Step>) {
     });
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step(), 1..60)
 }
 

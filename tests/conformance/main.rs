@@ -2,6 +2,7 @@
 //! the embedded store does with what older versions wrote, and when files, disk and process let it down.
 
 mod behaviours;
+mod copies;
 mod faults;
 mod filters;
 mod fixture;
