@@ -15,6 +15,7 @@ mod serve;
 mod settings;
 mod show;
 mod signals;
+mod store;
 mod submit;
 mod text;
 mod time;
@@ -76,6 +77,9 @@ enum Command {
     /// Pause or resume a driver
     #[command(subcommand)]
     Driver(change::DriverCommand),
+    /// Copy a store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Measure a server against the limits of this machine
     Bench(Box<bench::BenchArgs>),
     /// Print completions for a shell
@@ -128,6 +132,7 @@ async fn run(command: Command, matches: &ArgMatches, out: &mut Output) -> Result
         Command::Counts(args) => show::counts(args, out).await,
         Command::Info(args) => show::info(args, out).await,
         Command::Driver(command) => change::driver(command, out).await,
+        Command::Store(command) => store::run(command, out).await,
         Command::Bench(args) => bench::run(*args, out).await,
         Command::Completions { shell } => completions(shell, out),
     }

@@ -106,6 +106,15 @@ impl Failure {
         self
     }
 
+    /// The same failure with more lines.
+    #[must_use]
+    pub fn details(mut self, lines: Vec<String>) -> Self {
+        if let Self::Told { details, .. } = &mut self {
+            *details = lines;
+        }
+        self
+    }
+
     /// What the shell sees.
     pub fn exit(&self) -> Exit {
         match self {

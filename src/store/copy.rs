@@ -22,7 +22,7 @@ pub use mark::{HalfCopied, Names, half_copied};
 use super::{
     ANNOUNCEMENT_LIFE, Kept, Locked, MAX_KEPT_EVENTS, Note, Scan, Store, StoreError, Writer,
 };
-use crate::domain::{Job, JobKey, Tenant, command::Changes};
+use crate::domain::{Job, JobKey, Tenant, command::Changes, wording::count};
 use compare::Half;
 use reading::{Reading, Seen};
 
@@ -54,7 +54,7 @@ pub enum CopyError {
     #[error("the destination: the disk that holds it is almost full")]
     Full,
     /// Somebody may change a store meanwhile.
-    #[error("{side} is served by {nodes} {}: stop {}, and wait {} s", if *.nodes == 1 { "node" } else { "nodes" }, if *.nodes == 1 { "it" } else { "them" }, ANNOUNCEMENT_LIFE.as_secs())]
+    #[error("{side} is served by {}: stop whoever serves it, and wait {} s", count(*.nodes, "node"), ANNOUNCEMENT_LIFE.as_secs())]
     Served {
         /// Which.
         side: Side,

@@ -46,7 +46,7 @@ fn sqlite(dir: &Path) -> Arc<dyn Store> {
 }
 
 async fn postgres(database: &Database) -> Arc<dyn Store> {
-    let store = PostgresStore::open(settings(database)).await;
+    let store = PostgresStore::open(settings(database), RETENTION).await;
     Arc::new(store.unwrap())
 }
 

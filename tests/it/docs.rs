@@ -3,12 +3,15 @@
 //! The info string of a block says how. `sh test` is run, and must succeed. `sh test background`, a single command, is run beside the blocks that
 //! follow, as in another terminal. A plain `sh` block is not run here, and must be listed in [`NOT_RUN`].
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::harness::{self, Server};
+use crate::{
+    harness::{self, Server},
+    postgres::Database,
+};
 
 /// First lines of blocks that are not run here, and why.
 const NOT_RUN: [(&str, &str); 4] = [
@@ -20,6 +23,14 @@ const NOT_RUN: [(&str, &str); 4] = [
 
 /// Where a reader's server listens; a test's own one takes its place.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:7070";
+
+/// Where documents keep a server's jobs. What is there in a test was left by a server that has ended.
+const DATA_DIR: &str = "/var/lib/longhaul";
+/// Another place for them.
+const OTHER_DIR: &str = "/srv/longhaul";
+/// A database, and the file with its password.
+const DATABASE: &str = "postgres://longhaul@db.example.com/longhaul";
+const PASSWORD_FILE: &str = "/etc/longhaul/password";
 
 /// A fenced block of a document.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,10 +131,11 @@ async fn what_the_documents_tell_to_type_works() {
         let routes = root().join("examples/routes");
         let server = Server::start_with(&["--routes", routes.to_str().unwrap()]).await;
         let home = TempDir::new().unwrap();
+        let (script, _database) = on_this_machine(&script, &server, &home).await;
         let mut shell = Command::new("bash");
         shell
             .args(["-euo", "pipefail", "-c"])
-            .arg(script.replace(DEFAULT_ADDRESS, &server.address()))
+            .arg(script)
             .current_dir(root())
             .env("PATH", harness::path_with_tools())
             .env("HOME", home.path())
@@ -139,6 +151,38 @@ async fn what_the_documents_tell_to_type_works() {
         );
         server.stop().await;
     }
+}
+
+/// The script with places of this test instead of those that documents name, and the database among them, if there is one.
+async fn on_this_machine(
+    script: &str,
+    server: &Server,
+    home: &TempDir,
+) -> (String, Option<Database>) {
+    let script = script.replace(DEFAULT_ADDRESS, &server.address());
+    if !script.contains(DATA_DIR) {
+        return (script, None);
+    }
+    let left = home.path().join("left");
+    let mut former = Server::start_on(&left).await;
+    let submit = ["submit", "--driver", "nobody"];
+    former.cli(&submit).await.ok();
+    former.sigterm();
+    assert!(former.exit(harness::EXIT_WITHIN).await.success());
+    let database = Database::fresh();
+    let password = home.path().join("password");
+    fs::write(&password, database.password()).unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let here = |path: &Path| path.display().to_string();
+    let places = [
+        (DATA_DIR, here(&left)),
+        (OTHER_DIR, here(&home.path().join("other"))),
+        (DATABASE, database.url_without_password()),
+        (PASSWORD_FILE, here(&password)),
+    ];
+    let places = places.iter();
+    let script = places.fold(script, |script, (place, here)| script.replace(place, here));
+    (script, Some(database))
 }
 
 #[test]

@@ -80,6 +80,13 @@ impl Server {
         .await
     }
 
+    /// A server with the jobs of this directory.
+    pub async fn start_on(data_dir: &Path) -> Self {
+        let folder = TempDir::new().unwrap();
+        let data_dir = data_dir.display().to_string();
+        Self::start_in(folder, longhaul(), &["--data-dir", &data_dir]).await
+    }
+
     /// A node whose jobs are in a database, found by this URL without a password.
     pub async fn start_node(url: &str, password: &str, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();

@@ -21,6 +21,7 @@ mod quickstart;
 mod rest;
 mod slow_watcher;
 mod state_machine;
+mod store_copy;
 mod trace_context;
 mod watch;
 mod wire;

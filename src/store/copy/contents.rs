@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::digest::{Checksum, Digests};
-use crate::domain::{JobState, Status, TaskState, counts::Counts};
+use crate::domain::{JobState, Status, TaskState, counts::Counts, wording::count};
 
 /// How many jobs and tasks there are of each kind, as counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,11 +107,7 @@ fn unlike<K: Ord>(
 /// For people.
 impl fmt::Display for Numbers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} jobs with {} tasks",
-            self.all_jobs(),
-            self.all_tasks()
-        )
+        let (jobs, tasks) = (self.all_jobs(), self.all_tasks());
+        write!(f, "{} with {}", count(jobs, "job"), count(tasks, "task"))
     }
 }

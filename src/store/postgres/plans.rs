@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     cluster::{Cluster, Database, Options},
     connect::Connector,
-    feed, list, lock, open, partitions, queue, read, session,
+    feed, list, lock, open, partitions, queue, read, scan, session,
     write::statements,
 };
 use crate::{
@@ -116,6 +116,11 @@ async fn every_statement_finds_its_rows_by_the_index_for_it() {
         (&feed::SELECT_NEW, &["_xid_n_idx", "removed_feed"]),
         (&feed::SELECT_PENDING, &["_xid_n_idx", "removed_feed"]),
         (&feed::SELECT_REST, &["_xid_n_idx", "removed_feed"]),
+        (scan::NEXT_TENANT, keys),
+        (&scan::BY_KEY, keys),
+        (&scan::BY_CHANGE, &["_xid_n_idx", "_pkey"]),
+        (&scan::LAST_EXAMINED, &["_xid_n_idx"]),
+        (&scan::FIRST_EVENTS, keys),
         (statements::DELETE_JOBS, keys),
         (statements::UPDATE_JOBS, keys),
         (statements::UPDATE_TASKS, keys),

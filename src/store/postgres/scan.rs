@@ -29,8 +29,9 @@ use crate::{
     },
 };
 
-const NEXT_TENANT: &str = "SELECT tenant FROM jobs WHERE tenant > $1 ORDER BY tenant LIMIT 1";
-static BY_KEY: LazyLock<String> = LazyLock::new(|| {
+pub(super) const NEXT_TENANT: &str =
+    "SELECT tenant FROM jobs WHERE tenant > $1 ORDER BY tenant LIMIT 1";
+pub(super) static BY_KEY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT NULL::bigint, j.tenant, j.id, {JOB_COLUMNS}
          FROM (SELECT * FROM jobs WHERE (tenant, id) > ($1, $2) ORDER BY tenant, id LIMIT $3) AS j
@@ -38,7 +39,7 @@ static BY_KEY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 /// A job's last change is the event with the job's own revision.
-static BY_CHANGE: LazyLock<String> = LazyLock::new(|| {
+pub(super) static BY_CHANGE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT j.at_event, j.tenant, j.id, {JOB_COLUMNS}
          FROM (
@@ -50,13 +51,13 @@ static BY_CHANGE: LazyLock<String> = LazyLock::new(|| {
          ) AS j {WITH_TASKS} ORDER BY j.at_event"
     )
 });
-static LAST_EXAMINED: LazyLock<String> = LazyLock::new(|| {
+pub(super) static LAST_EXAMINED: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {AT_EVENT} FROM events AS e WHERE (e.xid, e.n) > ($1::bigint, $2::bigint) ORDER BY e.xid, e.n LIMIT 1 OFFSET {}",
         MAX_EXAMINED - 1
     )
 });
-static FIRST_EVENTS: LazyLock<String> = LazyLock::new(|| {
+pub(super) static FIRST_EVENTS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {EVENT_COLUMNS} FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k(of, id, place)
          CROSS JOIN LATERAL (

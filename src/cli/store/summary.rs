@@ -1,0 +1,123 @@
+//! What a copy came to, or would: lines for people, or an object of JSON.
+
+use longhaul::{
+    domain::wording::count,
+    store::copy::{Contents, Copied, Names, Numbers, Survey},
+};
+use serde_json::{Value, json};
+
+use super::{Exit, Failure, Format, FormatArgs, Output};
+
+/// What would be done.
+pub fn would_copy(
+    survey: &Survey,
+    names: &Names,
+    format: &FormatArgs,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let Survey {
+        tenants,
+        numbers,
+        paused_drivers,
+        resumes,
+    } = survey;
+    let Names { from, to } = names;
+    let verb = if *resumes { "go on copying" } else { "copy" };
+    let mut lines = vec![format!(
+        "would {verb} {from} to {to}: {numbers} of {}, and {}",
+        count(*tenants, "tenant"),
+        count(*paused_drivers, "paused driver")
+    )];
+    lines.extend(details(numbers));
+    let json = json!({
+        "dryRun": true,
+        "from": from,
+        "to": to,
+        "resumes": resumes,
+        "tenants": tenants,
+        "jobs": jobs(numbers),
+        "tasks": tasks(numbers),
+        "pausedDrivers": paused_drivers,
+    });
+    print(lines, &json, format, out)
+}
+
+/// What was done.
+pub fn copied(
+    copied: &Copied,
+    names: &Names,
+    format: &FormatArgs,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let Copied { contents, resumed } = copied;
+    let Contents {
+        tenants,
+        numbers,
+        events,
+        requests,
+        checksum,
+    } = contents;
+    let Names { from, to } = names;
+    let mut lines = vec![format!(
+        "copied and verified: {numbers}, {} and {}",
+        count(*events, "event"),
+        count(*requests, "request id")
+    )];
+    lines.extend(details(numbers));
+    lines.push(format!("checksum of both: {checksum}"));
+    let json = json!({
+        "from": from,
+        "to": to,
+        "resumed": resumed,
+        "tenants": tenants,
+        "jobs": jobs(numbers),
+        "tasks": tasks(numbers),
+        "events": events,
+        "requestIds": requests,
+        "checksum": checksum.to_string(),
+    });
+    print(lines, &json, format, out)
+}
+
+fn print(
+    lines: Vec<String>,
+    json: &Value,
+    format: &FormatArgs,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    match format.output {
+        Format::Text => out.lines(lines)?,
+        Format::Json => out.line(format_args!("{json:#}"))?,
+    }
+    Ok(Exit::Success)
+}
+
+/// A line for each kind of job.
+fn details(numbers: &Numbers) -> impl Iterator<Item = String> {
+    let jobs = numbers.jobs.iter();
+    jobs.map(|((state, status), number)| {
+        format!(
+            "  {} {} {}",
+            count(*number, "job"),
+            state.name(),
+            status.name()
+        )
+    })
+}
+
+fn jobs(numbers: &Numbers) -> Vec<Value> {
+    let jobs = numbers.jobs.iter();
+    jobs.map(|((state, status), count)| {
+        json!({"state": state.name(), "status": status.name(), "count": count})
+    })
+    .collect()
+}
+
+fn tasks(numbers: &Numbers) -> Vec<Value> {
+    let tasks = numbers.tasks.iter();
+    tasks
+        .map(|((driver, state), count)| {
+            json!({"driver": driver, "state": state.name(), "count": count})
+        })
+        .collect()
+}
