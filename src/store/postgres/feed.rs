@@ -111,9 +111,9 @@ async fn new(
     until: Option<&FeedCursor>,
     limit: usize,
 ) -> Result<New, StoreError> {
-    let end = until.map_or(i64::MAX, |until| number(until.before()));
+    let stop = until.map_or(i64::MAX, |until| number(until.before()));
     let (begin, most) = (number(after.before()), as_limit(limit));
-    let parameters = [&begin as _, &end as _, &most as _];
+    let parameters = [&begin as _, &stop as _, &most as _];
     let pending: Vec<i64> = after.pending().iter().copied().map(number).collect();
     let late = async {
         match pending.is_empty() {
@@ -141,7 +141,8 @@ async fn new(
     if !until.is_of_the_era_of(after) {
         return Ok(New {
             events: Vec::new(),
-            until,
+            // What was looked at may be behind the new one's newest event.
+            until: end(client).await?,
             more: false,
             now,
         });
