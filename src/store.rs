@@ -214,6 +214,8 @@ pub trait Tail: Send + Sync + 'static {
     async fn jobs(&self, keys: &[JobKey]) -> Result<Vec<Arc<Job>>, StoreError>;
     /// Tells the others which workers are connected here. It is believed for [`ANNOUNCEMENT_LIFE`].
     async fn announce(&self, connected: &[Connected]) -> Result<(), StoreError>;
+    /// Tells the others that nobody is here any more.
+    async fn leave(&self) -> Result<(), StoreError>;
     /// What the others have told; a driver may come several times.
     async fn announced(&self) -> Result<Vec<Connected>, StoreError>;
 }

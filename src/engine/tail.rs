@@ -35,6 +35,9 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
 /// How often the others are told which workers are connected here: several times in the life of an announcement.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long a process that ends tries to say so.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
 /// What the commit loop has to know of what others did.
 #[derive(Debug)]
 pub(super) struct Heard {
@@ -151,7 +154,7 @@ impl Follower {
     }
 }
 
-/// Tells the others which workers are connected here, and at the end that there are none any more.
+/// Tells the others which workers are connected here, and at the end that nobody is here any more.
 pub(super) async fn announce(
     tail: Arc<dyn Tail>,
     messages: mpsc::Sender<Message>,
@@ -176,8 +179,8 @@ pub(super) async fn announce(
         // What can not be told is told the next time.
         let _ = stop.run_until_cancelled(tail.announce(&connected)).await;
     }
-    // Bounded, as all that goes to the store; if it fails, it is forgotten soon.
-    let _ = tail.announce(&[]).await;
+    // If that fails, it is forgotten soon.
+    let _ = tokio::time::timeout(LEAVE_WITHIN, tail.leave()).await;
 }
 
 fn version(job: &Arc<Job>, news: &News) -> Arc<Version> {

@@ -261,6 +261,11 @@ impl Tail for SharedTail {
         announced.insert(self.number, connected.to_vec());
         Ok(())
     }
+    async fn leave(&self) -> Result<(), StoreError> {
+        self.core.reach()?;
+        self.core.announced.lock().unwrap().remove(&self.number);
+        Ok(())
+    }
     async fn announced(&self) -> Result<Vec<Connected>, StoreError> {
         self.core.reach()?;
         let announced = self.core.announced.lock().unwrap();

@@ -40,6 +40,12 @@ pub(super) async fn count(client: &ClientWrapper, node: Uuid) -> Result<usize, S
     Ok(rows.len())
 }
 
+/// Says that this node is gone.
+pub(super) async fn leave(client: &ClientWrapper, node: Uuid) -> Result<(), StoreError> {
+    let leave = "DELETE FROM nodes WHERE node = $1";
+    query(client, leave, &[&node]).await.map(drop)
+}
+
 /// The workers of all other nodes that have been heard of lately.
 pub(super) async fn announced(
     client: &ClientWrapper,

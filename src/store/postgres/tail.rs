@@ -59,6 +59,14 @@ impl Tail for FeedTail {
             .await
     }
 
+    async fn leave(&self) -> Result<(), StoreError> {
+        let node = self.shared.news.node();
+        let readers = &self.shared.readers;
+        readers
+            .read(move |client| Box::pin(nodes::leave(client, node)))
+            .await
+    }
+
     async fn announced(&self) -> Result<Vec<Connected>, StoreError> {
         let node = self.shared.news.node();
         let readers = &self.shared.readers;
