@@ -1,6 +1,6 @@
 //! One committed change of a job, as it is kept.
 
-use super::{JobId, JobState, Status, TaskId, Tenant, Timestamp};
+use super::{JobId, JobKey, JobState, Status, TaskId, Tenant, Timestamp};
 
 /// What changed. The order is that of the proto enum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +136,16 @@ pub struct Event {
     pub after: (JobState, Status),
     /// What was said.
     pub detail: String,
+}
+
+impl Event {
+    /// The key of the job that changed.
+    pub fn job_key(&self) -> JobKey {
+        JobKey {
+            tenant: self.tenant.clone(),
+            job: self.job,
+        }
+    }
 }
 
 /// The task that an event is about.

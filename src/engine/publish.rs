@@ -31,10 +31,7 @@ pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: Option
     let mut told: HashMap<JobKey, Told> = HashMap::new();
     let watched = hub.has_watchers();
     for (event, job) in events.iter().zip(&mut decision.history).filter(|_| watched) {
-        let key = JobKey {
-            tenant: event.tenant.clone(),
-            job: event.job,
-        };
+        let key = event.job_key();
         if !hub.is_watched(&key) {
             continue;
         }
@@ -65,10 +62,7 @@ pub(super) fn publish(hub: &Hub, decision: &mut Decision, first_position: Option
 fn feed_items(decision: &Decision, first_position: u64) -> Vec<FeedItem> {
     let mut items: HashMap<JobKey, FeedItem> = HashMap::new();
     for (position, event) in (first_position..).zip(&decision.changes.events) {
-        let key = JobKey {
-            tenant: event.tenant.clone(),
-            job: event.job,
-        };
+        let key = event.job_key();
         let item = items.entry(key.clone()).or_insert_with(|| FeedItem {
             first_position: position,
             position,

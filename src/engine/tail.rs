@@ -192,7 +192,7 @@ fn version(job: &Arc<Job>, news: &News) -> Arc<Version> {
 fn gather(stretch: &Stretch) -> HashMap<JobKey, News> {
     let mut news: HashMap<JobKey, News> = HashMap::new();
     for (position, event) in &stretch.events {
-        let key = key_of(event);
+        let key = event.job_key();
         let entry = news.entry(key.clone()).or_insert_with(|| News {
             item: FeedItem {
                 first_position: *position,
@@ -223,16 +223,9 @@ fn heard(stretch: &Stretch) -> Heard {
     Heard {
         // Without news it is a look because time has passed, and something may have been missed.
         may_have_ready: stretch.events.is_empty() || events().any(|e| e.kind.may_ready_tasks()),
-        changed: changed.map(key_of).collect(),
+        changed: changed.map(Event::job_key).collect(),
         paused: paused
             .map(|(driver, since, reason)| (driver, (since, reason)))
             .collect(),
-    }
-}
-
-fn key_of(event: &Event) -> JobKey {
-    JobKey {
-        tenant: event.tenant.clone(),
-        job: event.job,
     }
 }

@@ -218,7 +218,7 @@ impl Contents {
                 .iter()
                 .filter(|(_, event)| event.tenant == query.tenant)
                 .filter_map(|(position, event)| {
-                    let job = self.jobs.get(&key_of(event))?;
+                    let job = self.jobs.get(&event.job_key())?;
                     (job.revision == event.revision).then_some((ListPosition::Feed(*position), job))
                 })
                 .collect(),
@@ -277,7 +277,7 @@ impl Contents {
             if event.tenant != *tenant {
                 continue;
             }
-            let key = key_of(event);
+            let key = event.job_key();
             let item = items.entry(event.job).or_insert_with(|| FeedItem {
                 first_position: *position,
                 position: 0,
@@ -307,7 +307,7 @@ impl Contents {
             Scan::ByChange(after) => {
                 let first = after.map_or(0, |after| after + 1);
                 let newest = self.events.range(first..).filter_map(|(position, event)| {
-                    let job = self.jobs.get(&key_of(event))?;
+                    let job = self.jobs.get(&event.job_key())?;
                     let is_newest = job.revision == event.revision;
                     is_newest.then_some((Scan::ByChange(Some(*position)), job))
                 });
@@ -419,13 +419,6 @@ impl Contents {
                 None => self.paused.remove(driver),
             };
         }
-    }
-}
-
-fn key_of(event: &Event) -> JobKey {
-    JobKey {
-        tenant: event.tenant.clone(),
-        job: event.job,
     }
 }
 

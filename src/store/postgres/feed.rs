@@ -263,10 +263,7 @@ fn gather(events: &[(u64, Event)]) -> Vec<FeedItem> {
             items.push(FeedItem {
                 first_position: *position,
                 position: *position,
-                key: JobKey {
-                    tenant: event.tenant.clone(),
-                    job: event.job,
-                },
+                key: event.job_key(),
                 job: None,
                 from_revision: event.revision.saturating_sub(1),
                 revision: event.revision,

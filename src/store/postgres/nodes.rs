@@ -7,7 +7,10 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::session::query;
-use crate::store::{ANNOUNCEMENT_LIFE, Connected, StoreError};
+use crate::{
+    domain::time::micros,
+    store::{ANNOUNCEMENT_LIFE, Connected, StoreError},
+};
 
 /// When what is left of a node that is gone is taken away.
 const FORGOTTEN: Duration = Duration::from_secs(600);
@@ -58,8 +61,4 @@ pub(super) async fn announced(
         postcard::from_bytes::<Vec<Connected>>(packed).ok()
     });
     Ok(rosters.flatten().collect())
-}
-
-fn micros(span: Duration) -> i64 {
-    crate::domain::time::micros(span)
 }

@@ -109,7 +109,7 @@ impl Before {
         let mut revisions = HashMap::with_capacity(changes.jobs.len());
         for event in &changes.events {
             revisions
-                .entry(key_of(event))
+                .entry(event.job_key())
                 .or_insert(event.revision.saturating_sub(1));
         }
         Self(revisions)
@@ -118,13 +118,6 @@ impl Before {
     /// The revision that must be stored. A change without an event makes none.
     fn revision(&self, job: &Job) -> i64 {
         number(self.0.get(&job.key()).copied().unwrap_or(job.revision))
-    }
-}
-
-fn key_of(event: &Event) -> JobKey {
-    JobKey {
-        tenant: event.tenant.clone(),
-        job: event.job,
     }
 }
 
@@ -177,7 +170,7 @@ fn delete_jobs<'a>(
         .events
         .iter()
         .filter(|event| event.kind == EventKind::JobDeleted)
-        .map(|event| (key_of(event), event.time))
+        .map(|event| (event.job_key(), event.time))
         .collect();
     let is_over = |job: &Job| {
         let removed = removed.get(&job.key());
