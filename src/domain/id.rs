@@ -37,7 +37,7 @@ pub struct LeaseKey {
     pub ordinal: u32,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// How many leases of the task were granted, this one included.
+    /// Greater than that of every lease of the task before.
     pub fencing_token: u64,
 }
 

@@ -406,7 +406,9 @@ pub(super) fn lease(
     let now = edit.now;
     let task = &mut edit.job.tasks[ordinal];
     task.attempt = task.failures + 1;
-    task.fencing_token += 1;
+    // Not a count: after a failover or a restore that has lost a lease, the next one must not have its number.
+    let time = u64::try_from(now.as_micros()).unwrap_or(0);
+    task.fencing_token = time.max(task.fencing_token + 1);
     task.worker = worker.clone();
     task.start_time = Some(now);
     task.progress = None;

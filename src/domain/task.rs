@@ -165,7 +165,7 @@ pub struct Task {
     pub attempt: u32,
     /// Attempts that failed.
     pub failures: u32,
-    /// Leases granted so far.
+    /// That of the newest lease: the time of its grant in microseconds, or one more than the last; 0 if there was none.
     pub fencing_token: u64,
     /// Leases that ran out without a word.
     pub lost_leases: u32,
