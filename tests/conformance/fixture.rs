@@ -29,6 +29,49 @@ use uuid::Uuid;
 
 use crate::postgres::{Cluster, Database, Options};
 
+/// A store that has just been opened, and where it is.
+pub struct Opened {
+    pub store: Arc<dyn Store>,
+    // Last: it goes when the store has gone.
+    pub place: Place,
+}
+
+/// Where a store is.
+pub enum Place {
+    Nowhere,
+    Directory { _dir: TempDir },
+    Database { _database: Arc<Database> },
+}
+
+impl Opened {
+    pub fn in_memory() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            place: Place::Nowhere,
+        }
+    }
+
+    pub fn in_sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            store: Arc::new(SqliteStore::open(dir.path()).unwrap()),
+            place: Place::Directory { _dir: dir },
+        }
+    }
+
+    /// One node of several on a database.
+    pub async fn in_postgres_at(database: &Arc<Database>) -> Self {
+        let store = PostgresStore::open(settings(database), RETENTION)
+            .await
+            .unwrap();
+        let _database = Arc::clone(database);
+        Self {
+            store: Arc::new(store),
+            place: Place::Database { _database },
+        }
+    }
+}
+
 /// A store with its writer.
 pub struct Stored {
     pub store: Arc<dyn Store>,
@@ -39,22 +82,13 @@ pub struct Stored {
     _place: Place,
 }
 
-/// Where a store is.
-enum Place {
-    Nowhere,
-    Directory { _dir: TempDir },
-    Database { _database: Arc<Database> },
-}
-
 impl Stored {
     pub fn in_memory() -> Self {
-        Self::new(Arc::new(MemoryStore::new()), Place::Nowhere)
+        Self::new(Opened::in_memory())
     }
 
     pub fn in_sqlite() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(dir.path()).unwrap();
-        Self::new(Arc::new(store), Place::Directory { _dir: dir })
+        Self::new(Opened::in_sqlite())
     }
 
     pub async fn in_postgres() -> Self {
@@ -63,20 +97,18 @@ impl Stored {
 
     /// One node of several on a database.
     pub async fn in_postgres_at(database: &Arc<Database>) -> Self {
-        let store = PostgresStore::open(settings(database), RETENTION)
-            .await
-            .unwrap();
-        let _database = Arc::clone(database);
-        Self::new(Arc::new(store), Place::Database { _database })
+        Self::new(Opened::in_postgres_at(database).await)
     }
 
     /// A database in a directory that stays when the store is closed.
     pub fn in_sqlite_at(dir: &Path) -> Self {
-        let store = SqliteStore::open(dir).unwrap();
-        Self::new(Arc::new(store), Place::Nowhere)
+        Self::new(Opened {
+            store: Arc::new(SqliteStore::open(dir).unwrap()),
+            place: Place::Nowhere,
+        })
     }
 
-    fn new(store: Arc<dyn Store>, place: Place) -> Self {
+    fn new(Opened { store, place }: Opened) -> Self {
         let writer = store.writer().unwrap();
         Self {
             exclusive: store.info().exclusive,

@@ -29,7 +29,7 @@ use crate::fixture::{Stored, at, id};
 
 pub const TENANTS: [&str; 2] = ["acme", "umbrella"];
 pub const DRIVERS: [&str; 2] = ["ansible", "terraform"];
-const REQUEST_IDS: [&str; 4] = ["", "r1", "r2", "r3"];
+pub const REQUEST_IDS: [&str; 4] = ["", "r1", "r2", "r3"];
 
 /// A step of a history. Numbers choose among what is there when its turn comes.
 #[derive(Clone, Debug)]
@@ -150,7 +150,7 @@ pub struct History {
     /// Every job that ever was.
     pub jobs: Vec<JobKey>,
     /// Every lease that ever was.
-    leases: Vec<LeaseKey>,
+    pub leases: Vec<LeaseKey>,
 }
 
 impl History {
@@ -180,7 +180,8 @@ impl History {
         }
     }
 
-    pub async fn take(&mut self, step: Step) {
+    /// Does it, and says what was decided.
+    pub async fn take(&mut self, step: Step) -> Decision {
         self.now = self.now.after(Duration::from_millis(1));
         let pick = |number: usize| self.jobs.get(number % self.jobs.len().max(1)).cloned();
         let (commands, claims) = match step {
@@ -229,7 +230,7 @@ impl History {
                 (vec![Command::ResumeDriver { driver }], Vec::new())
             }
         };
-        self.turn(commands, &claims).await;
+        self.turn(commands, &claims).await
     }
 
     /// The timers and the removals that are due, which both stores must agree on.
@@ -309,7 +310,7 @@ impl History {
         })
     }
 
-    async fn turn(&mut self, commands: Vec<Command>, claims: &[Claim]) {
+    pub async fn turn(&mut self, commands: Vec<Command>, claims: &[Claim]) -> Decision {
         self.model.writer.begin().await.unwrap();
         self.database.writer.begin().await.unwrap();
         let loaded = self.load(&commands, claims).await;
@@ -323,8 +324,9 @@ impl History {
         let keys = changes.jobs.iter().map(|write| write.job.key());
         let new: Vec<_> = keys.filter(|key| !self.jobs.contains(key)).collect();
         self.jobs.extend(new);
-        let grants = decision.grants.into_iter().flatten();
-        self.leases.extend(grants.map(|grant| grant.lease));
+        let grants = decision.grants.iter().flatten();
+        self.leases.extend(grants.map(|grant| grant.lease.clone()));
+        decision
     }
 
     /// Loads what the batch names from the database, and sees that the model has the same.

@@ -1,0 +1,227 @@
+//! Jobs as a whole: what was submitted is what is read.
+
+use std::{collections::HashMap, time::Duration};
+
+use longhaul::proto::v1::{
+    JobSpec, JobTaskSpec, Object, Progress, ProgressReport, RetryPolicy, Success, Timeouts,
+    job::{FailurePolicy, State},
+    job_task,
+    task_report::Report,
+};
+
+use super::{Served, document, in_an_hour, request, spec};
+
+fn object(of: &str) -> Option<Object> {
+    Some(Object {
+        r#type: format!("{of} bucket"),
+        id: format!("{of}/42"),
+        name: format!("{of} \"test1234\" ü"),
+    })
+}
+
+fn span(millis: u64) -> Option<prost_types::Duration> {
+    Duration::from_millis(millis).try_into().ok()
+}
+
+/// A job with every field set to something of its own.
+fn full_spec(parent: &str) -> JobSpec {
+    let task = |name: &str, depends_on: &[&str]| JobTaskSpec {
+        name: name.to_owned(),
+        action: format!("{name} it"),
+        driver: "ansible".to_owned(),
+        object: object(name),
+        resource_type: "s3_bucket".to_owned(),
+        depends_on: depends_on.iter().map(|&name| name.to_owned()).collect(),
+        max_attempts: 4,
+        retry_policy: Some(RetryPolicy {
+            initial_backoff: span(1_500),
+            max_backoff: span(90_000),
+            multiplier: 1.1,
+            jitter: Some(0.3),
+        }),
+        timeouts: Some(Timeouts {
+            schedule_to_start: span(10_000),
+            start_to_close: span(20_000),
+            schedule_to_close: span(30_000),
+            heartbeat: span(4_000),
+        }),
+        request_payload: Some(document(&format!("for {name}"))),
+    };
+    JobSpec {
+        action: "create".to_owned(),
+        summary: "Create a bucket \u{1f600}".to_owned(),
+        object: object("job"),
+        labels: HashMap::from([
+            ("env".to_owned(), "prod".to_owned()),
+            ("quoted".to_owned(), "say \"hi\"".to_owned()),
+        ]),
+        priority: -7,
+        creator: "ada".to_owned(),
+        parent_job_id: parent.to_owned(),
+        failure_policy: FailurePolicy::Continue.into(),
+        schedule_time: Some(in_an_hour()),
+        tasks: vec![task("first", &[]), task("second", &["first"])],
+    }
+}
+
+pub async fn a_job_reads_back_as_it_was_written(served: &Served) {
+    let parent = served.submit_for("nobody").await;
+    let sent = full_spec(&parent.id);
+    let answer = served.submit(request(sent.clone(), "")).await.unwrap();
+    let job = served.get(&answer.job.unwrap().id).await.unwrap();
+    assert_eq!((job.state(), job.revision), (State::Queued, 1));
+    let names: HashMap<_, _> = job
+        .tasks
+        .iter()
+        .map(|task| (&task.id, &task.name))
+        .collect();
+    let tasks = job.tasks.iter().map(|task| JobTaskSpec {
+        name: task.name.clone(),
+        action: task.action.clone(),
+        driver: task.driver.clone(),
+        object: task.object.clone(),
+        resource_type: task.resource_type.clone(),
+        depends_on: (task.depends_on.iter())
+            .map(|on| names.get(on).map_or(on, |name| *name).clone())
+            .collect(),
+        max_attempts: task.max_attempts,
+        retry_policy: task.retry_policy,
+        timeouts: task.timeouts,
+        request_payload: task.request_payload.clone(),
+    });
+    let read = JobSpec {
+        action: job.action.clone(),
+        summary: job.summary.clone(),
+        object: job.object.clone(),
+        labels: job.labels.clone(),
+        priority: job.priority,
+        creator: job.creator.clone(),
+        parent_job_id: job.parent_job_id.clone(),
+        failure_policy: job.failure_policy,
+        schedule_time: job.schedule_time,
+        tasks: tasks.collect(),
+    };
+    assert_eq!(read, sent);
+}
+
+pub async fn a_change_of_a_task_leaves_the_others_alone(served: &Served) {
+    let answer = served.submit(request(spec(&["a", "b", "c"]), "")).await;
+    let before = answer.unwrap().job.unwrap().id;
+    let before = served.get(&before).await.unwrap();
+    let lease = served.acquire(&["b"], 1).await.remove(0);
+    let progress = Some(Progress {
+        done: 3,
+        total: 9,
+        unit: "files".to_owned(),
+        message: "half way".to_owned(),
+    });
+    let report = Report::Progress(ProgressReport {
+        progress: progress.clone(),
+        ..ProgressReport::default()
+    });
+    served.report(&lease, report).await;
+    let after = served.get(&before.id).await.unwrap();
+    assert_eq!(after.tasks[0], before.tasks[0]);
+    assert_eq!(after.tasks[2], before.tasks[2]);
+    let changed = &after.tasks[1];
+    assert_eq!(changed.state(), job_task::State::Running);
+    assert_eq!((&changed.progress, changed.attempt), (&progress, 1));
+}
+
+pub async fn a_large_document_reads_back_whole(served: &Served) {
+    let payload = Some(document(&"p".repeat(300_000)));
+    let result = Some(document(&"r".repeat(300_000)));
+    let mut spec = spec(&["ansible"]);
+    spec.tasks[0].request_payload = payload.clone();
+    let answer = served.submit(request(spec, "")).await.unwrap();
+    let lease = served.acquire(&["ansible"], 1).await.remove(0);
+    assert_eq!(lease.task.as_ref().unwrap().request_payload, payload);
+    let success = Report::Success(Success {
+        result: result.clone(),
+        ..Success::default()
+    });
+    served.report(&lease, success).await;
+    let job = served.get(&answer.job.unwrap().id).await.unwrap();
+    assert_eq!(job.state(), State::Succeeded);
+    assert_eq!(job.tasks[0].request_payload, payload);
+    assert_eq!(job.tasks[0].result, result);
+}
+
+pub async fn pages_follow_without_gap_or_repeat(served: &Served) {
+    let mut expected = served.submit_many("nobody", 25).await;
+    let listed = served.list("", "create_time", 7).await;
+    assert_eq!(
+        (listed.ids, listed.pages),
+        (expected.clone(), vec![7, 7, 7, 4])
+    );
+    expected.reverse();
+    for order in ["", "create_time desc", "update_time desc"] {
+        let listed = served.list("", order, 7).await;
+        assert_eq!(listed.ids, expected, "{order}");
+    }
+    // The last page is not followed by an empty one.
+    assert_eq!(served.list("", "", 25).await.pages, [25]);
+}
+
+pub async fn a_page_says_what_it_has_seen(served: &Served) {
+    let before = served.mark().await;
+    let first = served.submit_for("nobody").await;
+    let between = served.mark().await;
+    let second = served.submit_for("nobody").await;
+    // Behind a listing comes what it has not seen.
+    let (changes, _) = served
+        .changes(&before, |change| change.job_id == second.id)
+        .await;
+    assert_eq!(changes[0].job_id, first.id);
+    let (changes, after) = served
+        .changes(&between, |change| change.job_id == second.id)
+        .await;
+    assert!(
+        changes
+            .iter()
+            .filter(|change| change.job_id == second.id)
+            .count()
+            == 1
+    );
+    let third = served.submit_for("nobody").await;
+    let (changes, _) = served
+        .changes(&after, |change| change.job_id == third.id)
+        .await;
+    assert_eq!(changes.len(), 1);
+}
+
+pub async fn the_order_of_changes_is_that_of_the_feed(served: &Served) {
+    let mut ids = Vec::new();
+    for driver in ["d0", "d1", "d2", "d3"] {
+        ids.push(served.submit_for(driver).await.id);
+    }
+    let lease = served.acquire(&["d2"], 1).await.remove(0);
+    served.acquire(&["d0"], 1).await;
+    let warning = longhaul::proto::v1::Warning {
+        message: "slow".to_owned(),
+    };
+    served.report(&lease, Report::Warning(warning)).await;
+    let listed = served.list("", "update_time desc", 10).await;
+    assert_eq!(listed.ids, [2, 0, 3, 1].map(|n: usize| ids[n].clone()));
+}
+
+pub async fn a_tally_counts_what_a_list_reads(served: &Served) {
+    let ids = served.submit_many("d", 12).await;
+    for id in &ids[..5] {
+        served.cancel(id).await;
+    }
+    served.acquire(&["d"], 3).await;
+    for (filter, expected) in [
+        ("", 12),
+        ("state = CANCELLED", 5),
+        ("state = RUNNING", 3),
+        ("state = QUEUED", 4),
+        ("state = RUNNING OR state = QUEUED", 7),
+        ("NOT state = CANCELLED", 7),
+        ("state = FAILED", 0),
+    ] {
+        let listed = served.list(filter, "", 5).await;
+        assert_eq!(listed.ids.len(), expected, "{filter}");
+        assert_eq!(listed.total, i64::try_from(expected).ok(), "{filter}");
+    }
+}
