@@ -21,7 +21,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -96,6 +96,11 @@ pub enum EngineError {
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was told may be lost: whoever listens has to begin again, and is told where.
+    #[error(
+        "the database has failed over; call again with the newest revision or cursor that was seen"
+    )]
+    FailedOver,
     /// The server is about to go.
     #[error("the server is shutting down; call again")]
     Draining,
@@ -108,13 +113,6 @@ impl EngineError {
     /// One bad field.
     pub fn invalid(field: impl Into<String>, description: impl Into<Sentence>) -> Self {
         Self::Invalid(vec![Violation::new(field, description)])
-    }
-
-    /// What was told may be lost: whoever listens has to begin again, and is told where.
-    fn failed_over() -> Self {
-        Self::Store(StoreError::Unavailable(
-            "the database has failed over".into(),
-        ))
     }
 
     /// There is no such job.
@@ -143,24 +141,49 @@ struct Shared {
     started: Timestamp,
     /// Whether the store can be reached.
     reached: latest::Sender<bool>,
+    /// Who can not reach it, by [`Side`].
+    missed: AtomicU8,
+    /// It could not be reached for a moment at least, and the commit loop has not taken that into account.
+    was_away: AtomicBool,
     tally: CommitTally,
+}
+
+/// Who reaches for the store: it is there if both can.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    /// The commit loop.
+    Writing = 1,
+    /// Whoever hears of others.
+    Hearing = 2,
 }
 
 impl Shared {
     /// Notes whether the store could be reached just now.
-    fn reached(&self, reached: bool) {
-        let changed = self.reached.send_if_modified(|known| {
-            let changed = *known != reached;
-            *known = reached;
+    fn reached(&self, side: Side, reached: bool) {
+        let bit = side as u8;
+        let before = match reached {
+            true => self.missed.fetch_and(!bit, Ordering::AcqRel),
+            false => self.missed.fetch_or(bit, Ordering::AcqRel),
+        };
+        if !reached {
+            self.was_away.store(true, Ordering::Release);
+        }
+        if (before & bit == 0) == reached {
+            return;
+        }
+        self.reached.send_if_modified(|known| {
+            let now = self.missed.load(Ordering::Acquire) == 0;
+            let changed = *known != now;
+            *known = now;
+            match (changed, now) {
+                (true, true) => tracing::info!("the store is back"),
+                (true, false) => tracing::error!(
+                    "the store can not be reached: calls are refused, open watches wait"
+                ),
+                (false, _) => {}
+            }
             changed
         });
-        match (changed, reached) {
-            (true, true) => tracing::info!("the store is back"),
-            (true, false) => tracing::error!(
-                "the store can not be reached: calls are refused, open watches wait"
-            ),
-            (false, _) => {}
-        }
     }
 }
 
@@ -241,6 +264,8 @@ impl Engine {
             sorting: Semaphore::new(MAX_SORTING),
             in_passing: TaskTracker::new(),
             reached: latest::Sender::new(true),
+            missed: AtomicU8::new(0),
+            was_away: AtomicBool::new(false),
             tally: CommitTally::default(),
             own_jobs: OwnJobs::new(),
             tail: store.tail(),
@@ -453,7 +478,10 @@ impl Engine {
             None => {
                 let job = self.get(key).await?;
                 let version = Version::new(job, false);
-                hub.seed(&version);
+                // A version that is kept counts as told; of what others did, those who wait are yet to be told.
+                if self.shared.tail.is_none() {
+                    hub.seed(&version);
+                }
                 version
             }
         };

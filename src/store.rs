@@ -295,7 +295,7 @@ pub trait Writer: Send {
     /// The jobs that are stored, of those asked for; where others write too, with all of their ancestors. Of a job that is left out because others are at
     /// it or at one of its ancestors, the ancestors may come all the same.
     async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError>;
-    /// Tasks of a driver that may be taken, but for those of jobs that others are at: for each tenant the first by priority, then age; at most `limit` of
+    /// Tasks of a driver that may be taken, but for those of jobs that others are at, and none if it is paused: for each tenant the first by priority, then age; at most `limit` of
     /// each, and `limit` together if there are as many. At most [`MAX_TENANTS_PER_CLAIM`] tenants, beginning after `served` and going round. What is told
     /// may have been taken a moment ago; reading the job tells.
     async fn ready(

@@ -330,6 +330,10 @@ impl From<EngineError> for Fault {
             EngineError::Invalid(violations) => Self::invalid(violations),
             EngineError::Refused(refusal) => refusal.into(),
             EngineError::Store(error) => error.into(),
+            EngineError::FailedOver => {
+                let message = Sentence::made("failed-over", english, Vec::new());
+                Self::new(Reason::StoreUnavailable, message).retry(RETRY_SOON)
+            }
             EngineError::Draining => {
                 let message = Sentence::made("draining", english, Vec::new());
                 Self::new(Reason::Draining, message).retry(RETRY_SOON)

@@ -5,16 +5,20 @@
 
 mod load;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    EngineError, Shared,
+    EngineError, Shared, Side,
     cache::HotJobs,
     clock::Randomness,
-    dispatch::{Acquirer, Dispatch, Roster, Session, SessionId},
+    dispatch::{Acquirer, Dispatch, Roster, Session, SessionId, give_back},
     publish::publish,
     tail::Heard,
 };
@@ -39,6 +43,10 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 const LEFT_TO_OTHERS: Duration = Duration::from_millis(5);
 /// How long the loop has to be idle before it tidies up.
 const IDLE: Duration = Duration::from_millis(250);
+/// How long a loop that is never idle goes on without.
+const TIDY_INTERVAL: Duration = Duration::from_secs(2);
+/// Commits of our own that the feed has not told yet: beyond that they are forgotten, which costs a look at each lease that they are about.
+const MAX_OWN_CHANGES: usize = 65_536;
 /// Pauses before a batch is tried again because others changed the same: they are done in a moment, and two that meet again and again must not keep step.
 const CONFLICT_PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(1))
@@ -95,11 +103,17 @@ pub(super) struct CommitLoop {
     exclusive: bool,
     /// Others sweep and hand out as well.
     is_shared: bool,
-    /// The store could not be reached when it was last tried.
-    away: bool,
     leases_hold_until: Timestamp,
+    /// How often the clock had been set forward when it was last looked at.
+    clock_steps: u64,
     /// Commands of our own for the next batch.
-    follow_ups: Vec<Command>,
+    follow_ups: Vec<FollowUp>,
+    /// Those of this batch whose jobs others are at.
+    skipped: Vec<FollowUp>,
+    /// Leases of a commit of which nobody knows whether it is stored: their workers will not hear of them.
+    in_doubt: Vec<LeaseKey>,
+    /// What this loop did to leases and has not heard of from the feed: the holders know.
+    own_changes: HashSet<(JobKey, u64)>,
     /// Jobs whose children are to be cancelled.
     cancel_children: Vec<(JobKey, String)>,
     /// Drivers of this batch of which others than those that were looked at may be taken.
@@ -107,12 +121,23 @@ pub(super) struct CommitLoop {
     next_due: Option<Timestamp>,
     next_expire: Timestamp,
     tidy_at: Option<Timestamp>,
+    tidied: Timestamp,
     /// Until then nothing is done unasked, because a commit failed.
     quiet_until: Timestamp,
-    /// Until then nobody looks for tasks that others are at.
+    /// Until then nobody looks for tasks that others are at,
     left_until: Timestamp,
+    /// or for jobs of our own follow-ups.
+    skipped_until: Timestamp,
     draining: bool,
     stopping: bool,
+}
+
+/// A command of our own that nobody waits for.
+#[derive(Clone, Debug)]
+struct FollowUp {
+    command: Command,
+    /// How often others were at its job.
+    tries: u32,
 }
 
 /// One turn's worth of work.
@@ -128,9 +153,10 @@ impl CommitLoop {
         mut writer: Box<dyn Writer>,
         messages: mpsc::Receiver<Message>,
     ) -> Result<Self, StoreError> {
-        let now = shared.clock.now();
+        let (now, clock_steps) = shared.clock.reading();
+        let is_shared = shared.tail.is_some();
         writer.begin().await?;
-        let next_due = writer.next_due().await?;
+        let next_due = load::next_look(writer.next_due().await?, is_shared, now);
         writer.rollback().await;
         let mut dispatch = Dispatch::default();
         for (driver, since, reason) in shared.store.paused_drivers().await? {
@@ -138,8 +164,8 @@ impl CommitLoop {
         }
         Ok(Self {
             exclusive: shared.store.info().exclusive,
-            is_shared: shared.tail.is_some(),
-            away: false,
+            is_shared,
+            clock_steps,
             leases_hold_until: now.after(shared.settings.policy.lease_duration),
             shared,
             writer,
@@ -148,13 +174,18 @@ impl CommitLoop {
             hot: HotJobs::new(),
             randomness: Randomness::new(),
             follow_ups: Vec::new(),
+            skipped: Vec::new(),
+            in_doubt: Vec::new(),
+            own_changes: HashSet::new(),
             cancel_children: Vec::new(),
             crowded: HashSet::new(),
             next_due,
             next_expire: now,
             tidy_at: Some(now.after(IDLE)),
+            tidied: now,
             quiet_until: now,
             left_until: now,
+            skipped_until: now,
             draining: false,
             stopping: false,
         })
@@ -184,7 +215,7 @@ impl CommitLoop {
         let own = !self.follow_ups.is_empty() || !self.cancel_children.is_empty();
         let demand = !self.draining && self.dispatch.has_demand();
         let rested = match own {
-            true => self.quiet_until,
+            true => self.quiet_until.max(self.skipped_until),
             false => self.quiet_until.max(self.left_until),
         };
         let pending = own || demand;
@@ -203,8 +234,8 @@ impl CommitLoop {
                 room = room.saturating_sub(message.weight());
                 inbox.push(message);
             }
-            if inbox.is_empty() && self.tidy_at.is_some_and(|t| t <= now) {
-                self.tidy_at = None;
+            let idle = inbox.is_empty() && self.tidy_at.is_some_and(|t| t <= now);
+            if idle || now.since(self.tidied) >= TIDY_INTERVAL {
                 self.tidy(now).await?;
             }
             return Ok(());
@@ -230,6 +261,8 @@ impl CommitLoop {
 
     /// What can not be tidied now is tidied later; only a store that can not be trusted ends the loop.
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.tidy_at = None;
+        self.tidied = now;
         match self.writer.tidy(now).await {
             Err(error @ StoreError::Fatal(_)) => Err(error),
             Err(error) => {
@@ -276,7 +309,10 @@ impl CommitLoop {
                     self.dispatch.acknowledge(lease);
                 }
             }
-            Message::Close(id) => self.follow_ups.extend(self.dispatch.close(id)),
+            Message::Close(id) => {
+                let back = self.dispatch.close(id);
+                self.follow_up(back);
+            }
             Message::Acquire(acquirer) if !self.draining => self.dispatch.wait(acquirer),
             // Dropping the reply answers that there is nothing.
             Message::Acquire(_) => {}
@@ -296,25 +332,43 @@ impl CommitLoop {
         let Heard {
             may_have_ready,
             changed,
+            is_gapless,
             paused,
         } = heard;
         if may_have_ready {
             self.dispatch.look_again();
         }
         self.dispatch.set_paused(paused);
-        for key in changed {
-            let leases = self.dispatch.held_of(&key);
-            let recalls = leases.map(|lease| Command::Recall { lease });
-            self.follow_ups.extend(recalls);
+        let mut leases: Vec<LeaseKey> = Vec::new();
+        if !is_gapless {
+            self.own_changes.clear();
+            leases.extend(self.dispatch.all_held());
         }
+        for change in changed {
+            if !self.own_changes.remove(&change) {
+                leases.extend(self.dispatch.held_of(&change.0));
+            }
+        }
+        let recalls = leases.into_iter().map(|lease| Command::Recall { lease });
+        self.follow_up(recalls);
+    }
+
+    fn follow_up(&mut self, commands: impl IntoIterator<Item = Command>) {
+        let new = commands.into_iter();
+        let new = new.map(|command| FollowUp { command, tries: 0 });
+        self.follow_ups.extend(new);
     }
 
     /// One batch: tried again, within bounds, while others change the same.
     async fn turn(&mut self, mut batch: Batch) -> Result<(), StoreError> {
-        let own = std::mem::take(&mut self.follow_ups);
+        let is_early = self.shared.clock.now() < self.skipped_until && !self.stopping;
+        let own = match is_early {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.follow_ups),
+        };
         let cancelled = std::mem::take(&mut self.cancel_children);
-        batch.commands.extend(own.iter().cloned());
-        for command in &batch.commands {
+        let followed = own.iter().map(|own| &own.command);
+        for command in batch.commands.iter().chain(followed) {
             if let Command::Report { lease, report } = command {
                 self.dispatch.hear(lease, report);
             }
@@ -325,7 +379,7 @@ impl CommitLoop {
                 true => batch.commands.clone(),
                 false => std::mem::take(&mut batch.commands),
             };
-            let tried = self.transact(commands, &cancelled).await;
+            let tried = self.transact(commands, &own, &cancelled).await;
             match (tried, pauses.next()) {
                 (Err(StoreError::Conflict(why)), Some(pause)) => {
                     tracing::debug!(why, "others changed the same; trying again");
@@ -335,10 +389,16 @@ impl CommitLoop {
                 (tried, _) => break tried,
             }
         };
-        let (mut decision, first_position, now) = match done {
-            Ok(Some(done)) => done,
-            Ok(None) => return Ok(()),
+        let done = match done {
+            Ok(done) => done,
             Err(error) => return self.fail(batch.waiters, own, error).await,
+        };
+        if !self.skipped.is_empty() && !self.stopping {
+            self.skipped_until = self.shared.clock.now().after(load::SHARED_PAUSE);
+            self.follow_ups.append(&mut self.skipped);
+        }
+        let Some((mut decision, first_position, now)) = done else {
+            return Ok(());
         };
         self.settle(&mut decision, first_position, now);
         let mut replies = std::mem::take(&mut decision.replies).into_iter();
@@ -354,15 +414,18 @@ impl CommitLoop {
     async fn transact(
         &mut self,
         mut commands: Vec<Command>,
+        own: &[FollowUp],
         cancelled: &[(JobKey, String)],
     ) -> Result<Option<(Decision, Option<u64>, Timestamp)>, StoreError> {
         self.writer.begin().await?;
-        let now = self.shared.clock.now();
-        if std::mem::take(&mut self.away) {
-            // Nobody could report while the store was away.
+        self.shared.reached(Side::Writing, true);
+        let (now, clock_steps) = self.shared.clock.reading();
+        let stepped = std::mem::replace(&mut self.clock_steps, clock_steps) != clock_steps;
+        if self.shared.was_away.swap(false, Ordering::AcqRel) || stepped {
+            // Nobody could report while the store was away, or in time that there never was.
             self.leases_hold_until = now.after(self.shared.settings.policy.lease_duration);
         }
-        let (loaded, claims) = self.load(&mut commands, cancelled, now).await?;
+        let (loaded, claims) = self.load(&mut commands, own, cancelled, now).await?;
         if commands.is_empty() && claims.is_empty() {
             self.writer.rollback().await;
             return Ok(None);
@@ -372,7 +435,12 @@ impl CommitLoop {
             self.writer.rollback().await;
             return Ok(Some((decision, None, now)));
         }
-        let committed = self.writer.commit(&decision.changes).await?;
+        let committed = self.writer.commit(&decision.changes).await;
+        if let Err(StoreError::OutcomeUnknown(_)) = committed {
+            let grants = decision.grants.iter().flatten();
+            self.in_doubt = grants.map(|grant| grant.lease.clone()).collect();
+        }
+        let committed = committed?;
         self.shared.tally.add(decision.changes.events.len());
         Ok(Some((decision, committed.first_position, now)))
     }
@@ -401,6 +469,9 @@ impl CommitLoop {
 
     /// After the commit: memory, watchers, workers, timers.
     fn settle(&mut self, decision: &mut Decision, first_position: Option<u64>, now: Timestamp) {
+        if self.is_shared {
+            self.note_own(decision);
+        }
         if !decision.changes.is_empty() {
             publish(&self.shared.hub, decision, first_position);
             self.tidy_at = Some(now.after(IDLE));
@@ -427,21 +498,40 @@ impl CommitLoop {
         decision
             .exhausted_drivers
             .retain(|driver| !crowded.contains(driver));
-        self.follow_ups.extend(self.dispatch.take(decision));
+        let commands = self.dispatch.take(decision);
+        self.follow_up(commands);
         self.cancel_children.append(&mut decision.cancel_children);
+    }
+
+    /// Takes note of what the feed will tell and the holders of leases know.
+    fn note_own(&mut self, decision: &Decision) {
+        if self.own_changes.len() > MAX_OWN_CHANGES {
+            self.own_changes.clear();
+        }
+        let events = decision.changes.events.iter();
+        let own = events.filter(|event| event.kind.may_concern_holders());
+        self.own_changes
+            .extend(own.map(|event| (event.job_key(), event.revision)));
     }
 
     /// The batch came to nothing; every caller is told why.
     async fn fail(
         &mut self,
         waiters: Vec<Waiter>,
-        own: Vec<Command>,
+        own: Vec<FollowUp>,
         error: StoreError,
     ) -> Result<(), StoreError> {
-        self.follow_ups.splice(0..0, own);
-        self.away |= matches!(error, StoreError::Unavailable(_));
-        if self.away {
-            self.shared.reached(false);
+        self.skipped.clear();
+        // They only make sooner what reports, sweeps and the ends of leases bring about: nothing is to fail, or to last, because of them.
+        let is_in_vain = self.stopping || matches!(error, StoreError::Corrupt(_));
+        if !is_in_vain {
+            self.follow_ups.splice(0..0, own);
+            let in_doubt = std::mem::take(&mut self.in_doubt);
+            self.follow_up(in_doubt.into_iter().map(give_back));
+        }
+        let is_away = matches!(error, StoreError::Unavailable(_));
+        if is_away {
+            self.shared.reached(Side::Writing, false);
         } else {
             tracing::error!(%error, calls = waiters.len(), "a commit failed");
         }
@@ -449,7 +539,11 @@ impl CommitLoop {
         self.dispatch.forget_claims();
         let later = self.shared.clock.now().after(PAUSE_AFTER_FAILURE);
         self.quiet_until = later;
-        self.next_expire = self.next_expire.max(later);
+        self.next_expire = match is_away {
+            // So that somebody looks whether it is back.
+            true => later,
+            false => self.next_expire.max(later),
+        };
         self.next_due = self.next_due.map(|due| due.max(later));
         for waiter in waiters {
             let _ = waiter.reply.send(Err(EngineError::Store(error.clone())));

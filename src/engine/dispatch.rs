@@ -124,6 +124,11 @@ impl Dispatch {
         }
     }
 
+    /// Every lease whose holder is connected here.
+    pub(super) fn all_held(&self) -> impl Iterator<Item = LeaseKey> {
+        self.holders.keys().cloned()
+    }
+
     /// Leases of a job whose holders are connected here.
     pub(super) fn held_of(&self, key: &JobKey) -> impl Iterator<Item = LeaseKey> {
         let from = LeaseKey {
@@ -145,7 +150,11 @@ impl Dispatch {
 
     /// These drivers are paused, and no others.
     pub(super) fn set_paused(&mut self, paused: HashMap<Arc<str>, Pause>) {
-        self.paused = paused;
+        let resumed = std::mem::replace(&mut self.paused, paused).into_keys();
+        for driver in resumed.filter(|driver| !self.paused.contains_key(driver)) {
+            // A store that others write to told nothing of it meanwhile.
+            self.exhausted.remove(&driver);
+        }
     }
 
     pub(super) fn wait(&mut self, acquirer: Acquirer) {

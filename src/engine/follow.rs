@@ -256,7 +256,7 @@ impl JobFollow {
                 return Ok(FollowItem::Draining { cursor });
             }
             if !newest.is_of_the_era_of(&self.position) {
-                return Err(EngineError::failed_over());
+                return Err(EngineError::FailedOver);
             }
             let alarm = self.spoke + self.heartbeat;
             if newest.is_ahead_of(&self.position) {

@@ -3,23 +3,15 @@
 //! One task, one reader of the feed, however many watch. What this process committed itself its watchers know already; the feed's place of it, which
 //! followers need, comes from here as well.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, commit::Message, topic::Version};
+use super::{Shared, Side, commit::Message, monotonic_now, topic::Version};
 use crate::{
-    domain::{
-        Job, JobKey,
-        command::Pause,
-        event::{Event, EventKind},
-    },
+    domain::{Job, JobKey, command::Pause, event::EventKind},
     store::{Connected, FeedCursor, FeedItem, StoreError, Stretch, Tail},
 };
 
@@ -32,6 +24,15 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_jitter()
     .without_max_times();
 
+/// Reads that fail one after the other, for another reason than that the store is away, until this process counts as one that can not hear.
+const DEAF_AFTER: usize = 5;
+/// Jobs that are read at once: at first, and at the most,
+const JOBS_AT_ONCE: (usize, usize) = (16, 256);
+/// fewer when they have more bytes together than this.
+const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+/// Bytes of jobs that are kept for the followers of one stretch; who wants more reads it from the store, in bounds of its own.
+const BYTES_FOR_FOLLOWERS: usize = 32 * 1024 * 1024;
+
 /// How often the others are told which workers are connected here: several times in the life of an announcement.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -43,8 +44,10 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Heard {
     /// Tasks may have become ready.
     pub(super) may_have_ready: bool,
-    /// Jobs of which leases may have ended, or whose holders may have been asked to stop.
-    pub(super) changed: HashSet<JobKey>,
+    /// Revisions of jobs by which leases may have ended, or their holders may have been asked to stop.
+    pub(super) changed: Vec<(JobKey, u64)>,
+    /// It goes on where the last one ended; otherwise any lease may have ended.
+    pub(super) is_gapless: bool,
     /// Drivers that are paused.
     pub(super) paused: HashMap<Arc<str>, Pause>,
 }
@@ -72,22 +75,27 @@ impl Follower {
 
     async fn follow(&mut self) {
         let mut pauses = PAUSES.build();
+        let mut failed = 0_usize;
         loop {
             self.tail.woken().await;
             loop {
-                let step = self.step().await;
-                self.shared
-                    .reached(!matches!(step, Err(StoreError::Unavailable(_))));
-                match step {
+                match self.step().await {
                     Ok(Some(more)) => {
+                        self.shared.reached(Side::Hearing, true);
                         pauses = PAUSES.build();
+                        failed = 0;
                         if !more {
                             break;
                         }
                     }
                     Ok(None) => return,
                     Err(error) => {
-                        if !matches!(error, StoreError::Unavailable(_)) {
+                        failed += 1;
+                        let is_away = matches!(error, StoreError::Unavailable(_));
+                        if is_away || failed >= DEAF_AFTER {
+                            self.shared.reached(Side::Hearing, false);
+                        }
+                        if !is_away {
                             tracing::warn!(%error, "what others did could not be read; trying again");
                         }
                         tokio::time::sleep(pauses.next().unwrap_or_default()).await;
@@ -100,19 +108,30 @@ impl Follower {
 
     /// Reads and tells one stretch; answers whether there is more, and nothing if nobody listens.
     async fn step(&mut self) -> Result<Option<bool>, StoreError> {
+        let asked = monotonic_now();
         let stretch = self.tail.read(&self.position).await?;
-        self.shared.clock.hear(stretch.now);
+        self.shared.clock.hear(stretch.now, asked.elapsed());
+        let heard = heard(&stretch, &self.position);
         if !stretch.until.is_of_the_era_of(&self.position) {
             // What was lost with the former one nobody knows. Whoever comes back with a revision is told if it was.
             tracing::warn!("the database has failed over: those who watch have to begin again");
             self.shared.own_jobs.clear();
             self.shared.hub.begin_anew(stretch.until.clone());
             self.position = stretch.until;
-            return Ok(Some(false));
+            let told = self.messages.send(Message::Heard(heard)).await;
+            return Ok(told.ok().map(|()| false));
         }
-        let hub = &self.shared.hub;
-        let follows = hub.has_followers();
         let mut news = gather(&stretch);
+        let follows = self.read_jobs(&mut news).await?;
+        self.tell(news, stretch.until, follows);
+        let told = self.messages.send(Message::Heard(heard)).await;
+        Ok(told.ok().map(|()| stretch.more))
+    }
+
+    /// Reads the jobs that somebody watches, and all of them for followers as long as they are not too large together; answers whether these have all.
+    async fn read_jobs(&self, news: &mut HashMap<JobKey, News>) -> Result<bool, StoreError> {
+        let hub = &self.shared.hub;
+        let mut follows = hub.has_followers();
         let mut wanted: Vec<JobKey> = Vec::new();
         for (key, news) in news.iter_mut().filter(|(_, news)| !news.deleted) {
             let revision = news.item.revision;
@@ -124,17 +143,48 @@ impl Follower {
                 wanted.push(key.clone());
             }
         }
-        if !wanted.is_empty() {
+        let (mut at_once, most) = JOBS_AT_ONCE;
+        let mut bytes = 0;
+        while !wanted.is_empty() {
+            let rest = wanted.split_off(at_once.min(wanted.len()));
+            let mut read = 0;
             for job in self.tail.jobs(&wanted).await? {
-                if let Some(news) = news.get_mut(&job.key()) {
+                read += job.memory_bytes();
+                let key = job.key();
+                if let Some(news) = news.get_mut(&key)
+                    && (follows || hub.is_watched(&key))
+                {
                     news.item.job = Some(job);
                 }
             }
+            at_once = match read > BYTES_AT_ONCE {
+                true => (at_once / 2).max(1),
+                false => (at_once * 2).min(most),
+            };
+            bytes += read;
+            wanted = rest;
+            if follows && bytes > BYTES_FOR_FOLLOWERS {
+                follows = false;
+                wanted.retain(|key| hub.is_watched(key));
+                for (_, news) in news.iter_mut().filter(|(key, _)| !hub.is_watched(key)) {
+                    news.item.job = None;
+                }
+            }
+            if !follows {
+                self.tell_watchers(news);
+            }
         }
-        let heard = heard(&stretch);
-        self.tell(news, stretch.until, follows);
-        let told = self.messages.send(Message::Heard(heard)).await;
-        Ok(told.ok().map(|()| stretch.more))
+        Ok(follows)
+    }
+
+    /// Tells those who watch a job, and keeps no more of it than they.
+    fn tell_watchers(&self, news: &mut HashMap<JobKey, News>) {
+        for (key, news) in news.iter_mut() {
+            if let Some(job) = news.item.job.take() {
+                let version = Some(version(&job, news));
+                self.shared.hub.catch_up(key, version, news.changed, false);
+            }
+        }
     }
 
     fn tell(&mut self, news: HashMap<JobKey, News>, until: FeedCursor, follows: bool) {
@@ -143,7 +193,7 @@ impl Follower {
             let version = news.item.job.as_ref().map(|job| version(job, news));
             hub.catch_up(key, version, news.changed, news.deleted);
         }
-        // Without followers most jobs were not read.
+        // Otherwise most jobs were not read.
         let items = follows.then(|| {
             let mut items: Vec<FeedItem> = news.into_values().map(|news| news.item).collect();
             items.sort_unstable_by_key(|item| item.position);
@@ -216,14 +266,17 @@ fn gather(stretch: &Stretch) -> HashMap<JobKey, News> {
     news
 }
 
-fn heard(stretch: &Stretch) -> Heard {
+fn heard(stretch: &Stretch, position: &FeedCursor) -> Heard {
     let events = || stretch.events.iter().map(|(_, event)| event);
     let changed = events().filter(|event| event.kind.may_concern_holders());
     let paused = stretch.paused.iter().cloned();
     Heard {
         // Without news it is a look because time has passed, and something may have been missed.
         may_have_ready: stretch.events.is_empty() || events().any(|e| e.kind.may_ready_tasks()),
-        changed: changed.map(Event::job_key).collect(),
+        changed: changed
+            .map(|event| (event.job_key(), event.revision))
+            .collect(),
+        is_gapless: stretch.until.is_of_the_era_of(position),
         paused: paused
             .map(|(driver, since, reason)| (driver, (since, reason)))
             .collect(),

@@ -83,7 +83,7 @@ impl News {
         {
             held -= oldest.bytes();
             if !oldest.progress_only {
-                self.dropped = oldest.job.revision;
+                self.dropped = self.dropped.max(oldest.job.revision);
             }
         }
     }

@@ -193,7 +193,7 @@ impl JobWatch {
         wake: &mut Instant,
     ) -> Result<Option<WatchItem>, EngineError> {
         if news.void {
-            return Err(EngineError::failed_over());
+            return Err(EngineError::FailedOver);
         }
         let seen = self.seen;
         let due = self.progressed + self.options.min_interval;

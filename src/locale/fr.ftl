@@ -105,6 +105,7 @@ result-too-large = les résultats des tâches d'un job peuvent compter ensemble 
 
 body-not-waited-for = le serveur s'arrête et la requête n'était pas complète ; envoyez-la de nouveau
 body-too-slow = le corps n'est pas arrivé à temps
+failed-over = la base de données a basculé ; appelez de nouveau avec la révision ou le curseur le plus récent que vous avez vu
 draining = le serveur s'arrête ; appelez de nouveau
 no-room = trop de grandes requêtes sont en cours ; envoyez-la de nouveau dans un instant
 outcome-unknown = issue inconnue ; réessayez avec le même request_id

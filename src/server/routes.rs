@@ -59,12 +59,15 @@ impl Health {
 
     /// Says that nothing can be served while the store can not be reached; for as long as it is polled.
     pub(super) async fn follow(self, mut reached: watch::Receiver<bool>) {
-        while reached.changed().await.is_ok() {
+        loop {
             let status = match *reached.borrow_and_update() {
                 true => ServingStatus::Serving,
                 false => ServingStatus::NotServing,
             };
             self.set(status).await;
+            if reached.changed().await.is_err() {
+                return;
+            }
         }
     }
 }

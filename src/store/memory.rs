@@ -469,6 +469,9 @@ impl Writer for MemoryWriter {
         limit: usize,
     ) -> Result<Ready, StoreError> {
         let contents = self.contents();
+        if contents.paused.contains_key(driver) {
+            return Ok(Ready::default());
+        }
         let mut by_tenant: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
         for task in contents.ready_tasks(driver) {
             let tasks = by_tenant.entry(task.key.tenant.clone()).or_default();

@@ -7,6 +7,7 @@ use longhaul::{
     domain::{
         JobKey, JobState, LeaseKey, TaskState, Timestamp,
         command::{Grant, Report},
+        limits::Policy,
     },
     engine::{
         Engine, EngineError, EngineSettings, EngineThread, FollowItem, JobWatch, SteadyClock,
@@ -33,17 +34,28 @@ fn start() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }
 
-async fn node(store: &SharedStore) -> (Engine, EngineThread) {
+async fn node(store: &SharedStore, lease: Duration) -> (Engine, EngineThread) {
     let clock = Arc::new(SteadyClock::at(start(), Timestamp::default()));
     let store = Arc::new(store.clone());
-    let started = Engine::start(store, clock, EngineSettings::default()).await;
-    started.unwrap()
+    let settings = EngineSettings {
+        policy: Policy {
+            lease_duration: lease,
+            ..Policy::default()
+        },
+        ..EngineSettings::default()
+    };
+    Engine::start(store, clock, settings).await.unwrap()
 }
 
 async fn pair() -> Pair {
+    pair_with(Policy::default().lease_duration).await
+}
+
+/// With leases that last so long.
+async fn pair_with(lease: Duration) -> Pair {
     let store = SharedStore::new(start());
-    let (here, one) = node(&store).await;
-    let (there, other) = node(&store).await;
+    let (here, one) = node(&store, lease).await;
+    let (there, other) = node(&store, lease).await;
     Pair {
         store,
         here,
@@ -136,19 +148,21 @@ async fn a_watcher_sees_what_is_done_elsewhere_to_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_begins_sees_what_the_caller_did_elsewhere_a_moment_ago() {
     let pair = pair().await;
-    let key = submit(&pair.here, &["d"]).await;
-    // So that there is somebody's snapshot to be had.
-    let mut first = watch(&pair.there, &key, Duration::ZERO).await;
-    let _second = watch(&pair.there, &key, Duration::ZERO).await;
-    next(&mut first, &mut 0).await;
     for _ in 0..50 {
         let key = submit(&pair.here, &["other"]).await;
+        // So that there is somebody's snapshot to be had, and somebody who waits for more.
         let mut waiting = watch(&pair.there, &key, Duration::ZERO).await;
-        next(&mut waiting, &mut 0).await;
+        let mut seen = 0;
+        next(&mut waiting, &mut seen).await;
+        let mut other = watch(&pair.there, &key, Duration::ZERO).await;
+        next(&mut other, &mut 0).await;
         pair.here.cancel(key.clone(), String::new()).await.unwrap();
         let mut watch = watch(&pair.there, &key, Duration::ZERO).await;
         let (_, state) = next(&mut watch, &mut 0).await;
         assert_eq!(state, JobState::Cancelled);
+        // That one sees it already does not keep it from those who have waited for it.
+        let told = next(&mut waiting, &mut seen).await;
+        assert_eq!(told, (2, JobState::Cancelled));
     }
 }
 
@@ -241,12 +255,7 @@ async fn a_pause_elsewhere_counts_here() {
     let pair = pair().await;
     pair.here.pause_driver("d", "broken".into()).await.unwrap();
     let (_session, mut messages) = worker(&pair.there).await;
-    // Paused drivers come with what is new; by the time that a watcher there knows of this job, the pause is known too.
-    let key = submit(&pair.here, &["other"]).await;
-    let mut heard = watch(&pair.there, &key, Duration::ZERO).await;
-    next(&mut heard, &mut 0).await;
-    pair.here.cancel(key, String::new()).await.unwrap();
-    next(&mut heard, &mut 1).await;
+    // Whether it has heard of that or not.
     let key = submit(&pair.there, &["d"]).await;
     let job = pair.there.get(&key).await.unwrap();
     assert_eq!(job.tasks[0].state, TaskState::Queued);
@@ -357,6 +366,103 @@ async fn while_the_store_is_away_calls_are_refused_and_watches_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_began_when_nothing_was_due_sees_to_what_others_leave_behind() {
+    let pair = pair_with(Duration::from_secs(1)).await;
+    let key = submit(&pair.here, &["d"]).await;
+    let mut watch = watch(&pair.there, &key, Duration::ZERO).await;
+    let mut seen = 0;
+    next(&mut watch, &mut seen).await;
+    lease(&pair.here).await;
+    let [here, _there] = pair._threads;
+    here.stop().await.unwrap();
+    assert_eq!(next(&mut watch, &mut seen).await, (2, JobState::Running));
+    next(&mut watch, &mut seen).await;
+    let job = pair.there.get(&key).await.unwrap();
+    assert_eq!(job.tasks[0].lost_leases, 1);
+    assert_ne!(job.tasks[0].state, TaskState::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_may_not_be_stored_is_given_back_at_once() {
+    let pair = pair().await;
+    let (_session, mut messages) = worker(&pair.here).await;
+    pair.store.set_doubts(1);
+    // It may share the commit with its lease, and so the doubt.
+    let _ = pair.here.submit(vec![submission(&["d"])]).await;
+    let lease = leased(&mut messages).await;
+    let job = pair.here.get(&lease.job_key()).await.unwrap();
+    assert_eq!(job.tasks[0].lost_leases, 0);
+    report(&pair.here, &lease, success()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recall_of_a_job_that_others_are_at_waits_and_holds_up_nobody() {
+    let pair = pair().await;
+    let (_session, mut messages) = worker(&pair.there).await;
+    let key = submit(&pair.here, &["d"]).await;
+    leased(&mut messages).await;
+    pair.store.set_busy(&key, true);
+    pair.here.cancel(key.clone(), "stop".into()).await.unwrap();
+    for _ in 0..3 {
+        submit(&pair.there, &["other"]).await;
+    }
+    assert!(messages.recv().now_or_never().is_none());
+    pair.store.set_busy(&key, false);
+    let told = coming("the order", messages.recv()).await;
+    assert!(matches!(told, Some(ToWorker::Cancel(..))), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_around_a_failover_is_asked_of_every_lease() {
+    let pair = pair().await;
+    let (_session, mut messages) = worker(&pair.there).await;
+    submit(&pair.here, &["d"]).await;
+    let lease = leased(&mut messages).await;
+    pair.store.set_deaf(true);
+    report(&pair.here, &lease, success()).await;
+    pair.store.fail_over();
+    pair.store.set_deaf(false);
+    // Its slot is free again.
+    submit(&pair.here, &["d"]).await;
+    loop {
+        match coming("a lease", messages.recv()).await {
+            Some(ToWorker::Leases(_)) => break,
+            told => assert!(matches!(told, Some(ToWorker::Lost(_))), "{told:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_ends_though_its_store_is_away() {
+    let pair = pair().await;
+    let (session, mut messages) = worker(&pair.here).await;
+    submit(&pair.here, &["d"]).await;
+    leased(&mut messages).await;
+    pair.store.set_away(true);
+    // What it has not acknowledged is to go back.
+    drop((session, messages));
+    let [here, _there] = pair._threads;
+    coming("the end", here.stop()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_of_the_clock_ends_no_lease() {
+    let pair = pair_with(Duration::from_secs(5)).await;
+    submit(&pair.here, &["d"]).await;
+    let grant = lease(&pair.here).await;
+    let later = start().after(Duration::from_secs(3_600));
+    pair.store.set_time(later);
+    while pair.here.now() < later || pair.there.now() < later {
+        tokio::task::yield_now().await;
+    }
+    // Both have looked for what is due by now.
+    for engine in [&pair.here, &pair.there] {
+        submit(engine, &["other"]).await;
+    }
+    report(&pair.here, &grant.lease, success()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_go_by_the_time_of_the_store() {
     let pair = pair().await;
     let later = start().after(Duration::from_secs(3_600));
@@ -403,10 +509,7 @@ async fn whoever_watches_begins_again_when_the_database_has_failed_over() {
     };
     pair.store.fail_over();
     let away = |error: Option<EngineError>| {
-        assert!(
-            matches!(error, Some(EngineError::Store(StoreError::Unavailable(_)))),
-            "{error:?}"
-        );
+        assert!(matches!(error, Some(EngineError::FailedOver)), "{error:?}");
     };
     away(
         coming("the end of the watch", watching.next())

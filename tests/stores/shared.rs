@@ -2,7 +2,7 @@
 //! same rows; that they did is pretended where a test asks for it. Part of a test binary by its path.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
@@ -16,8 +16,9 @@ use longhaul::{
         Job, JobKey, Tenant, Timestamp,
         command::{Changes, ReadyTask, RequestKey, RequestRecord},
         counts::Counts,
-        event::Event,
+        event::{Event, EventKind},
     },
+    engine::{Clock as _, SteadyClock},
     store::{
         Committed, Connected, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS, Note, Page,
         Ready, Scan, Scanned, Store, StoreError, StoreInfo, Stretch, Tail, Tally, Writer,
@@ -44,9 +45,15 @@ struct Core {
     events: Mutex<Vec<Event>>,
     newest: watch::Sender<usize>,
     away: AtomicBool,
+    /// What others do can not be read.
+    deaf: AtomicBool,
     conflicts: AtomicUsize,
+    /// Commits that lease tasks, and of which nobody will know that they are stored.
+    doubts: AtomicUsize,
+    /// Jobs that somebody else is at.
+    busy: Mutex<HashSet<JobKey>>,
     era: AtomicU32,
-    now: Mutex<Timestamp>,
+    clock: Mutex<SteadyClock>,
     /// What each process, by the number of its tail, has told of its workers.
     announced: Mutex<BTreeMap<usize, Vec<Connected>>>,
     tails: AtomicUsize,
@@ -64,7 +71,7 @@ struct SharedTail {
 }
 
 impl SharedStore {
-    /// An empty one, whose clock stands.
+    /// An empty one.
     pub fn new(now: Timestamp) -> Self {
         let model = MemoryStore::new();
         let writer = model.writer().expect("nobody has taken it");
@@ -79,9 +86,12 @@ impl SharedStore {
             events: Mutex::default(),
             newest: watch::Sender::new(0),
             away: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             conflicts: AtomicUsize::new(0),
+            doubts: AtomicUsize::new(0),
+            busy: Mutex::default(),
             era: AtomicU32::new(0),
-            now: Mutex::new(now),
+            clock: Mutex::new(SteadyClock::at(now, Timestamp::default())),
             announced: Mutex::default(),
             tails: AtomicUsize::new(0),
         };
@@ -96,6 +106,25 @@ impl SharedStore {
         self.core.away.store(away, Ordering::SeqCst);
     }
 
+    /// From now on nobody hears of others, or does again.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.core.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    /// The next commits that lease tasks are stored, and it is not known.
+    pub fn set_doubts(&self, commits: usize) {
+        self.core.doubts.store(commits, Ordering::SeqCst);
+    }
+
+    /// Somebody else is at a job, or no longer.
+    pub fn set_busy(&self, job: &JobKey, busy: bool) {
+        let mut jobs = self.core.busy.lock().unwrap();
+        match busy {
+            true => jobs.insert(job.clone()),
+            false => jobs.remove(job),
+        };
+    }
+
     /// The next commits meet others at the same rows.
     pub fn set_conflicts(&self, commits: usize) {
         self.core.conflicts.store(commits, Ordering::SeqCst);
@@ -108,11 +137,15 @@ impl SharedStore {
     }
 
     pub fn set_time(&self, now: Timestamp) {
-        *self.core.now.lock().unwrap() = now;
+        *self.core.clock.lock().unwrap() = SteadyClock::at(now, Timestamp::default());
     }
 }
 
 impl Core {
+    fn now(&self) -> Timestamp {
+        self.clock.lock().unwrap().now()
+    }
+
     fn reach(&self) -> Result<(), StoreError> {
         match self.away.load(Ordering::SeqCst) {
             true => Err(StoreError::Unavailable("the test took it away".into())),
@@ -219,6 +252,9 @@ impl Tail for SharedTail {
     }
     async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError> {
         self.core.reach()?;
+        if self.core.deaf.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed("the test wants it so".into()));
+        }
         let paused = self.core.model.paused_drivers().await?;
         let end = self.core.model.end_of_feed().await?;
         let end = end.in_era(self.core.era.load(Ordering::SeqCst));
@@ -227,7 +263,7 @@ impl Tail for SharedTail {
                 events: Vec::new(),
                 until: end,
                 more: false,
-                now: *self.core.now.lock().unwrap(),
+                now: self.core.now(),
                 paused,
             });
         }
@@ -243,7 +279,7 @@ impl Tail for SharedTail {
                 .map_or(after.clone(), |(at, _)| after.on_the_way(&end, *at)),
             events: new,
             more,
-            now: *self.core.now.lock().unwrap(),
+            now: self.core.now(),
             paused,
         })
     }
@@ -300,6 +336,10 @@ impl Writer for SharedWriter {
     async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError> {
         // With their ancestors, each once.
         let mut wanted = keys.to_vec();
+        if locked == Locked::Skip {
+            let busy = self.core.busy.lock().unwrap();
+            wanted.retain(|key| !busy.contains(key));
+        }
         let mut jobs: Vec<Job> = Vec::new();
         while !wanted.is_empty() {
             let found = self.writer().jobs(&wanted, locked).await?;
@@ -351,6 +391,15 @@ impl Writer for SharedWriter {
             events.len()
         };
         self.core.newest.send_replace(newest);
+        let leases = |event: &Event| event.kind == EventKind::TaskLeased;
+        let doubts = &self.core.doubts;
+        if changes.events.iter().any(leases)
+            && doubts
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, meets)
+                .is_ok()
+        {
+            return Err(StoreError::OutcomeUnknown("the test wants it so".into()));
+        }
         Ok(Committed {
             first_position: None,
         })

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::CommitLoop;
+use super::{CommitLoop, FollowUp};
 use crate::{
     domain::{
         Job, JobKey, Timestamp,
@@ -29,17 +29,21 @@ const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the earliest timer is read again where others may have set it and gone.
 const DUE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long what is due may be left to others who were at it.
-const SHARED_PAUSE: Duration = Duration::from_millis(25);
+pub(super) const SHARED_PAUSE: Duration = Duration::from_millis(25);
+/// How often a command that nobody waits for is tried while others are at its job, or it is gone: for about a second.
+const MAX_TRIES: u32 = 40;
 
 impl CommitLoop {
     /// Adds commands of our own and loads every row that the batch needs.
     pub(super) async fn load(
         &mut self,
         commands: &mut Vec<Command>,
+        own: &[FollowUp],
         cancelled: &[(JobKey, String)],
         now: Timestamp,
     ) -> Result<(Loaded, Vec<Claim>), StoreError> {
         let asked = commands.len();
+        commands.extend(own.iter().map(|own| own.command.clone()));
         self.sweep(commands, cancelled, now).await?;
         let mut loaded = Loaded::default();
         let mut wanted: Vec<JobKey> = commands[..asked].iter().filter_map(key_of).collect();
@@ -59,7 +63,34 @@ impl CommitLoop {
             .await?;
         self.jobs(others, Locked::Skip, &mut seen, &mut loaded)
             .await?;
+        self.skipped.clear();
+        if self.is_shared && !own.is_empty() {
+            self.leave_out(commands, asked, own, &loaded);
+        }
         Ok((loaded, claims))
+    }
+
+    /// Puts off those of our own commands whose jobs others are at.
+    fn leave_out(
+        &mut self,
+        commands: &mut Vec<Command>,
+        asked: usize,
+        own: &[FollowUp],
+        loaded: &Loaded,
+    ) {
+        let found: HashSet<JobKey> = loaded.jobs.iter().map(|job| job.key()).collect();
+        let missing = |command: &Command| key_of(command).is_some_and(|key| !found.contains(&key));
+        let behind = commands.split_off(asked + own.len());
+        commands.truncate(asked);
+        for FollowUp { command, tries } in own.iter().cloned() {
+            let tries = tries + 1;
+            if !missing(&command) {
+                commands.push(command);
+            } else if tries < MAX_TRIES {
+                self.skipped.push(FollowUp { command, tries });
+            }
+        }
+        commands.extend(behind);
     }
 
     /// What time asks for: timers, retention, and children of cancelled jobs.
@@ -83,11 +114,7 @@ impl CommitLoop {
             let due = self.writer.due(now, MAX_DUE).await?;
             self.next_due = match (due.is_empty(), self.is_shared) {
                 (true, false) => self.writer.next_due().await?,
-                (true, true) => {
-                    let next = self.writer.next_due().await?;
-                    let again = now.after(DUE_INTERVAL);
-                    Some(next.map_or(again, |next| next.min(again)))
-                }
+                (true, true) => next_look(self.writer.next_due().await?, true, now),
                 (false, false) => self.next_due,
                 (false, true) => Some(now.after(SHARED_PAUSE)),
             };
@@ -176,6 +203,16 @@ impl CommitLoop {
         }
         Ok(())
     }
+}
+
+/// When to look for what is due: at the earliest timer; and before long where others may set one and go.
+pub(super) fn next_look(
+    earliest: Option<Timestamp>,
+    is_shared: bool,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let again = is_shared.then(|| now.after(DUE_INTERVAL));
+    [earliest, again].into_iter().flatten().min()
 }
 
 /// Drivers of which tasks may become ready by these commands.

@@ -36,6 +36,7 @@ pub(super) const READY: &str = "WITH RECURSIVE
     round AS MATERIALIZED (
         SELECT tenant, row_number() OVER (ORDER BY part, turn) AS turn
         FROM (SELECT tenant, 0 AS part, turn FROM ahead UNION ALL SELECT tenant, 1, turn FROM behind) AS t
+        WHERE NOT EXISTS (SELECT FROM paused_drivers AS p WHERE p.driver = $1)
         ORDER BY part, turn LIMIT $4::bigint + 1
     ),
     share AS MATERIALIZED (

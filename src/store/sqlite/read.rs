@@ -244,6 +244,12 @@ pub(super) fn ready(
     served: Option<&Tenant>,
     limit: usize,
 ) -> Result<Ready, StoreError> {
+    let paused = connection
+        .prepare_cached("SELECT 1 FROM paused_drivers WHERE driver = ?1")?
+        .exists([driver])?;
+    if paused {
+        return Ok(Ready::default());
+    }
     let mut tenants = Vec::new();
     let start = served.map_or("", |tenant| tenant.0.as_ref());
     tenants_with_ready(connection, driver, start, None, &mut tenants)?;
