@@ -3,6 +3,7 @@
 //! It is the only writer, and runs on a thread of its own: a store may block. One turn: take one message, then whatever waits; no timer, so that a lone
 //! call pays one fsync and no wait. Nothing is told before it is committed.
 
+mod follow_ups;
 mod load;
 
 use std::{
@@ -22,6 +23,8 @@ use super::{
     publish::publish,
     tail::Heard,
 };
+use follow_ups::{FollowUp, FollowUps};
+
 use crate::{
     domain::{
         JobKey, LeaseKey, Timestamp,
@@ -107,9 +110,7 @@ pub(super) struct CommitLoop {
     /// How often the clock had been set forward when it was last looked at.
     clock_steps: u64,
     /// Commands of our own for the next batch.
-    follow_ups: Vec<FollowUp>,
-    /// Those of this batch whose jobs others are at.
-    skipped: Vec<FollowUp>,
+    follow_ups: FollowUps,
     /// Leases of a commit of which nobody knows whether it is stored: their workers will not hear of them.
     in_doubt: Vec<LeaseKey>,
     /// What this loop did to leases and has not heard of from the feed: the holders know.
@@ -124,20 +125,10 @@ pub(super) struct CommitLoop {
     tidied: Timestamp,
     /// Until then nothing is done unasked, because a commit failed.
     quiet_until: Timestamp,
-    /// Until then nobody looks for tasks that others are at,
+    /// Until then nobody looks for tasks that others are at.
     left_until: Timestamp,
-    /// or for jobs of our own follow-ups.
-    skipped_until: Timestamp,
     draining: bool,
     stopping: bool,
-}
-
-/// A command of our own that nobody waits for.
-#[derive(Clone, Debug)]
-struct FollowUp {
-    command: Command,
-    /// How often others were at its job.
-    tries: u32,
 }
 
 /// One turn's worth of work.
@@ -173,8 +164,7 @@ impl CommitLoop {
             dispatch,
             hot: HotJobs::new(),
             randomness: Randomness::new(),
-            follow_ups: Vec::new(),
-            skipped: Vec::new(),
+            follow_ups: FollowUps::new(now),
             in_doubt: Vec::new(),
             own_changes: HashSet::new(),
             cancel_children: Vec::new(),
@@ -185,7 +175,6 @@ impl CommitLoop {
             tidied: now,
             quiet_until: now,
             left_until: now,
-            skipped_until: now,
             draining: false,
             stopping: false,
         })
@@ -215,7 +204,7 @@ impl CommitLoop {
         let own = !self.follow_ups.is_empty() || !self.cancel_children.is_empty();
         let demand = !self.draining && self.dispatch.has_demand();
         let rested = match own {
-            true => self.quiet_until.max(self.skipped_until),
+            true => self.quiet_until.max(self.follow_ups.next_time()),
             false => self.quiet_until.max(self.left_until),
         };
         let pending = own || demand;
@@ -311,7 +300,7 @@ impl CommitLoop {
             }
             Message::Close(id) => {
                 let back = self.dispatch.close(id);
-                self.follow_up(back);
+                self.follow_ups.add(back);
             }
             Message::Acquire(acquirer) if !self.draining => self.dispatch.wait(acquirer),
             // Dropping the reply answers that there is nothing.
@@ -350,21 +339,15 @@ impl CommitLoop {
             }
         }
         let recalls = leases.into_iter().map(|lease| Command::Recall { lease });
-        self.follow_up(recalls);
-    }
-
-    fn follow_up(&mut self, commands: impl IntoIterator<Item = Command>) {
-        let new = commands.into_iter();
-        let new = new.map(|command| FollowUp { command, tries: 0 });
-        self.follow_ups.extend(new);
+        self.follow_ups.add(recalls);
     }
 
     /// One batch: tried again, within bounds, while others change the same.
     async fn turn(&mut self, mut batch: Batch) -> Result<(), StoreError> {
-        let is_early = self.shared.clock.now() < self.skipped_until && !self.stopping;
-        let own = match is_early {
+        let is_early = self.shared.clock.now() < self.follow_ups.next_time();
+        let own = match is_early && !self.stopping {
             true => Vec::new(),
-            false => std::mem::take(&mut self.follow_ups),
+            false => self.follow_ups.take(),
         };
         let cancelled = std::mem::take(&mut self.cancel_children);
         let followed = own.iter().map(|own| &own.command);
@@ -393,9 +376,8 @@ impl CommitLoop {
             Ok(done) => done,
             Err(error) => return self.fail(batch.waiters, own, error).await,
         };
-        if !self.skipped.is_empty() && !self.stopping {
-            self.skipped_until = self.shared.clock.now().after(load::SHARED_PAUSE);
-            self.follow_ups.append(&mut self.skipped);
+        if !self.stopping {
+            self.follow_ups.settle(self.shared.clock.now());
         }
         let Some((mut decision, first_position, now)) = done else {
             return Ok(());
@@ -499,7 +481,7 @@ impl CommitLoop {
             .exhausted_drivers
             .retain(|driver| !crowded.contains(driver));
         let commands = self.dispatch.take(decision);
-        self.follow_up(commands);
+        self.follow_ups.add(commands);
         self.cancel_children.append(&mut decision.cancel_children);
     }
 
@@ -521,13 +503,12 @@ impl CommitLoop {
         own: Vec<FollowUp>,
         error: StoreError,
     ) -> Result<(), StoreError> {
-        self.skipped.clear();
-        // They only make sooner what reports, sweeps and the ends of leases bring about: nothing is to fail, or to last, because of them.
+        // Nothing is to fail, or to last, because of them.
         let is_in_vain = self.stopping || matches!(error, StoreError::Corrupt(_));
         if !is_in_vain {
-            self.follow_ups.splice(0..0, own);
+            self.follow_ups.put_back(own);
             let in_doubt = std::mem::take(&mut self.in_doubt);
-            self.follow_up(in_doubt.into_iter().map(give_back));
+            self.follow_ups.add(in_doubt.into_iter().map(give_back));
         }
         let is_away = matches!(error, StoreError::Unavailable(_));
         if is_away {

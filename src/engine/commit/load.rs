@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CommitLoop, FollowUp};
+use super::{CommitLoop, follow_ups::FollowUp};
 use crate::{
     domain::{
         Job, JobKey, Timestamp,
@@ -29,9 +29,7 @@ const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the earliest timer is read again where others may have set it and gone.
 const DUE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long what is due may be left to others who were at it.
-pub(super) const SHARED_PAUSE: Duration = Duration::from_millis(25);
-/// How often a command that nobody waits for is tried while others are at its job, or it is gone: for about a second.
-const MAX_TRIES: u32 = 40;
+const SHARED_PAUSE: Duration = Duration::from_millis(25);
 
 impl CommitLoop {
     /// Adds commands of our own and loads every row that the batch needs.
@@ -63,34 +61,12 @@ impl CommitLoop {
             .await?;
         self.jobs(others, Locked::Skip, &mut seen, &mut loaded)
             .await?;
-        self.skipped.clear();
         if self.is_shared && !own.is_empty() {
-            self.leave_out(commands, asked, own, &loaded);
+            let found: HashSet<JobKey> = loaded.jobs.iter().map(|job| job.key()).collect();
+            let free = self.follow_ups.leave_out(own, &found, key_of);
+            commands.splice(asked..asked + own.len(), free);
         }
         Ok((loaded, claims))
-    }
-
-    /// Puts off those of our own commands whose jobs others are at.
-    fn leave_out(
-        &mut self,
-        commands: &mut Vec<Command>,
-        asked: usize,
-        own: &[FollowUp],
-        loaded: &Loaded,
-    ) {
-        let found: HashSet<JobKey> = loaded.jobs.iter().map(|job| job.key()).collect();
-        let missing = |command: &Command| key_of(command).is_some_and(|key| !found.contains(&key));
-        let behind = commands.split_off(asked + own.len());
-        commands.truncate(asked);
-        for FollowUp { command, tries } in own.iter().cloned() {
-            let tries = tries + 1;
-            if !missing(&command) {
-                commands.push(command);
-            } else if tries < MAX_TRIES {
-                self.skipped.push(FollowUp { command, tries });
-            }
-        }
-        commands.extend(behind);
     }
 
     /// What time asks for: timers, retention, and children of cancelled jobs.
