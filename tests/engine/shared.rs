@@ -266,13 +266,15 @@ async fn a_worker_hears_of_a_cancel_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_elsewhere_counts_here() {
     let pair = pair().await;
-    pair.here.pause_driver("d", "broken".into()).await.unwrap();
     let (_session, mut messages) = worker(&pair.there).await;
-    // Whether it has heard of that or not.
+    // From the answer on, before anybody hears of it.
+    pair.store.set_deaf(true);
+    pair.here.pause_driver("d", "broken".into()).await.unwrap();
     let key = submit(&pair.there, &["d"]).await;
     let job = pair.there.get(&key).await.unwrap();
     assert_eq!(job.tasks[0].state, TaskState::Queued);
     assert!(messages.recv().now_or_never().is_none());
+    pair.store.set_deaf(false);
     pair.here.resume_driver("d").await.unwrap();
     assert_eq!(leased(&mut messages).await.job, key.job);
 }
@@ -416,9 +418,10 @@ async fn a_recall_of_a_job_that_others_are_at_waits_and_holds_up_nobody() {
     leased(&mut messages).await;
     pair.store.set_busy(&key, true);
     pair.here.cancel(key.clone(), "stop".into()).await.unwrap();
-    for _ in 0..3 {
-        submit(&pair.there, &["other"]).await;
+    while pair.store.left_out() == 0 {
+        tokio::task::yield_now().await;
     }
+    submit(&pair.there, &["other"]).await;
     assert!(messages.recv().now_or_never().is_none());
     pair.store.set_busy(&key, false);
     let told = coming("the order", messages.recv()).await;

@@ -52,6 +52,8 @@ struct Core {
     doubts: AtomicUsize,
     /// Jobs that somebody else is at.
     busy: Mutex<HashSet<JobKey>>,
+    /// How often one of them was left out.
+    left_out: AtomicUsize,
     era: AtomicU32,
     clock: Mutex<SteadyClock>,
     /// What each process, by the number of its tail, has told of its workers.
@@ -90,6 +92,7 @@ impl SharedStore {
             conflicts: AtomicUsize::new(0),
             doubts: AtomicUsize::new(0),
             busy: Mutex::default(),
+            left_out: AtomicUsize::new(0),
             era: AtomicU32::new(0),
             clock: Mutex::new(SteadyClock::at(now, Timestamp::default())),
             announced: Mutex::default(),
@@ -123,6 +126,11 @@ impl SharedStore {
             true => jobs.insert(job.clone()),
             false => jobs.remove(job),
         };
+    }
+
+    /// How often a job was left out because somebody else is at it.
+    pub fn left_out(&self) -> usize {
+        self.core.left_out.load(Ordering::SeqCst)
     }
 
     /// The next commits meet others at the same rows.
@@ -339,6 +347,8 @@ impl Writer for SharedWriter {
         if locked == Locked::Skip {
             let busy = self.core.busy.lock().unwrap();
             wanted.retain(|key| !busy.contains(key));
+            let left_out = keys.len() - wanted.len();
+            self.core.left_out.fetch_add(left_out, Ordering::SeqCst);
         }
         let mut jobs: Vec<Job> = Vec::new();
         while !wanted.is_empty() {
