@@ -10,6 +10,7 @@ mod follow;
 mod hub;
 mod publish;
 mod query;
+mod reach;
 mod select;
 mod tail;
 mod token;
@@ -21,7 +22,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -57,6 +58,7 @@ use crate::{
 use cache::OwnJobs;
 use commit::{Answers, CommitLoop, Message};
 use hub::Hub;
+use reach::Reach;
 use token::Sealer;
 
 /// Documents smaller than this are not counted: there are no more than [`commit::MAX_WAITING`] of them.
@@ -140,51 +142,8 @@ struct Shared {
     in_passing: TaskTracker,
     started: Timestamp,
     /// Whether the store can be reached.
-    reached: latest::Sender<bool>,
-    /// Who can not reach it, by [`Side`].
-    missed: AtomicU8,
-    /// It could not be reached for a moment at least, and the commit loop has not taken that into account.
-    was_away: AtomicBool,
+    reach: Reach,
     tally: CommitTally,
-}
-
-/// Who reaches for the store: it is there if both can.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    /// The commit loop.
-    Writing = 1,
-    /// Whoever hears of others.
-    Hearing = 2,
-}
-
-impl Shared {
-    /// Notes whether the store could be reached just now.
-    fn reached(&self, side: Side, reached: bool) {
-        let bit = side as u8;
-        let before = match reached {
-            true => self.missed.fetch_and(!bit, Ordering::AcqRel),
-            false => self.missed.fetch_or(bit, Ordering::AcqRel),
-        };
-        if !reached {
-            self.was_away.store(true, Ordering::Release);
-        }
-        if (before & bit == 0) == reached {
-            return;
-        }
-        self.reached.send_if_modified(|known| {
-            let now = self.missed.load(Ordering::Acquire) == 0;
-            let changed = *known != now;
-            *known = now;
-            match (changed, now) {
-                (true, true) => tracing::info!("the store is back"),
-                (true, false) => tracing::error!(
-                    "the store can not be reached: calls are refused, open watches wait"
-                ),
-                (false, _) => {}
-            }
-            changed
-        });
-    }
 }
 
 /// What the commit loop has committed since it started.
@@ -263,9 +222,7 @@ impl Engine {
             room: Arc::new(Semaphore::new(ROOM_UNITS as usize)),
             sorting: Semaphore::new(MAX_SORTING),
             in_passing: TaskTracker::new(),
-            reached: latest::Sender::new(true),
-            missed: AtomicU8::new(0),
-            was_away: AtomicBool::new(false),
+            reach: Reach::new(),
             tally: CommitTally::default(),
             own_jobs: OwnJobs::new(),
             tail: store.tail(),
@@ -347,7 +304,7 @@ impl Engine {
 
     /// Whether the store can be reached, as it changes. What can not be stored meanwhile is refused; watches stay open and go on when it is back.
     pub fn reached(&self) -> latest::Receiver<bool> {
-        self.shared.reached.subscribe()
+        self.shared.reach.subscribe()
     }
 
     /// What the operator set.

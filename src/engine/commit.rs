@@ -6,21 +6,18 @@
 mod follow_ups;
 mod load;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    EngineError, Shared, Side,
+    EngineError, Shared,
     cache::HotJobs,
     clock::Randomness,
     dispatch::{Acquirer, Dispatch, Roster, Session, SessionId, give_back},
     publish::publish,
+    reach::Side,
     tail::Heard,
 };
 use follow_ups::{FollowUp, FollowUps};
@@ -119,6 +116,8 @@ pub(super) struct CommitLoop {
     cancel_children: Vec<(JobKey, String)>,
     /// Drivers of this batch of which others than those that were looked at may be taken.
     crowded: HashSet<Arc<str>>,
+    /// There was something to take in this batch, or there would have been but for others.
+    is_contended: bool,
     next_due: Option<Timestamp>,
     next_expire: Timestamp,
     tidy_at: Option<Timestamp>,
@@ -169,6 +168,7 @@ impl CommitLoop {
             own_changes: HashSet::new(),
             cancel_children: Vec::new(),
             crowded: HashSet::new(),
+            is_contended: false,
             next_due,
             next_expire: now,
             tidy_at: Some(now.after(IDLE)),
@@ -400,10 +400,10 @@ impl CommitLoop {
         cancelled: &[(JobKey, String)],
     ) -> Result<Option<(Decision, Option<u64>, Timestamp)>, StoreError> {
         self.writer.begin().await?;
-        self.shared.reached(Side::Writing, true);
+        self.shared.reach.note(Side::Writing, true);
         let (now, clock_steps) = self.shared.clock.reading();
         let stepped = std::mem::replace(&mut self.clock_steps, clock_steps) != clock_steps;
-        if self.shared.was_away.swap(false, Ordering::AcqRel) || stepped {
+        if self.shared.reach.take_was_away() || stepped {
             // Nobody could report while the store was away, or in time that there never was.
             self.leases_hold_until = now.after(self.shared.settings.policy.lease_duration);
         }
@@ -472,7 +472,7 @@ impl CommitLoop {
                 self.hot.put(write.job);
             }
         }
-        if self.is_shared && !self.crowded.is_empty() && decision.grants.iter().all(Vec::is_empty) {
+        if self.is_shared && self.is_contended && decision.grants.iter().all(Vec::is_empty) {
             self.left_until = now.after(LEFT_TO_OTHERS);
         }
         // There is more than the round has seen.
@@ -512,7 +512,7 @@ impl CommitLoop {
         }
         let is_away = matches!(error, StoreError::Unavailable(_));
         if is_away {
-            self.shared.reached(Side::Writing, false);
+            self.shared.reach.note(Side::Writing, false);
         } else {
             tracing::error!(%error, calls = waiters.len(), "a commit failed");
         }

@@ -9,7 +9,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, Side, commit::Message, monotonic_now, topic::Version};
+use super::{Shared, commit::Message, monotonic_now, reach::Side, topic::Version};
 use crate::{
     domain::{Job, JobKey, command::Pause, event::EventKind},
     store::{Connected, FeedCursor, FeedItem, StoreError, Stretch, Tail},
@@ -81,7 +81,7 @@ impl Follower {
             loop {
                 match self.step().await {
                     Ok(Some(more)) => {
-                        self.shared.reached(Side::Hearing, true);
+                        self.shared.reach.note(Side::Hearing, true);
                         pauses = PAUSES.build();
                         failed = 0;
                         if !more {
@@ -93,7 +93,7 @@ impl Follower {
                         failed += 1;
                         let is_away = matches!(error, StoreError::Unavailable(_));
                         if is_away || failed >= DEAF_AFTER {
-                            self.shared.reached(Side::Hearing, false);
+                            self.shared.reach.note(Side::Hearing, false);
                         }
                         if !is_away {
                             tracing::warn!(%error, "what others did could not be read; trying again");

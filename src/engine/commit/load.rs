@@ -117,6 +117,7 @@ impl CommitLoop {
         now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
         self.crowded.clear();
+        self.is_contended = false;
         if self.draining || now < self.quiet_until {
             return Ok(Vec::new());
         }
@@ -133,6 +134,7 @@ impl CommitLoop {
             }
             let served = self.dispatch.served.get(&driver);
             let ready = self.writer.ready(&driver, served, slots).await?;
+            self.is_contended |= ready.more || !ready.tasks.is_empty();
             if ready.more {
                 self.crowded.insert(driver.clone());
             }
