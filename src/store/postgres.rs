@@ -54,6 +54,7 @@ use address::Address;
 use connect::Connector;
 use news::News;
 pub use open::OpenError;
+use open::Tables;
 pub use password::SecretFileError;
 use readers::Readers;
 use tail::FeedTail;
@@ -66,6 +67,7 @@ use super::{
 };
 use crate::domain::{
     Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
+    limits::Policy,
 };
 
 /// What the operator sets.
@@ -90,7 +92,7 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     is_written: AtomicBool,
     /// End with the store.
-    _tasks: [AbortOnDropHandle<()>; 3],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// What the store, its writer and its tail all use.
@@ -100,6 +102,32 @@ struct Shared {
     news: Arc<News>,
     /// Of the ranges that jobs are cut into.
     width: Duration,
+}
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be served, with all that has to be done meanwhile; finished jobs stay for so long.
+    Serve {
+        /// How long.
+        retention: Duration,
+    },
+    /// To be filled with what was elsewhere. Tables are made, and ranges as jobs need them; nothing is taken away.
+    Fill,
+    /// To be read: a database without tables is refused, and an older version's are brought up to date.
+    Read,
+    /// To be looked at: nothing is changed.
+    Look,
+}
+
+impl Purpose {
+    fn tables(self) -> Tables {
+        match self {
+            Self::Serve { .. } | Self::Fill => Tables::Make,
+            Self::Read => Tables::Upgrade,
+            Self::Look => Tables::Leave,
+        }
+    }
 }
 
 /// Opens the store; `retention` is how long finished jobs stay.
@@ -113,20 +141,44 @@ pub async fn open(
     Ok(Arc::new(PostgresStore::open(settings, retention).await?))
 }
 
+/// Opens the store for something.
+///
+/// # Errors
+/// See [`OpenError`]; each says what to do.
+pub async fn open_to(
+    purpose: Purpose,
+    settings: PostgresSettings,
+) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(Arc::new(PostgresStore::open_to(purpose, settings).await?))
+}
+
 impl PostgresStore {
     /// Opens the database, and makes the tables if they are not there; `retention` is how long finished jobs stay.
     ///
     /// # Errors
     /// See [`OpenError`]; each says what to do.
     pub async fn open(settings: PostgresSettings, retention: Duration) -> Result<Self, OpenError> {
+        Self::open_to(Purpose::Serve { retention }, settings).await
+    }
+
+    /// Opens the database for something.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each says what to do.
+    pub async fn open_to(purpose: Purpose, settings: PostgresSettings) -> Result<Self, OpenError> {
+        let (retention, is_served) = match purpose {
+            Purpose::Serve { retention } => (retention, true),
+            Purpose::Fill | Purpose::Read | Purpose::Look => (Policy::default().retention, false),
+        };
         let width = (retention / RANGES).max(LEAST_WIDTH);
+        let ranges = is_served.then_some(width);
         let PostgresSettings {
             address,
             connections,
             unsafe_durability,
         } = settings;
         let connector = Connector::new(address);
-        let opened = open::open(&connector, unsafe_durability, width).await?;
+        let opened = open::open(&connector, unsafe_durability, purpose.tables(), ranges).await?;
         let info = StoreInfo {
             name: format!("postgres {}", opened.server),
             exclusive: false,
@@ -144,14 +196,17 @@ impl PostgresStore {
             connector,
         });
         let (news, readers) = (|| Arc::clone(&shared.news), || Arc::clone(&shared.readers));
-        let tasks = [
-            tokio::spawn(news::tell(news(), readers())),
-            tokio::spawn(news::listen(news(), shared.connector.clone())),
-            tokio::spawn(upkeep::run(readers(), width)),
-        ];
+        let tasks = match is_served {
+            true => vec![
+                tokio::spawn(news::tell(news(), readers())),
+                tokio::spawn(news::listen(news(), shared.connector.clone())),
+                tokio::spawn(upkeep::run(readers(), width)),
+            ],
+            false => Vec::new(),
+        };
         Ok(Self {
             info,
-            _tasks: tasks.map(AbortOnDropHandle::new),
+            _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect(),
             shared,
             is_written: AtomicBool::new(false),
         })

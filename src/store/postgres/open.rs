@@ -79,6 +79,19 @@ pub enum OpenError {
         "the database has tables of another program ({0}); make one for Longhaul alone: createdb"
     )]
     Foreign(String),
+    /// Nothing is there, where something has to be.
+    #[error("there is nothing of Longhaul in the database: is this its name?")]
+    Nothing,
+    /// An older version has been here, and nothing may be changed.
+    #[error(
+        "the database was made by an older version of longhaul (schema {found}; this one knows {known})"
+    )]
+    TooOld {
+        /// Its schema.
+        found: i32,
+        /// The newest that this program knows.
+        known: i32,
+    },
     /// A newer version has been here.
     #[error(
         "the database was made by a newer version of longhaul (schema {found}; this one knows {known}, and {oldest} is the oldest that will do); use that version"
@@ -110,6 +123,17 @@ impl From<tokio_postgres::Error> for OpenError {
     }
 }
 
+/// What may become of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tables {
+    /// They are made, or brought up to date.
+    Make,
+    /// They are brought up to date, and have to be there.
+    Upgrade,
+    /// They have to be there as this program knows them.
+    Leave,
+}
+
 /// What is known of the database once it is open.
 pub(super) struct Opened {
     pub(super) server: String,
@@ -119,17 +143,23 @@ pub(super) struct Opened {
     pub(super) now: Timestamp,
 }
 
-/// Checks the server, and brings the schema up to date.
+/// Checks the server, brings the schema up to date as far as it may be, and makes ranges of this width if one is given.
 pub(super) async fn open(
     connector: &Connector,
     unsafe_durability: bool,
-    width: std::time::Duration,
+    tables: Tables,
+    ranges: Option<std::time::Duration>,
 ) -> Result<Opened, OpenError> {
     let client = connector.client().await?;
     let server = check_server(&client, unsafe_durability).await?;
-    migrate(connector, client).await?;
+    match tables {
+        Tables::Leave => drop(found(&client, tables).await?),
+        Tables::Make | Tables::Upgrade => migrate(connector, client, tables).await?,
+    }
     let client = connector.client().await?;
-    partitions::make(&client, width).await?;
+    if let Some(width) = ranges {
+        partitions::make(&client, width).await?;
+    }
     Ok(Opened {
         server,
         token_key: made_once(&client, "token_key").await?,
@@ -185,13 +215,17 @@ async fn check_server(
 }
 
 /// Changes the schema, one node at a time.
-async fn migrate(connector: &Connector, lock: ClientWrapper) -> Result<(), OpenError> {
+async fn migrate(
+    connector: &Connector,
+    lock: ClientWrapper,
+    tables: Tables,
+) -> Result<(), OpenError> {
     lock.batch_execute("BEGIN").await?;
     // Others may be at it for long: a change of the schema takes what it takes.
     let locked = lock.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]);
     locked.await?;
     let mut client = connector.client().await?;
-    if is_to_migrate(&client).await? {
+    if found(&client, tables).await? == Found::ToMigrate {
         let migrated = migrations().run_async(&mut *client).await;
         migrated.map_err(|error| of_migration(&error))?;
     }
@@ -200,8 +234,17 @@ async fn migrate(connector: &Connector, lock: ClientWrapper) -> Result<(), OpenE
     Ok(())
 }
 
+/// What there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// A schema that this program may bring up to date, if it is not.
+    ToMigrate,
+    /// A schema to work with.
+    Usable,
+}
+
 /// Whether this program's schema is the newer one; an older program may have to leave the database alone.
-async fn is_to_migrate(client: &ClientWrapper) -> Result<bool, OpenError> {
+async fn found(client: &ClientWrapper, wanted: Tables) -> Result<Found, OpenError> {
     let tables = query(client, TABLES, &[]).await?;
     let is_there = |column| tables.first().map_or(Ok(false), |row| row.try_get(column));
     if !is_there(0)? {
@@ -210,7 +253,10 @@ async fn is_to_migrate(client: &ClientWrapper) -> Result<bool, OpenError> {
                 return Err(OpenError::Foreign(table.to_owned()));
             }
         }
-        return Ok(true);
+        return match wanted {
+            Tables::Make => Ok(Found::ToMigrate),
+            Tables::Upgrade | Tables::Leave => Err(OpenError::Nothing),
+        };
     }
     let versions = query(client, "SELECT max(version) FROM schema_version", &[]).await?;
     let found: Option<i32> = versions.first().map_or(Ok(None), |row| row.try_get(0))?;
@@ -221,7 +267,13 @@ async fn is_to_migrate(client: &ClientWrapper) -> Result<bool, OpenError> {
         .max();
     let (found, known) = (found.unwrap_or(0), known.unwrap_or(0));
     if found <= known {
-        return Ok(true);
+        return match wanted {
+            Tables::Make => Ok(Found::ToMigrate),
+            Tables::Upgrade if found < known => Ok(Found::ToMigrate),
+            Tables::Leave if found < known => Err(OpenError::TooOld { found, known }),
+            // Whoever only reads may not be allowed what migrating takes.
+            Tables::Upgrade | Tables::Leave => Ok(Found::Usable),
+        };
     }
     let oldest =
         "SELECT convert_from(value, 'UTF8')::integer FROM meta WHERE key = 'oldest_program'";
@@ -232,7 +284,7 @@ async fn is_to_migrate(client: &ClientWrapper) -> Result<bool, OpenError> {
             known,
             oldest,
         }),
-        false => Ok(false),
+        false => Ok(Found::Usable),
     }
 }
 

@@ -25,7 +25,7 @@ async fn opened() -> (Database, ClientWrapper) {
     let database = cluster.database();
     let address = database.url().parse().expect("an address");
     let connector = Connector::new(address);
-    open::open(&connector, true, WIDTH)
+    open::open(&connector, true, open::Tables::Make, Some(WIDTH))
         .await
         .expect("a database");
     let client = session::begin(&connector).await.expect("a connection");
