@@ -47,10 +47,19 @@ const TABLES: [(&str, &str); 3] = [
 
 /// Makes the ranges that are missing.
 pub(super) async fn make(client: &ClientWrapper, width: Duration) -> Result<(), StoreError> {
+    make_for(client, width, Uuid::nil()).await
+}
+
+/// Makes the ranges that are missing, as far as this job's; whoever gave it its id may have had a clock that was ahead.
+pub(super) async fn make_for(
+    client: &ClientWrapper,
+    width: Duration,
+    job: Uuid,
+) -> Result<(), StoreError> {
     alone(client, async |now| {
         let newest = query(client, NEWEST, &[]).await?;
         let newest: Option<Uuid> = newest.first().map(|row| row.try_get(0)).transpose()?;
-        for range in missing(newest, now, millis(width)) {
+        for range in missing(newest, now, millis(width), time_of(job)) {
             make_one(client, &range).await?;
         }
         Ok(())
@@ -112,8 +121,9 @@ struct Range {
     high: i64,
 }
 
-/// The ranges that have to be made. Where nobody was there to make them in time, one makes up for all.
-fn missing(newest: Option<Uuid>, now: i64, width: i64) -> Vec<Range> {
+/// The ranges that have to be made. Where nobody was there to make them in time, one makes up for all; and one is as wide as it takes to `reach` a time
+/// beyond them.
+fn missing(newest: Option<Uuid>, now: i64, width: i64, reach: i64) -> Vec<Range> {
     let start = now - now.rem_euclid(width);
     let mut ranges = Vec::new();
     let mut end = newest.map(time_of);
@@ -132,6 +142,13 @@ fn missing(newest: Option<Uuid>, now: i64, width: i64) -> Vec<Range> {
             high,
         });
         low = high;
+    }
+    if reach >= low {
+        let high = reach - reach.rem_euclid(width);
+        ranges.push(Range {
+            low: Some(low),
+            high: high.saturating_add(width),
+        });
     }
     ranges
 }
@@ -229,7 +246,7 @@ mod tests {
     #[test]
     fn ranges_follow_one_another_and_reach_ahead() {
         let start = NOW - NOW % HOUR;
-        let all = missing(None, NOW, HOUR);
+        let all = missing(None, NOW, HOUR, 0);
         assert_eq!(all[0].low, None);
         assert!(all.windows(2).all(|two| two[1].low == Some(two[0].high)));
         let current = all.iter().position(|range| range.low == Some(start));
@@ -237,8 +254,8 @@ mod tests {
         assert_eq!(all.len(), 2 + AHEAD as usize);
 
         let newest = all.last().map(|range| range.high).unwrap_or_default();
-        assert_eq!(missing(Some(first_id(newest)), NOW, HOUR), []);
-        let later = missing(Some(first_id(newest)), NOW + HOUR, HOUR);
+        assert_eq!(missing(Some(first_id(newest)), NOW, HOUR, NOW), []);
+        let later = missing(Some(first_id(newest)), NOW + HOUR, HOUR, 0);
         assert_eq!(
             later,
             [Range {
@@ -251,10 +268,22 @@ mod tests {
     #[test]
     fn one_range_makes_up_for_a_long_absence() {
         let newest = NOW - 1_000 * HOUR;
-        let all = missing(Some(first_id(newest)), NOW, HOUR);
+        let all = missing(Some(first_id(newest)), NOW, HOUR, 0);
         assert_eq!(all[0].low, Some(newest));
         assert!(all[0].high <= NOW && all[0].high > NOW - HOUR);
         assert_eq!(all.len(), 2 + AHEAD as usize);
+    }
+
+    #[test]
+    fn one_range_reaches_a_job_of_a_clock_that_is_ahead() {
+        let all = missing(None, NOW, HOUR, 0);
+        let newest = all.last().map(|range| range.high).unwrap_or_default();
+        for ahead in [newest, newest + 1, newest + 1_000 * HOUR] {
+            let far = missing(Some(first_id(newest)), NOW, HOUR, ahead);
+            assert!(matches!(far[..], [Range { low: Some(low), high }]
+                if low == newest && high > ahead && high <= ahead + HOUR));
+            assert_eq!(missing(None, NOW, HOUR, ahead), [&all[..], &far].concat());
+        }
     }
 
     #[test]

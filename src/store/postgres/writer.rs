@@ -84,11 +84,12 @@ impl PostgresWriter {
     }
 
     /// What a batch needs that is tried again.
-    async fn make_partitions(&mut self) {
+    async fn make_partitions(&mut self, changes: &Changes) {
         let Some(client) = self.line.client() else {
             return;
         };
-        let making = partitions::make(client, self.shared.width);
+        let newest = changes.jobs.iter().map(|write| write.job.id.0).max();
+        let making = partitions::make_for(client, self.shared.width, newest.unwrap_or_default());
         match timeout(LONGEST_CALL, making).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the range of new jobs could not be made"),
@@ -273,7 +274,7 @@ impl Writer for PostgresWriter {
             }
             Err(stopped) => {
                 if stopped.lacks_partition {
-                    self.make_partitions().await;
+                    self.make_partitions(changes).await;
                 }
                 self.heard(Err(stopped.error))
             }
@@ -313,7 +314,8 @@ impl Writer for PostgresWriter {
             return Err(StoreError::Unavailable("the connection was lost".into()));
         };
         let answer = timeout(LONGEST_CALL, scan::set_note(client, note, value)).await;
-        let answer = answer.unwrap_or_else(|_| Err(silent()));
+        let unknown = |_| Err(StoreError::OutcomeUnknown(silent().to_string()));
+        let answer = answer.unwrap_or_else(unknown);
         self.heard(answer)
     }
 
