@@ -18,6 +18,8 @@ pub struct Kept {
     pub events: Vec<Event>,
     /// What its request id stands for, if it was made under one.
     pub request: Option<Fingerprint>,
+    /// Whether the queue has those of its tasks that may be taken, and no others; so it is where the queue is an index of the tasks.
+    pub is_queued: bool,
 }
 
 /// A way through all jobs of all tenants, and where on it one is.
@@ -46,6 +48,8 @@ pub enum Note {
     TokenKey,
     /// The store is a copy that was not finished; of what, the copying knows.
     HalfCopied,
+    /// The store is a copy that was finished; of what, the copying knows.
+    CopyOf,
 }
 
 impl Note {
@@ -54,6 +58,7 @@ impl Note {
         match self {
             Self::TokenKey => "token_key",
             Self::HalfCopied => "half_copied",
+            Self::CopyOf => "copy_of",
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
     Committed, FeedCursor, FeedItem, Kept, ListOrder, ListPosition, ListQuery, Locked,
     MAX_COUNTED_BEFORE, MAX_FEED_EVENTS, MAX_KEPT_EVENTS, MAX_TENANTS_PER_CLAIM, Note, Page, Ready,
     Scan, Scanned, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Tail, Tally, Writer,
+    kept::MAX_SCANNED_BYTES,
 };
 use crate::domain::{
     Job, JobId, JobKey, Tenant, Timestamp,
@@ -314,11 +315,20 @@ impl Contents {
                 newest.collect()
             }
         };
-        let more = all.len() > limit;
-        let page = &all[..limit.min(all.len())];
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        for (_, job) in all.iter().take(limit) {
+            if bytes > MAX_SCANNED_BYTES {
+                break;
+            }
+            let kept = self.kept(job);
+            bytes += kept.memory_bytes();
+            jobs.push(kept);
+        }
+        let more = all.len() > jobs.len();
+        let last = all[..jobs.len()].last().filter(|_| more);
         Scanned {
-            jobs: page.iter().map(|(_, job)| self.kept(job)).collect(),
-            next: page.last().filter(|_| more).map(|(at, _)| at.clone()),
+            next: last.map(|(at, _)| at.clone()),
+            jobs,
         }
     }
 
@@ -336,6 +346,7 @@ impl Contents {
             request: record
                 .filter(|record| record.key == key)
                 .map(|record| record.fingerprint),
+            is_queued: true,
         }
     }
 

@@ -9,8 +9,8 @@ use std::{
 
 use longhaul::{
     domain::{
-        Job, JobId, JobKey, JobSpec, JobState, Status, Task, TaskId, TaskSpec, TaskState, Tenant,
-        Timestamp,
+        Document, Job, JobId, JobKey, JobSpec, JobState, Status, Task, TaskId, TaskSpec, TaskState,
+        Tenant, Timestamp,
         command::{Changes, JobWrite, ReadyTask, WriteKind},
         event::{Event, EventKind},
         filter::Filter,
@@ -302,6 +302,15 @@ pub fn task(n: u64, driver: &str) -> Task {
     task.ready_time = Some(at(0));
     task.first_ready_time = Some(at(0));
     task
+}
+
+/// A job with a payload of 1 MiB.
+pub fn large_job(tenant: &str, n: u64) -> Job {
+    let mut job = job(tenant, n);
+    let mut spec = TaskSpec::clone(&job.tasks[0].spec);
+    spec.request_payload = Some(Document(vec![b' '; 1024 * 1024].into()));
+    job.tasks[0].spec = Arc::new(spec);
+    job
 }
 
 /// Changes what never changes, before the job is stored.

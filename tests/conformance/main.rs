@@ -107,6 +107,7 @@ conformance! {
     unseen, because "it is for those who copy a store":
         tenants_are_those_that_have_jobs,
         a_scan_meets_every_job_with_all_that_is_kept_of_it,
+        a_scan_of_large_jobs_is_cut_and_goes_on,
         a_scan_tells_the_first_events_of_a_long_life,
         a_note_is_there_until_it_is_taken_away,
     ;

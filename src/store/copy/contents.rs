@@ -36,6 +36,8 @@ pub(super) struct Weighed {
     pub(super) tasks: Vec<(Arc<str>, TaskState)>,
     pub(super) events: u64,
     pub(super) has_request: bool,
+    /// Whether those of its tasks that may be taken can be found.
+    pub(super) is_queued: bool,
     pub(super) digests: Digests,
 }
 

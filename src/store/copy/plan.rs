@@ -54,6 +54,7 @@ fn insert(step: &mut Step, kept: Kept) {
         job,
         events,
         request,
+        is_queued: _,
     } = kept;
     let newest = events.last().map_or(job.revision, |event| event.revision);
     let counts = &mut step.changes.counts;

@@ -132,6 +132,7 @@ async fn weigh(store: &dyn Store, kept: Kept) -> Result<Seen, StoreError> {
         job,
         mut events,
         request,
+        is_queued,
     } = kept;
     let (mut count, mut digest) = (0, EventsDigest::new());
     loop {
@@ -153,6 +154,7 @@ async fn weigh(store: &dyn Store, kept: Kept) -> Result<Seen, StoreError> {
                 .collect(),
             events: count,
             has_request: request.is_some(),
+            is_queued,
             digests: Digests::of(&job, digest, request.as_ref()),
         },
     })

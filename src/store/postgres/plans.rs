@@ -117,10 +117,11 @@ async fn every_statement_finds_its_rows_by_the_index_for_it() {
         (&feed::SELECT_PENDING, &["_xid_n_idx", "removed_feed"]),
         (&feed::SELECT_REST, &["_xid_n_idx", "removed_feed"]),
         (scan::NEXT_TENANT, keys),
-        (&scan::BY_KEY, keys),
+        (scan::BY_KEY, keys),
         (&scan::BY_CHANGE, &["_xid_n_idx", "_pkey"]),
         (&scan::LAST_EXAMINED, &["_xid_n_idx"]),
         (&scan::FIRST_EVENTS, keys),
+        (scan::QUEUED, keys),
         (statements::DELETE_JOBS, keys),
         (statements::UPDATE_JOBS, keys),
         (statements::UPDATE_TASKS, keys),
@@ -138,6 +139,26 @@ async fn every_statement_finds_its_rows_by_the_index_for_it() {
         );
         assert!(steps.iter().any(|step| finds(step)), "{sql}\n{steps:#?}");
     }
+}
+
+/// Nothing is put into order before the first row is told.
+#[tokio::test]
+async fn a_scan_finds_its_jobs_in_their_order() {
+    let (_database, client) = opened().await;
+    let sorts = |steps: &[String]| {
+        let steps = steps
+            .iter()
+            .map(|step| step.trim_start_matches([' ', '-', '>']));
+        steps
+            .filter(|step| step.starts_with("Sort  (") || step.starts_with("Incremental Sort"))
+            .count()
+    };
+    for sql in [scan::BY_KEY, &scan::BY_CHANGE, &read::SELECT_JOBS] {
+        let steps = plan(&client, sql).await;
+        assert_eq!(sorts(&steps), 0, "{sql}\n{steps:#?}");
+    }
+    let by_expression = scan::BY_CHANGE.replace("ORDER BY e.xid, e.n LIMIT", "ORDER BY 1 LIMIT");
+    assert_ne!(sorts(&plan(&client, &by_expression).await), 0);
 }
 
 #[tokio::test]

@@ -134,6 +134,7 @@ fn kept(connection: &Connection, row: &Row<'_>) -> Result<Kept, StoreError> {
         request: request(connection, &key, &job)?,
         events,
         job: Arc::new(job),
+        is_queued: true,
     })
 }
 

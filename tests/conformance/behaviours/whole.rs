@@ -108,6 +108,25 @@ pub async fn a_scan_meets_every_job_with_all_that_is_kept_of_it(mut stored: Stor
     }
 }
 
+pub async fn a_scan_of_large_jobs_is_cut_and_goes_on(mut stored: Stored) {
+    let jobs = 20;
+    for n in 0..jobs {
+        stored.submit(&large_job("acme", n)).await;
+    }
+    for begin in [Scan::ByKey(None), Scan::ByChange(None)] {
+        let first = stored.store.scan(&begin, 99).await.unwrap();
+        assert!((1..jobs as usize).contains(&first.jobs.len()));
+        let all = scan(&stored, begin, 99).await;
+        let expected: Vec<_> = (0..jobs).map(|n| ("acme", JobId(id(n)))).collect();
+        assert_eq!(ids(&all), expected);
+        for kept in &all {
+            let payload = kept.job.tasks[0].spec.request_payload.as_ref();
+            assert_eq!(payload.map(|payload| payload.0.len()), Some(1024 * 1024));
+            assert_eq!(kept.events.len(), 1);
+        }
+    }
+}
+
 pub async fn a_scan_tells_the_first_events_of_a_long_life(mut stored: Stored) {
     let mut long = job("acme", 1);
     stored.submit(&long).await;
