@@ -223,7 +223,17 @@ async fn serve(
     store: Arc<dyn Store>,
 ) -> Result<RunningServer, StartError> {
     let info = store.info();
+    // In this order, because whoever copies looks for others when the mark is set: one of both sees the other.
+    let tail = store.tail();
+    if let Some(tail) = &tail {
+        tail.announce(&[]).await?;
+    }
     if let Some(mark) = half_copied(&*store).await? {
+        if let Some(tail) = tail
+            && let Err(error) = tail.leave().await
+        {
+            tracing::debug!(%error, "the others could not be told: they forget this server soon");
+        }
         let (name, mark) = (info.name.clone(), mark.into());
         return Err(StartError::HalfCopied { name, mark });
     }
