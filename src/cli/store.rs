@@ -4,13 +4,19 @@ mod place;
 mod progress;
 mod summary;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf, absolute},
+    sync::{Mutex, PoisonError},
+};
 
 use clap::{Args, Subcommand};
-use longhaul::store::copy::{self, Copied, CopyError, Copying, Names, Progress};
+use longhaul::store::{
+    copy::{self, Copied, CopyError, Copying, Differences, Names, Progress, Stage},
+    postgres::Purpose,
+};
 
 use self::{
-    place::{Place, StoreText},
+    place::{Looked, Place, StoreText},
     progress::Shown,
 };
 use super::{
@@ -87,6 +93,11 @@ async fn copy(args: CopyArgs, out: &mut Output) -> Result<Exit, Failure> {
             ));
         }
     }
+    let flags = flags(
+        from_password_file.as_deref(),
+        to_password_file.as_deref(),
+        unsafe_durability,
+    )?;
     // Reading loses nothing, whatever the server may lose.
     let from = from.place("--from", from_password_file, true)?;
     let to = to.place("--to", to_password_file, unsafe_durability)?;
@@ -99,41 +110,98 @@ async fn copy(args: CopyArgs, out: &mut Output) -> Result<Exit, Failure> {
     let names = Names {
         from: from.to_string(),
         to: to.to_string(),
+        flags,
     };
     let mut signals = Signals::new()?;
+    let stage = Mutex::new(None);
     let work = async {
-        let source = from.open().await?;
-        if dry_run && !to.can_be_looked_at() {
-            let survey = copy::survey(&*source).await;
-            let survey = survey.map_err(|error| failure(error, &names))?;
-            return summary::would_copy(&survey, &names, &format, out);
-        }
-        let copying = Copying::new(source, to.open().await?, names.clone());
         if dry_run {
-            let survey = copying.survey().await;
-            let survey = survey.map_err(|error| failure(error, &names))?;
-            return summary::would_copy(&survey, &names, &format, out);
+            return would_copy(&from, &to, &names, &format, out).await;
         }
-        let copied = copy_and_show(&copying, &names, out).await?;
+        let source = from.open(Purpose::Read).await?;
+        let copying = Copying::new(source, to.open(Purpose::Fill).await?, names.clone());
+        let copied = copy_and_show(&copying, &names, &stage, out).await?;
         summary::copied(&copied, &names, &format, out)
     };
-    tokio::select! {
-        done = work => done,
-        // Whatever is committed is good, and what is not is not there.
-        signal = signals.next() => Err(Failure::new(Exit::Failed, format!("broken off by {signal}; no server serves the copy until it is finished"))
-            .hint(format!("go on with the same command: {names}"))),
+    let signal = tokio::select! {
+        done = work => return done,
+        signal = signals.next() => signal,
+    };
+    let stage = stage.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Err(broken_off(signal, stage, dry_run, &names))
+}
+
+/// What the command needs beside the two stores, so that it can be typed again, wherever one is then.
+fn flags(
+    from_password_file: Option<&Path>,
+    to_password_file: Option<&Path>,
+    unsafe_durability: bool,
+) -> Result<Vec<(String, Option<String>)>, Failure> {
+    let mut flags = Vec::new();
+    for (flag, file) in [
+        ("--from-password-file", from_password_file),
+        ("--to-password-file", to_password_file),
+    ] {
+        if let Some(file) = file {
+            let file = absolute(file);
+            let file = file.map_err(|error| Failure::usage(format!("{flag}: {error}")))?;
+            flags.push((flag.to_owned(), Some(file.display().to_string())));
+        }
     }
+    if unsafe_durability {
+        flags.push(("--unsafe-durability".to_owned(), None));
+    }
+    Ok(flags)
+}
+
+/// Whatever is committed is good, and what is not is not there.
+fn broken_off(signal: &str, stage: Option<Stage>, dry_run: bool, names: &Names) -> Failure {
+    let told = |what: &str| Failure::new(Exit::Failed, format!("broken off by {signal}{what}"));
+    match stage {
+        None if dry_run => told("; nothing was changed"),
+        None => told(" before a job was copied"),
+        Some(Stage::Copying | Stage::Verifying) => {
+            told("; no server serves the copy until it is finished")
+                .hint(format!("go on with the same command: {names}"))
+        }
+        Some(Stage::Checking) => told("; the copy was finished before, and is as it was"),
+    }
+}
+
+/// Only looks.
+async fn would_copy(
+    from: &Place,
+    to: &Place,
+    names: &Names,
+    format: &FormatArgs,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let source = from.open(Purpose::Look).await?;
+    let survey = match to.look_at().await? {
+        Looked::There(to) => Copying::new(source, to, names.clone()).survey().await,
+        Looked::Missing => copy::survey(&*source).await,
+        Looked::Unseen(why) => {
+            out.note(format_args!("{to} was not looked at: {why}"));
+            copy::survey(&*source).await
+        }
+    };
+    let survey = survey.map_err(|error| failure(error, names))?;
+    summary::would_copy(&survey, names, format, out)
 }
 
 async fn copy_and_show(
     copying: &Copying,
     names: &Names,
+    stage: &Mutex<Option<Stage>>,
     out: &mut Output,
 ) -> Result<Copied, Failure> {
     out.note(format_args!("copying {} to {}", names.from, names.to));
     let mut shown = Shown::new(out);
     let copied = copying
-        .run(&mut |progress: Progress| shown.show(progress))
+        .run(&mut |progress: Progress| {
+            *stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.stage);
+            shown.show(progress);
+        })
         .await;
     shown.end();
     copied.map_err(|error| failure(error, names))
@@ -158,23 +226,117 @@ fn failure(error: CopyError, names: &Names) -> Failure {
         CopyError::Full => {
             Failure::local("the copy was not finished", &error).hint(format!("make room; {again}"))
         }
+        CopyError::Changed(_) | CopyError::OtherWriter => {
+            Failure::local("the copy was not finished", &error).hint(again)
+        }
+        CopyError::Unverified(_) => Failure::local("can't copy", &error),
         CopyError::Served { .. } => Failure::local("can't copy", &error),
-        CopyError::SameStore | CopyError::NotEmpty => {
+        CopyError::SameStore | CopyError::NotEmpty | CopyError::ChangedSince => {
             Failure::usage(format!("can't copy: {error}"))
         }
         CopyError::HalfSource(_) | CopyError::OtherCopy(_) => Failure::local("can't copy", &error),
-        CopyError::Differs(differences) => {
-            let mut details: Vec<String> =
-                differences.named.iter().map(ToString::to_string).collect();
-            if differences.more > 0 {
-                details.push(format!("and {} more", differences.more));
-            }
-            Failure::new(Exit::Failed, error.to_string())
-                .details(details)
-                .hint(format!(
-                    "the source was changed since the copying began, or the copy was: remove {} and start over; the source is as it was",
-                    names.to
-                ))
+        CopyError::Differs(differences) => differ(&error, differences).hint(match differences.extra {
+            0 => format!(
+                "the source was changed since the copying began, or the copy was: remove {} and start over; the source is as it was",
+                names.to
+            ),
+            _ => format!(
+                "{} holds jobs that the source does not: they were removed from the source since, or never were in it; look at them before you remove anything",
+                names.to
+            ),
+        }),
+        CopyError::Outdated(differences) => differ(&error, differences)
+            .hint("one of them was changed since; nothing was changed now"),
+    }
+}
+
+fn differ(error: &CopyError, differences: &Differences) -> Failure {
+    let mut details: Vec<String> = differences.named.iter().map(ToString::to_string).collect();
+    if differences.more > 0 {
+        details.push(format!("and {} more", differences.more));
+    }
+    Failure::new(Exit::Failed, error.to_string()).details(details)
+}
+
+#[cfg(test)]
+mod tests {
+    use longhaul::{
+        domain::{JobId, JobKey, Tenant},
+        store::copy::Difference,
+    };
+
+    use super::*;
+
+    fn names() -> Names {
+        Names {
+            from: "sqlite:/here".into(),
+            to: "sqlite:/there".into(),
+            flags: flags(Some(Path::new("/a/secret")), None, true).expect("flags"),
+        }
+    }
+
+    fn told(failure: &Failure) -> String {
+        anstream::adapter::strip_str(&failure.to_string()).to_string()
+    }
+
+    #[test]
+    fn the_command_can_be_typed_again() {
+        let again = "longhaul store copy --from 'sqlite:/here' --to 'sqlite:/there' --from-password-file '/a/secret' --unsafe-durability";
+        assert_eq!(names().to_string(), again);
+        let relative = flags(None, Some(Path::new("secret")), false).expect("flags");
+        let [(flag, Some(file))] = &relative[..] else {
+            panic!("{relative:?}");
+        };
+        assert_eq!(flag, "--to-password-file");
+        assert!(Path::new(file).is_absolute() && file.ends_with("/secret"));
+    }
+
+    #[test]
+    fn only_a_copy_that_was_begun_is_gone_on_with() {
+        let told = |stage, dry_run| told(&broken_off("SIGINT", stage, dry_run, &names()));
+        for stage in [Stage::Copying, Stage::Verifying] {
+            let told = told(Some(stage), false);
+            assert!(
+                told.contains("no server serves") && told.contains("go on with"),
+                "{told}"
+            );
+        }
+        for (stage, dry_run, words) in [
+            (None, true, "nothing was changed"),
+            (None, false, "before a job was copied"),
+            (Some(Stage::Checking), false, "was finished before"),
+        ] {
+            let told = told(stage, dry_run);
+            assert!(told.contains(words), "{told}");
+            assert!(
+                !told.contains("serves") && !told.contains("go on"),
+                "{told}"
+            );
+        }
+    }
+
+    /// They may be all that there is of them.
+    #[test]
+    fn nobody_is_told_to_remove_jobs_that_are_nowhere_else() {
+        let key = JobKey {
+            tenant: Tenant::new("acme"),
+            job: JobId(uuid::Uuid::nil()),
+        };
+        for (difference, extra, removes) in [
+            (Difference::Missing(key.clone()), 0, true),
+            (Difference::Extra(key), 1, false),
+        ] {
+            let differences = Differences {
+                named: vec![difference],
+                more: 0,
+                extra,
+            };
+            let told = told(&failure(CopyError::Differs(differences), &names()));
+            assert_eq!(
+                told.contains("remove sqlite:/there and start over"),
+                removes,
+                "{told}"
+            );
         }
     }
 }

@@ -11,20 +11,21 @@ mod digest;
 mod mark;
 mod plan;
 mod reading;
+mod writing;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 pub use compare::{Difference, Differences};
 pub use contents::{Contents, Numbers};
 pub use digest::Checksum;
 pub use mark::{HalfCopied, Names, half_copied};
 
-use super::{
-    ANNOUNCEMENT_LIFE, Kept, Locked, MAX_KEPT_EVENTS, Note, Scan, Store, StoreError, Writer,
-};
-use crate::domain::{Job, JobKey, Tenant, command::Changes, wording::count};
+use super::{ANNOUNCEMENT_LIFE, FeedCursor, Note, Store, StoreError, Writer};
+use crate::domain::{JobKey, Tenant, wording::count};
 use compare::Half;
+use mark::CopyOf;
 use reading::{Reading, Seen};
+use writing::Writing;
 
 /// Tenants whose counters are asked for at a time.
 const TENANTS: usize = 1_000;
@@ -61,6 +62,12 @@ pub enum CopyError {
         /// By how many.
         nodes: usize,
     },
+    /// Somebody changed a store while both were compared.
+    #[error("{0} was changed while both were compared: stop whoever serves it")]
+    Changed(Side),
+    /// Jobs come to the destination from elsewhere.
+    #[error("another copy writes to the destination: let it finish, or stop it")]
+    OtherWriter,
     /// Both are one, or were made of one another file by file.
     #[error("source and destination are one store, or one is a copy of the other's files")]
     SameStore,
@@ -75,9 +82,20 @@ pub enum CopyError {
     /// Another copy was broken off there.
     #[error("the destination is {0}")]
     OtherCopy(Box<HalfCopied>),
+    /// The destination was a whole copy once.
+    #[error(
+        "the destination is a copy of the source that was finished, and has been changed since: nothing is left to copy"
+    )]
+    ChangedSince,
     /// The destination is not as the source.
     #[error("the copy differs from the source in {}", .0.count())]
     Differs(Differences),
+    /// The destination is a whole copy, and not as the source is now.
+    #[error("the copy was finished, and differs from the source as it is now in {}", .0.count())]
+    Outdated(Differences),
+    /// The destination is a whole copy, and it can not be said whether it is as the source is now.
+    #[error("the copy was finished before, but could not be verified again: {0}")]
+    Unverified(#[source] Box<CopyError>),
 }
 
 /// What is being done.
@@ -87,6 +105,19 @@ pub enum Stage {
     Copying,
     /// Both stores are read again and compared.
     Verifying,
+    /// The same, of a copy that was finished before.
+    Checking,
+}
+
+/// What the destination has of the copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Nothing,
+    /// A part.
+    Part,
+    /// All of it: it was finished, and not changed since.
+    Whole,
 }
 
 /// How far it is.
@@ -109,8 +140,8 @@ pub struct Survey {
     pub numbers: Numbers,
     /// Drivers that are paused.
     pub paused_drivers: usize,
-    /// The destination has a part of it already.
-    pub resumes: bool,
+    /// What the destination has of it already.
+    pub standing: Standing,
 }
 
 /// A copy that was made and found to be as the source.
@@ -118,8 +149,8 @@ pub struct Survey {
 pub struct Copied {
     /// What is in both of them.
     pub contents: Contents,
-    /// It had been begun before.
-    pub resumed: bool,
+    /// What the destination had of it before.
+    pub standing: Standing,
 }
 
 /// A source and a destination.
@@ -145,18 +176,32 @@ impl Copying {
         }
         let survey = survey(&*self.from).await?;
         nobody_serves(&*self.to, Side::Destination).await?;
-        let resumes = match half_copied(&*self.to).await.map_err(written)? {
-            Some(mark) if mark.feed_id == self.from.info().feed_id => true,
+        let standing = match half_copied(&*self.to).await.map_err(written)? {
+            Some(mark) if mark.feed_id == self.from.info().feed_id => Standing::Part,
             Some(mark) => return Err(CopyError::OtherCopy(mark.into())),
             None => {
                 let held = self.to.tenants(None, 1).await.map_err(written)?;
-                if !held.is_empty() {
-                    return Err(CopyError::NotEmpty);
+                match held.is_empty() {
+                    true => Standing::Nothing,
+                    false => self.finished().await?,
                 }
-                false
             }
         };
-        Ok(Survey { resumes, ..survey })
+        Ok(Survey { standing, ..survey })
+    }
+
+    /// Whether a destination that has jobs, and is not marked, has them of this source and no others.
+    async fn finished(&self) -> Result<Standing, CopyError> {
+        let copy_of = mark::copy_of(&*self.to).await.map_err(written)?;
+        let feed_id = self.from.info().feed_id;
+        let Some(copy_of) = copy_of.filter(|copy_of| copy_of.feed_id == feed_id) else {
+            return Err(CopyError::NotEmpty);
+        };
+        match is_unchanged(&*self.to, &copy_of.end).await {
+            Ok(true) => Ok(Standing::Whole),
+            Ok(false) => Err(CopyError::ChangedSince),
+            Err(error) => Err(written(error)),
+        }
     }
 
     /// Copies, or goes on with it, and verifies. It can be dropped at any moment, and gone on with.
@@ -168,87 +213,91 @@ impl Copying {
         report: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Copied, CopyError> {
         let survey = self.survey().await?;
-        let total = survey.numbers.all_jobs();
+        let (total, standing) = (survey.numbers.all_jobs(), survey.standing);
+        let mut tell = |stage, done| report(Progress { stage, done, total });
+        if standing == Standing::Whole {
+            let checked = self.verify(&mut |done| tell(Stage::Checking, done)).await;
+            let contents = checked.map_err(CopyError::of_finished)?;
+            return Ok(Copied { contents, standing });
+        }
         let mut writer = self.to.writer().map_err(written)?;
+        self.mark(&mut *writer, standing).await?;
+        let key = self.from.note(Note::TokenKey).await.map_err(read)?;
+        let noted = writer.set_note(Note::TokenKey, key.as_deref()).await;
+        noted.map_err(written)?;
+        let mut writing = Writing {
+            from: &self.from,
+            to: &*self.to,
+            writer: &mut *writer,
+            resumes: standing == Standing::Part,
+        };
+        writing.copy(&mut |done| tell(Stage::Copying, done)).await?;
+        let contents = self
+            .verify(&mut |done| tell(Stage::Verifying, done))
+            .await?;
+        self.unmark(&mut *writer).await?;
+        Ok(Copied { contents, standing })
+    }
+
+    /// From here on no server serves the destination.
+    async fn mark(&self, writer: &mut dyn Writer, standing: Standing) -> Result<(), CopyError> {
         let mark = HalfCopied {
             feed_id: self.from.info().feed_id,
             names: self.names.clone(),
         };
-        let mut note =
-            async |note, value: Option<&[u8]>| writer.set_note(note, value).await.map_err(written);
-        note(Note::HalfCopied, Some(&mark.encode())).await?;
-        let key = self.from.note(Note::TokenKey).await.map_err(read)?;
-        note(Note::TokenKey, key.as_deref()).await?;
-        self.copy(&mut *writer, &survey, &mut |done| {
-            let stage = Stage::Copying;
-            report(Progress { stage, done, total });
-        })
-        .await?;
-        let contents = self
-            .verify(&mut |done| {
-                let stage = Stage::Verifying;
-                report(Progress { stage, done, total });
-            })
-            .await?;
-        // Who began to serve meanwhile may have changed what had been read.
-        nobody_serves(&*self.from, Side::Source).await?;
-        nobody_serves(&*self.to, Side::Destination).await?;
-        let unmarked = writer.set_note(Note::HalfCopied, None).await;
-        unmarked.map_err(written)?;
-        Ok(Copied {
-            contents,
-            resumed: survey.resumes,
-        })
+        let mark = mark.encode();
+        let marked = writer.set_note(Note::HalfCopied, Some(&mark)).await;
+        marked.map_err(written)?;
+        // Who began to serve it at this moment, and did not see the mark, has said so before.
+        let served = nobody_serves(&*self.to, Side::Destination).await;
+        if served.is_err() && standing == Standing::Nothing {
+            // It is theirs.
+            let unmarked = writer.set_note(Note::HalfCopied, None).await;
+            unmarked.map_err(written)?;
+        }
+        served
     }
 
-    async fn copy(
-        &self,
-        writer: &mut dyn Writer,
-        survey: &Survey,
-        report: &mut (dyn FnMut(u64) + Send),
-    ) -> Result<(), CopyError> {
-        let mut pages = reading::kept(Arc::clone(&self.from), Scan::ByChange(None));
-        let mut done = 0;
-        report(done);
-        while let Some(page) = pages.page().await.map_err(read)? {
-            done += page.len() as u64;
-            let there = match survey.resumes {
-                true => revisions(writer, &page).await.map_err(written)?,
-                false => HashMap::new(),
-            };
-            for step in plan::steps(page, &there) {
-                write(writer, &step.changes).await?;
-                if let Some((job, after)) = step.rest {
-                    self.follow_up(writer, &job, after).await?;
-                }
+    /// It is a copy now.
+    async fn unmark(&self, writer: &mut dyn Writer) -> Result<(), CopyError> {
+        let end = self.to.end_of_feed().await.map_err(written)?;
+        let feed_id = self.from.info().feed_id;
+        let copy_of = CopyOf { feed_id, end }.encode();
+        let noted = writer.set_note(Note::CopyOf, Some(&copy_of)).await;
+        noted.map_err(written)?;
+        match writer.set_note(Note::HalfCopied, None).await {
+            Ok(()) => Ok(()),
+            Err(error @ StoreError::Fatal(_)) => Err(written(error)),
+            // It may have been done, and the answer was lost.
+            Err(error) => match half_copied(&*self.to).await {
+                Ok(None) => Ok(()),
+                Ok(Some(_)) | Err(_) => Err(written(error)),
+            },
+        }
+    }
+
+    /// Compares both stores; nobody may change them meanwhile.
+    async fn verify(&self, report: &mut (dyn FnMut(u64) + Send)) -> Result<Contents, CopyError> {
+        let sides = [(&self.from, Side::Source), (&self.to, Side::Destination)];
+        let mut ends = Vec::with_capacity(sides.len());
+        for (store, side) in sides {
+            let end = store.end_of_feed().await;
+            ends.push(end.map_err(|error| CopyError::Store { side, error })?);
+        }
+        let contents = self.compare(report).await?;
+        // Whoever serves now may change something yet; whoever has served and gone may have changed what had been read.
+        for ((store, side), end) in sides.into_iter().zip(&ends) {
+            nobody_serves(&**store, side).await?;
+            let unchanged = is_unchanged(&**store, end).await;
+            if !unchanged.map_err(|error| CopyError::Store { side, error })? {
+                return Err(CopyError::Changed(side));
             }
-            report(done);
         }
-        let here = self.from.paused_drivers().await.map_err(read)?;
-        let there = self.to.paused_drivers().await.map_err(written)?;
-        write(writer, &plan::drivers(here, &there)).await
-    }
-
-    /// Writes the events of a job that has too many for one commit.
-    async fn follow_up(
-        &self,
-        writer: &mut dyn Writer,
-        job: &Arc<Job>,
-        mut after: u64,
-    ) -> Result<(), CopyError> {
-        loop {
-            let events = self.from.events(&job.key(), after, MAX_KEPT_EVENTS).await;
-            let events = events.map_err(read)?;
-            let Some(last) = events.last().map(|event| event.revision) else {
-                return Ok(());
-            };
-            write(writer, &plan::continuation(job, events)).await?;
-            after = last;
-        }
+        Ok(contents)
     }
 
     /// Reads both stores again, and compares.
-    async fn verify(&self, report: &mut (dyn FnMut(u64) + Send)) -> Result<Contents, CopyError> {
+    async fn compare(&self, report: &mut (dyn FnMut(u64) + Send)) -> Result<Contents, CopyError> {
         let mut differences = Differences::default();
         let (mut from, mut to) = (Half::default(), Half::default());
         let mut source = reading::seen(Arc::clone(&self.from));
@@ -267,6 +316,12 @@ impl Copying {
             }
             if there_is_done && let Some(seen) = &there {
                 let ended = to.note(seen);
+                if !seen.weighed.is_queued {
+                    differences.add(Difference::Job(
+                        seen.key.clone(),
+                        vec!["its place in the queue"],
+                    ));
+                }
                 self.recount(ended, &mut differences).await?;
                 there = next(&mut destination, Some(&seen.key))
                     .await
@@ -328,7 +383,7 @@ pub async fn survey(from: &dyn Store) -> Result<Survey, CopyError> {
         tenants: 0,
         numbers: Numbers::default(),
         paused_drivers: from.paused_drivers().await.map_err(read)?.len(),
-        resumes: false,
+        standing: Standing::Nothing,
     };
     let mut last = None;
     loop {
@@ -361,30 +416,14 @@ async fn next(
     }
 }
 
-/// What the destination has of these jobs.
-async fn revisions(
-    writer: &mut dyn Writer,
-    page: &[Kept],
-) -> Result<HashMap<JobKey, u64>, StoreError> {
-    let keys: Vec<JobKey> = page.iter().map(|kept| kept.job.key()).collect();
-    writer.begin().await?;
-    let jobs = writer.jobs(&keys, Locked::Wait).await;
-    writer.rollback().await;
-    let jobs = jobs?.into_iter();
-    Ok(jobs.map(|job| (job.key(), job.revision)).collect())
-}
-
-async fn write(writer: &mut dyn Writer, changes: &Changes) -> Result<(), CopyError> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    // What is left is the server's, to end what it has begun.
-    if writer.is_low_on_space() {
-        return Err(CopyError::Full);
-    }
-    writer.begin().await.map_err(written)?;
-    writer.commit(changes).await.map_err(written)?;
-    Ok(())
+/// Whether nothing has happened to the jobs of a store since its feed ended there.
+async fn is_unchanged(store: &dyn Store, since: &FeedCursor) -> Result<bool, StoreError> {
+    let Some(tail) = store.tail() else {
+        return Ok(store.end_of_feed().await? == *since);
+    };
+    // A cursor alone does not tell: what is pending may be of other databases on the same server.
+    let stretch = tail.read(since).await?;
+    Ok(stretch.events.is_empty() && stretch.until.is_of_the_era_of(since))
 }
 
 async fn nobody_serves(store: &dyn Store, side: Side) -> Result<(), CopyError> {
@@ -403,6 +442,16 @@ fn read(error: StoreError) -> CopyError {
 fn written(error: StoreError) -> CopyError {
     let side = Side::Destination;
     CopyError::Store { side, error }
+}
+
+impl CopyError {
+    /// The same of a copy that was finished.
+    fn of_finished(self) -> Self {
+        match self {
+            Self::Differs(differences) => Self::Outdated(differences),
+            error => Self::Unverified(error.into()),
+        }
+    }
 }
 
 impl fmt::Display for Side {

@@ -56,6 +56,16 @@ fn assert_told(output: &Output, code: i32, words: &[&str]) {
     }
 }
 
+/// A file with the password of a database, and its address.
+fn way_to(database: &Database, folder: &TempDir) -> (String, String) {
+    let password = folder.path().join("password");
+    fs::write(&password, database.password()).unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&password, closed).unwrap();
+    let password = password.display().to_string();
+    (password, database.url_without_password())
+}
+
 /// To a database, from there into a directory again, and each of them is served: a worker who held a lease all the while finishes its task.
 #[tokio::test]
 async fn what_was_begun_before_is_finished_on_the_copy() {
@@ -83,20 +93,13 @@ async fn what_was_begun_before_is_finished_on_the_copy() {
 
     let database = Database::fresh();
     let folder = TempDir::new().unwrap();
-    let password = folder.path().join("password");
-    fs::write(&password, database.password()).unwrap();
-    fs::set_permissions(
-        &password,
-        std::os::unix::fs::PermissionsExt::from_mode(0o600),
-    )
-    .unwrap();
-    let (password, url) = (password.display(), database.url_without_password());
-    let there = ["--to-password-file", &password.to_string()];
+    let (password, url) = way_to(&database, &folder);
+    let there = ["--to-password-file", &password];
     let to_database = copy(&embedded, &url, &there).await;
     assert_told(&to_database, 0, &["copying"]);
     let copied = folder.path().join("data");
     let copied = format!("sqlite:{}", copied.display());
-    let back = ["--from-password-file", &password.to_string()];
+    let back = ["--from-password-file", &password];
     let to_directory = copy(&url, &copied, &back).await;
     assert_told(&to_directory, 0, &["copying"]);
     assert_eq!(
@@ -287,8 +290,11 @@ async fn what_can_not_be_copied_is_refused_and_nothing_is_made() {
     }
 
     copy(&data, &to, &[]).await.ok();
-    let twice = copy(&data, &to, &[]).await;
-    assert_told(&twice, 2, &["holds jobs already"]);
+    let twice = copy(&data, &to, &[]).await.ok();
+    assert!(twice.contains("was copied before"), "{twice}");
+    let other = filled(1).await;
+    let other = other.data_dir().display().to_string();
+    assert_told(&copy(&other, &to, &[]).await, 2, &["holds jobs already"]);
     // The destination was made, by the file, from another one.
     let same = folder.path().join("same");
     fs::create_dir(&same).unwrap();
@@ -299,4 +305,37 @@ async fn what_can_not_be_copied_is_refused_and_nothing_is_made() {
     .unwrap();
     let same = copy(&data, &same.display().to_string(), &[]).await;
     assert_told(&same, 2, &["are one store"]);
+}
+
+#[tokio::test]
+async fn a_database_is_only_looked_at_before_it_is_copied_to() {
+    let database = Database::fresh();
+    let folder = TempDir::new().unwrap();
+    let (password, url) = way_to(&database, &folder);
+    let relations = || {
+        database.sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+    };
+    // A name that was mistyped.
+    let nowhere = folder.path().join("nowhere").display().to_string();
+    for more in [&[][..], &["--dry-run"]] {
+        let from = [&["--from-password-file", &password], more].concat();
+        let told = copy(&url, &nowhere, &from).await;
+        assert_told(&told, 1, &["nothing of Longhaul", "its name"]);
+        assert_eq!(relations(), "0");
+    }
+
+    let there = ["--to-password-file", &password];
+    let dry = [&there[..], &["--dry-run"]].concat();
+    let server = filled(3).await;
+    let from = server.data_dir().display().to_string();
+    let told = copy(&from, &url, &dry).await;
+    assert!(told.stdout.starts_with("would copy"), "{told:#?}");
+    assert_eq!(relations(), "0");
+    copy(&from, &url, &there).await.ok();
+    let told = copy(&from, &url, &dry).await.ok();
+    assert!(told.starts_with("would only verify again"), "{told}");
+    let other = filled(1).await;
+    let other = other.data_dir().display().to_string();
+    let told = copy(&other, &url, &dry).await;
+    assert_told(&told, 2, &["holds jobs already"]);
 }

@@ -10,13 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use longhaul::{
-    domain::limits::Policy,
-    store::{
-        Store,
-        postgres::{self, PostgresSettings, address::Address},
-        sqlite::{OpenError, SqliteStore},
-    },
+use longhaul::store::{
+    Store,
+    postgres::{self, PostgresSettings, Purpose, address::Address},
+    sqlite::{OpenError, SqliteStore},
 };
 
 use crate::cli::exit::{Exit, Failure};
@@ -105,14 +102,6 @@ impl Place {
         }
     }
 
-    /// Whether opening it changes nothing: else it would be made.
-    pub fn can_be_looked_at(&self) -> bool {
-        match self {
-            Self::Directory(dir) => SqliteStore::exists(dir),
-            Self::Database(_) => false,
-        }
-    }
-
     /// Whether both are one, as far as their names tell.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -127,27 +116,64 @@ impl Place {
         }
     }
 
-    /// Opens it, and makes it if it is not there.
+    /// Opens it to copy from it, or to fill it; then it is made if it is not there.
     ///
     /// # Errors
     /// Somebody uses it, or it can not be used.
-    pub async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
+    pub async fn open(&self, purpose: Purpose) -> Result<Arc<dyn Store>, Failure> {
         match self {
-            Self::Directory(dir) => {
-                let path = dir.clone();
-                let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
-                let opened = opened.map_err(|error| Failure::local("can't open it", &error))?;
-                Ok(Arc::new(opened.map_err(|error| refused(&error))?))
-            }
+            Self::Directory(dir) => open_directory(dir).await,
             Self::Database(settings) => {
-                // A node makes its own ranges when it begins to serve.
-                let retention = Policy::default().retention;
-                postgres::open(PostgresSettings::clone(settings), retention)
-                    .await
-                    .map_err(|error| Failure::local(format!("can't open {self}"), &error))
+                let opened = postgres::open_to(purpose, PostgresSettings::clone(settings)).await;
+                opened.map_err(|error| self.unopened(&error))
             }
         }
     }
+
+    /// Opens what is to be filled, and makes nothing.
+    ///
+    /// # Errors
+    /// Somebody uses it, or it can not be used.
+    pub async fn look_at(&self) -> Result<Looked, Failure> {
+        match self {
+            Self::Directory(dir) if SqliteStore::exists(dir) => {
+                Ok(Looked::There(open_directory(dir).await?))
+            }
+            Self::Directory(_) => Ok(Looked::Missing),
+            Self::Database(settings) => {
+                let settings = PostgresSettings::clone(settings);
+                match postgres::open_to(Purpose::Look, settings).await {
+                    Ok(store) => Ok(Looked::There(store)),
+                    Err(postgres::OpenError::Nothing) => Ok(Looked::Missing),
+                    Err(error @ postgres::OpenError::TooOld { .. }) => {
+                        Ok(Looked::Unseen(error.to_string()))
+                    }
+                    Err(error) => Err(self.unopened(&error)),
+                }
+            }
+        }
+    }
+
+    fn unopened(&self, error: &postgres::OpenError) -> Failure {
+        Failure::local(format!("can't open {self}"), error)
+    }
+}
+
+/// What was found of a store that may not be changed.
+pub enum Looked {
+    /// A store.
+    There(Arc<dyn Store>),
+    /// None: it would be made.
+    Missing,
+    /// One that can not be read before it is changed, and why.
+    Unseen(String),
+}
+
+async fn open_directory(dir: &Path) -> Result<Arc<dyn Store>, Failure> {
+    let path = dir.to_owned();
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
+    let opened = opened.map_err(|error| Failure::local("can't open it", &error))?;
+    Ok(Arc::new(opened.map_err(|error| refused(&error))?))
 }
 
 fn refused(error: &OpenError) -> Failure {

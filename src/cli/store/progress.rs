@@ -46,6 +46,7 @@ impl<'a> Shown<'a> {
         let what = match stage {
             Stage::Copying => "copied",
             Stage::Verifying => "verified",
+            Stage::Checking => "verified again",
         };
         if self.stage.replace(stage) != Some(stage) {
             self.bar.reset_eta();

@@ -2,7 +2,7 @@
 
 use longhaul::{
     domain::wording::count,
-    store::copy::{Contents, Copied, Names, Numbers, Survey},
+    store::copy::{Contents, Copied, Names, Numbers, Standing, Survey},
 };
 use serde_json::{Value, json};
 
@@ -19,10 +19,14 @@ pub fn would_copy(
         tenants,
         numbers,
         paused_drivers,
-        resumes,
+        standing,
     } = survey;
-    let Names { from, to } = names;
-    let verb = if *resumes { "go on copying" } else { "copy" };
+    let Names { from, to, .. } = names;
+    let verb = match standing {
+        Standing::Nothing => "copy",
+        Standing::Part => "go on copying",
+        Standing::Whole => "only verify again what was copied from",
+    };
     let mut lines = vec![format!(
         "would {verb} {from} to {to}: {numbers} of {}, and {}",
         count(*tenants, "tenant"),
@@ -33,7 +37,8 @@ pub fn would_copy(
         "dryRun": true,
         "from": from,
         "to": to,
-        "resumes": resumes,
+        "resumes": *standing == Standing::Part,
+        "wasFinished": *standing == Standing::Whole,
         "tenants": tenants,
         "jobs": jobs(numbers),
         "tasks": tasks(numbers),
@@ -49,7 +54,7 @@ pub fn copied(
     format: &FormatArgs,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let Copied { contents, resumed } = copied;
+    let Copied { contents, standing } = copied;
     let Contents {
         tenants,
         numbers,
@@ -57,9 +62,13 @@ pub fn copied(
         requests,
         checksum,
     } = contents;
-    let Names { from, to } = names;
+    let Names { from, to, .. } = names;
+    let done = match standing {
+        Standing::Nothing | Standing::Part => "copied and verified",
+        Standing::Whole => "was copied before, and is verified again",
+    };
     let mut lines = vec![format!(
-        "copied and verified: {numbers}, {} and {}",
+        "{done}: {numbers}, {} and {}",
         count(*events, "event"),
         count(*requests, "request id")
     )];
@@ -68,7 +77,8 @@ pub fn copied(
     let json = json!({
         "from": from,
         "to": to,
-        "resumed": resumed,
+        "resumed": *standing == Standing::Part,
+        "wasFinished": *standing == Standing::Whole,
         "tenants": tenants,
         "jobs": jobs(numbers),
         "tasks": tasks(numbers),

@@ -33,6 +33,8 @@ pub struct Differences {
     pub named: Vec<Difference>,
     /// How many more there are.
     pub more: u64,
+    /// How many of all are jobs that are not in the source.
+    pub extra: u64,
 }
 
 /// One of the two stores, as far as it has been read.
@@ -69,6 +71,7 @@ impl Half {
 
 impl Differences {
     pub(super) fn add(&mut self, difference: Difference) {
+        self.extra += u64::from(matches!(difference, Difference::Extra(_)));
         match self.named.len() {
             MAX_NAMED => self.more += 1,
             _ => self.named.push(difference),

@@ -1,4 +1,4 @@
-//! A store whose process dies at one of its writes, before or after it is done: all that follow fail.
+//! A store whose process dies at one of its writes, before or after it is done: all that follow fail. Or with somebody in the way, or beside it.
 
 use std::sync::{
     Arc,
@@ -29,7 +29,19 @@ pub struct Dying {
 struct Life {
     left: Arc<AtomicUsize>,
     end: End,
+    others: Others,
 }
+
+/// What others do, and when.
+#[derive(Clone, Default)]
+pub struct Others {
+    /// When the mark of a half copy has been set.
+    pub after_marking: Option<Deed>,
+    /// When it is asked for.
+    pub before_looking: Option<Deed>,
+}
+
+pub type Deed = Arc<dyn Fn() + Send + Sync>;
 
 /// How it dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +52,8 @@ pub enum End {
     AfterUnheard(usize),
     /// Before the mark of a half copy is taken away.
     BeforeUnmarking,
+    /// Never, but so many commits meet others.
+    Conflicts(usize),
 }
 
 struct DyingWriter {
@@ -50,12 +64,20 @@ struct DyingWriter {
 impl Dying {
     pub fn new(store: Arc<dyn Store>, end: End) -> Self {
         let left = match end {
-            End::After(writes) | End::AfterUnheard(writes) => writes,
+            End::After(left) | End::AfterUnheard(left) | End::Conflicts(left) => left,
             End::BeforeUnmarking => usize::MAX,
         };
         let left = Arc::new(AtomicUsize::new(left));
-        let life = Life { left, end };
+        let others = Others::default();
+        let life = Life { left, end, others };
         Self { store, life }
+    }
+
+    /// One that lives, while others do something.
+    pub fn among(store: Arc<dyn Store>, others: Others) -> Self {
+        let mut dying = Self::new(store, End::Conflicts(0));
+        dying.life.others = others;
+        dying
     }
 }
 
@@ -63,15 +85,26 @@ fn dead() -> StoreError {
     StoreError::Fatal("the test wants it so".into())
 }
 
+/// It may have been done.
+fn unheard() -> StoreError {
+    StoreError::OutcomeUnknown("the test wants it so".into())
+}
+
 impl Life {
     /// Whether a write is to be done, and whether it is heard of.
     fn go_on(&self) -> (bool, bool) {
+        match self.end {
+            End::Conflicts(_) => (true, true),
+            _ if self.one_less() => (true, true),
+            end => (matches!(end, End::AfterUnheard(_)), false),
+        }
+    }
+
+    fn one_less(&self) -> bool {
         let less = |left: usize| left.checked_sub(1);
         let left = &self.left;
-        match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
-            Ok(_) => (true, true),
-            Err(_) => (matches!(self.end, End::AfterUnheard(_)), false),
-        }
+        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+            .is_ok()
     }
 }
 
@@ -137,6 +170,11 @@ impl Store for Dying {
         self.store.scan(from, limit).await
     }
     async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
+        if note == Note::HalfCopied
+            && let Some(others) = &self.life.others.before_looking
+        {
+            others();
+        }
         self.store.note(note).await
     }
     async fn others(&self) -> Result<usize, StoreError> {
@@ -183,13 +221,17 @@ impl Writer for DyingWriter {
         self.writer.open_children(parent, limit).await
     }
     async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
+        if matches!(self.life.end, End::Conflicts(_)) && self.life.one_less() {
+            self.writer.rollback().await;
+            return Err(StoreError::Conflict("the test wants it so".into()));
+        }
         let (done, heard) = self.life.go_on();
         if !done {
             self.writer.rollback().await;
             return Err(dead());
         }
         let committed = self.writer.commit(changes).await?;
-        if heard { Ok(committed) } else { Err(dead()) }
+        if heard { Ok(committed) } else { Err(unheard()) }
     }
     async fn rollback(&mut self) {
         self.writer.rollback().await;
@@ -203,10 +245,17 @@ impl Writer for DyingWriter {
             return Err(dead());
         }
         let (done, heard) = self.life.go_on();
-        if done {
-            self.writer.set_note(note, value).await?;
+        if !done {
+            return Err(dead());
         }
-        if heard { Ok(()) } else { Err(dead()) }
+        self.writer.set_note(note, value).await?;
+        if note == Note::HalfCopied
+            && value.is_some()
+            && let Some(others) = &self.life.others.after_marking
+        {
+            others();
+        }
+        if heard { Ok(()) } else { Err(unheard()) }
     }
     fn is_low_on_space(&self) -> bool {
         self.writer.is_low_on_space()
