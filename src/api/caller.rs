@@ -36,6 +36,7 @@ impl Caller {
 pub(crate) fn traceparent(value: Option<&str>) -> String {
     value
         .filter(|value| (LEAST_TRACEPARENT_BYTES..=MAX_TRACEPARENT_BYTES).contains(&value.len()))
+        .filter(|value| !value.chars().any(char::is_control))
         .unwrap_or_default()
         .to_owned()
 }

@@ -7,7 +7,7 @@ use crate::{
     domain::{
         JobId, JobKey,
         limits::{MAX_LINE_BYTES, MAX_WORD_BYTES},
-        submission::Violation,
+        submission::{Violation, check_line},
         wording::{Sentence, sentence},
     },
     proto::v1,
@@ -83,16 +83,7 @@ impl Fields {
 
     /// A line for people.
     pub(super) fn line(&mut self, field: &str, text: &str) {
-        if text.len() > MAX_LINE_BYTES {
-            self.bad(
-                field,
-                sentence!(
-                    "at-most-bytes",
-                    "must be at most {most} bytes",
-                    most = MAX_LINE_BYTES
-                ),
-            );
-        }
+        check_line(text, field, MAX_LINE_BYTES, &mut self.violations);
     }
 
     /// Adds what the engine finds wrong with a request that is refused in any case; one that is not, it checks by itself.

@@ -120,7 +120,7 @@ pub fn check(
     check.line("action", &job.action, MAX_WORD_BYTES);
     check.line("summary", &job.summary, MAX_LINE_BYTES);
     check.line("creator", &job.creator, MAX_NAME_BYTES);
-    check.bytes("traceparent", &job.traceparent, MAX_TRACEPARENT_BYTES);
+    check.line("traceparent", &job.traceparent, MAX_TRACEPARENT_BYTES);
     check.object("object", job.object.as_ref());
     check.labels(&job.labels);
     if job.priority.unsigned_abs() > MAX_PRIORITY.unsigned_abs() {
@@ -177,6 +177,27 @@ pub fn check_request_id(id: &str, path: &str, violations: &mut Vec<Violation>) {
     }
 }
 
+/// Checks a name or one line: it goes into environments and onto terminals as it is, and a NUL is more than some stores keep.
+pub fn check_line(text: &str, path: &str, most: usize, violations: &mut Vec<Violation>) {
+    let mut bad = |description| violations.push(Violation::new(path, description));
+    if text.len() > most {
+        bad(sentence!(
+            "too-long",
+            "has {bytes} bytes; at most {most} are allowed",
+            bytes = text.len(),
+            most
+        ));
+    }
+    if let Some((at, control)) = text.char_indices().find(|(_, c)| c.is_control()) {
+        bad(sentence!(
+            "control-character",
+            "has the control character {control} at byte {at}; none is allowed",
+            control = format!("{control:?}"),
+            at
+        ));
+    }
+}
+
 /// Whether a word may name a driver.
 pub fn is_driver(word: &str) -> bool {
     !word.is_empty()
@@ -228,34 +249,9 @@ impl Check<'_> {
         ));
     }
 
-    fn bytes(&mut self, field: &str, value: &str, most: usize) {
-        if value.len() > most {
-            self.bad(
-                field,
-                sentence!(
-                    "too-long",
-                    "has {bytes} bytes; at most {most} are allowed",
-                    bytes = value.len(),
-                    most
-                ),
-            );
-        }
-    }
-
-    /// A name or one line: it goes into environments and onto terminals as it is.
     fn line(&mut self, field: &str, value: &str, most: usize) {
-        self.bytes(field, value, most);
-        if let Some((at, control)) = value.char_indices().find(|(_, c)| c.is_control()) {
-            self.bad(
-                field,
-                sentence!(
-                    "control-character",
-                    "has the control character {control} at byte {at}; none is allowed",
-                    control = format!("{control:?}"),
-                    at
-                ),
-            );
-        }
+        let path = format!("{}.{field}", self.path);
+        check_line(value, &path, most, self.violations);
     }
 
     fn object(&mut self, field: &str, object: Option<&Object>) {

@@ -5,6 +5,7 @@ mod fleet;
 mod plan;
 mod relay;
 mod storm;
+mod texts;
 mod together;
 mod upgrade;
 
