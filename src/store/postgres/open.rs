@@ -11,7 +11,10 @@ use super::{
     partitions, read,
     session::{query, query_one},
 };
-use crate::{domain::Timestamp, store::StoreError};
+use crate::{
+    domain::{Timestamp, event::EventKind},
+    store::{StoreError, rows::Coded as _},
+};
 
 /// The oldest PostgreSQL that has all that is used here.
 const OLDEST_SERVER: i32 = 140_000;
@@ -331,7 +334,7 @@ async fn settle(client: &ClientWrapper) -> Result<(), OpenError> {
         return Ok(());
     }
     let is_ahead = query_one(client, IS_AHEAD, &[]).await?.try_get(0)?;
-    let renumber = if is_ahead { RENUMBER } else { "" };
+    let renumber = if is_ahead { renumber() } else { String::new() };
     if noted.is_some() {
         tracing::warn!(
             "the database was copied or restored from elsewhere: its feed is another one from now on"
@@ -349,11 +352,14 @@ async fn settle(client: &ClientWrapper) -> Result<(), OpenError> {
 }
 
 /// `each`: how many events have to share an id, so that all have room below those that were given out when the server was made.
-const RENUMBER: &str = "LOCK TABLE jobs, events, removed IN EXCLUSIVE MODE;
+fn renumber() -> String {
+    let removed = EventKind::JobDeleted.code();
+    format!(
+        "LOCK TABLE jobs, events, removed IN EXCLUSIVE MODE;
     WITH size AS MATERIALIZED (
         SELECT greatest(1, (SELECT count(*) FROM feed) / (pg_snapshot_xmin(pg_current_snapshot())::text::bigint / 2) + 1) AS each
     ), placed AS MATERIALIZED (
-        SELECT tenant, job, revision, kind = 17 AS is_removed, row_number() OVER (ORDER BY xid, n) - 1 AS place FROM feed
+        SELECT tenant, job, revision, kind = {removed} AS is_removed, row_number() OVER (ORDER BY xid, n) - 1 AS place FROM feed
     ), numbered AS MATERIALIZED (
         SELECT tenant, job, revision, is_removed, 1 + place / each AS xid, (place % each)::integer AS n FROM placed CROSS JOIN size
     ), of_events AS (
@@ -363,7 +369,9 @@ const RENUMBER: &str = "LOCK TABLE jobs, events, removed IN EXCLUSIVE MODE;
         UPDATE removed AS e SET xid = k.xid, n = k.n FROM numbered AS k
         WHERE k.is_removed AND e.tenant = k.tenant AND e.job = k.job AND e.revision = k.revision
     )
-    UPDATE jobs AS j SET xid = k.xid FROM numbered AS k WHERE j.tenant = k.tenant AND j.id = k.job AND j.revision = k.revision;";
+    UPDATE jobs AS j SET xid = k.xid FROM numbered AS k WHERE j.tenant = k.tenant AND j.id = k.job AND j.revision = k.revision;"
+    )
+}
 
 /// Random bytes that are made when they are first asked for, by whichever node comes first, and stay.
 async fn made_once<const N: usize>(

@@ -10,8 +10,9 @@ use crate::{
     domain::{
         Job, JobKey, Tenant, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
+        event::EventKind,
     },
-    store::{Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer},
+    store::{Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer, rows::Coded as _},
 };
 
 /// Pages of the write-ahead log, of 4 KiB, from which an idle moment is used to empty it: 4 MiB.
@@ -222,12 +223,13 @@ impl Writer for SqliteWriter {
         // Never the newest event: its position must not be given to another one after a restart.
         let removed = self
             .connection
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "DELETE FROM events WHERE position IN (
                     SELECT position FROM events INDEXED BY events_tombstones
-                    WHERE kind = 17 AND time < ?1 ORDER BY time LIMIT ?2)
+                    WHERE kind = {removed} AND time < ?1 ORDER BY time LIMIT ?2)
                  AND position < (SELECT max(position) FROM events)",
-            )?
+                removed = EventKind::JobDeleted.code(),
+            ))?
             .execute(params![
                 now.before(TOMBSTONE_LIFE).as_micros(),
                 read::as_limit(TOMBSTONES_AT_ONCE)
