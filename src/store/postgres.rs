@@ -16,6 +16,7 @@ pub mod connect;
 mod dialect;
 mod fault;
 mod feed;
+mod leftovers;
 mod line;
 mod list;
 mod lock;
@@ -200,7 +201,7 @@ impl PostgresStore {
             true => vec![
                 tokio::spawn(news::tell(news(), readers())),
                 tokio::spawn(news::listen(news(), shared.connector.clone())),
-                tokio::spawn(upkeep::run(readers(), width)),
+                tokio::spawn(upkeep::run(readers(), retention, width)),
             ],
             false => Vec::new(),
         };

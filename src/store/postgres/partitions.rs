@@ -95,7 +95,7 @@ async fn is_empty(client: &ClientWrapper, table: &str) -> Result<bool, StoreErro
 }
 
 /// In a transaction that nobody else is in.
-async fn alone(
+pub(super) async fn alone(
     client: &ClientWrapper,
     work: impl AsyncFnOnce(i64) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
@@ -222,7 +222,7 @@ fn name(range: &Range) -> String {
 }
 
 /// The smallest id that a job of this time can have.
-fn first_id(millis: i64) -> Uuid {
+pub(super) fn first_id(millis: i64) -> Uuid {
     Uuid::from_u128(u128::from(millis.unsigned_abs()) << 80)
 }
 
@@ -231,7 +231,7 @@ fn time_of(id: Uuid) -> i64 {
     i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX)
 }
 
-fn millis(span: Duration) -> i64 {
+pub(super) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 

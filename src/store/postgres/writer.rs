@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::Error;
 
 use super::{
-    Shared, fault,
+    Shared, fault, leftovers,
     line::Line,
     lock, partitions, queue, read, scan,
     session::{self, prepared},
@@ -22,23 +22,16 @@ use crate::{
         Job, JobKey, Tenant, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
     },
-    store::{Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer},
+    store::{Committed, Locked, Note, Ready, StoreError, Writer},
 };
 
 /// Shards of the counters: more than there are nodes, mostly, and few enough to sum up.
 const COUNTER_SHARDS: i16 = 16;
-/// Tombstones that one idle moment removes.
-const TOMBSTONES_AT_ONCE: usize = 2_000;
 /// How long one call may take. The server ends by itself what takes longer than [`LIMITS`] say, if it is alive.
 const LONGEST_CALL: Duration = Duration::from_secs(35);
 /// Nobody waits long for a row: the others' transactions are short. A node that stands still must not hold up the others with what it has locked.
 const LIMITS: &str =
     "lock_timeout = '3s'; idle_in_transaction_session_timeout = '2s'; statement_timeout = '30s'";
-/// Never the newest event: it is what cursors go up to.
-const TIDY: &str = "DELETE FROM removed WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM removed WHERE time < $1 ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED))
-    AND xid < (SELECT greatest((SELECT max(xid) FROM events), (SELECT max(xid) FROM removed)))";
-
 /// See [`Writer`].
 pub(super) struct PostgresWriter {
     line: Line,
@@ -298,11 +291,7 @@ impl Writer for PostgresWriter {
         let Some(client) = self.line.client() else {
             return Ok(());
         };
-        let before = now.before(TOMBSTONE_LIFE).as_micros();
-        let limit = read::as_limit(TOMBSTONES_AT_ONCE);
-        let parameters: session::Parameters<'_> = &[&before, &limit];
-        let removed = session::query(client, TIDY, parameters);
-        let answer = timeout(LONGEST_CALL, removed).await;
+        let answer = timeout(LONGEST_CALL, leftovers::tidy(client, now)).await;
         let answer = answer.unwrap_or_else(|_| Err(silent()));
         self.heard(answer.map(drop))
     }
