@@ -19,6 +19,8 @@ mod feed;
 mod leftovers;
 mod line;
 mod list;
+#[cfg(test)]
+mod loads;
 mod lock;
 mod news;
 mod nodes;

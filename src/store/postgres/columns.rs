@@ -28,6 +28,28 @@ pub(super) const WITH_TASKS: &str = "LEFT JOIN LATERAL (
             WHERE k.tenant = j.tenant AND k.job = j.id ORDER BY k.ordinal
         ) AS o
     ) AS t ON true";
+/// Bytes of the tasks of a job with their documents, which are not read for that.
+pub(super) fn bytes_of(tenant: &str, job: &str) -> String {
+    format!(
+        "(SELECT coalesce(sum(octet_length(k.spec) + octet_length(k.rest) + coalesce(octet_length(k.payload), 0) + coalesce(octet_length(k.result), 0)), 0)
+          FROM tasks AS k WHERE k.tenant = {tenant} AND k.job = {job})"
+    )
+}
+
+/// The first of the jobs `j` in this order, each once: as many as have room by their bytes, and one at least. Behind the last of them, if there are more,
+/// it `is_cut`.
+pub(super) fn that_fit(jobs: &str, order: &str, room: &str) -> String {
+    let bytes = bytes_of("j.tenant", "j.id");
+    // OFFSET: or PostgreSQL adds up again wherever the sum is used.
+    format!(
+        "SELECT j.*, j.is_followed AND j.before + j.bytes >= {room} AS is_cut FROM (
+            SELECT j.*, coalesce(sum(j.bytes) OVER (jobs ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before,
+                lead(true, 1, false) OVER jobs AS is_followed
+            FROM (SELECT j.*, {bytes} AS bytes FROM ({jobs}) AS j OFFSET 0) AS j WINDOW jobs AS (ORDER BY {order})
+         ) AS j WHERE j.before < {room}"
+    )
+}
+
 /// The columns of an event that [`Cells::event`] reads.
 pub(super) const EVENT_COLUMNS: &str = "tenant, job, revision, time, kind, rest";
 

@@ -10,13 +10,13 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use deadpool_postgres::ClientWrapper;
-use futures_util::{StreamExt, future::try_join, pin_mut};
+use futures_util::future::try_join;
 use tokio_postgres::Row;
 
 use super::{
-    columns::{Cells, EVENT_COLUMNS},
+    columns::{Cells, EVENT_COLUMNS, JOB_COLUMNS, WITH_TASKS, that_fit},
     read::{self, as_limit, columns_of},
-    session::{prepared, query, query_one},
+    session::{query, query_one},
 };
 use crate::{
     domain::{
@@ -229,15 +229,24 @@ pub(super) async fn items(
     let mut read = 0;
     let mut room = MAX_JOBS_BYTES;
     while read < items.len() {
-        // The first transaction is told whole, however large: who waits for the next must get somewhere.
-        if room == 0 && Some(items[read].first_position) != first {
+        let keys = |end: usize| -> Vec<JobKey> {
+            let items = items[read..end].iter();
+            items.map(|item| item.key.clone()).collect()
+        };
+        let (looked, found) = if room > 0 {
+            jobs_within(client, &keys(items.len()), &mut room).await?
+        } else if Some(items[read].first_position) == first {
+            // The first transaction is told whole, however large: who waits for the next must get somewhere.
+            let is_later = |item: &FeedItem| Some(item.first_position) != first;
+            let end = items.iter().position(is_later).unwrap_or(items.len());
+            let mut more = MAX_JOBS_BYTES;
+            jobs_within(client, &keys(end), &mut more).await?
+        } else {
             let cut = items[read].first_position;
             new.events.retain(|(xid, _)| *xid < cut);
             new.until = after.on_the_way(until, cut - 1);
             break;
-        }
-        let keys: Vec<JobKey> = items[read..].iter().map(|item| item.key.clone()).collect();
-        let (looked, found) = jobs_within(client, &keys, &mut room).await?;
+        };
         jobs.extend(found.into_iter().map(|job| (job.id, job)));
         read += looked;
     }
@@ -276,29 +285,40 @@ fn gather(events: &[(u64, Event)]) -> Vec<FeedItem> {
     items
 }
 
+/// Jobs for which there is room, at least one: in the order in which they are asked for, with where each stands there.
+pub(super) static SELECT_WITHIN: LazyLock<String> = LazyLock::new(|| {
+    let asked = "SELECT j.*, k.place FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k(tenant, id, place)
+        CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.tenant = k.tenant AND jobs.id = k.id OFFSET 0) AS j";
+    let fit = that_fit(asked, "j.place", "$3::bigint");
+    format!(
+        "SELECT j.place, j.is_cut, j.tenant, j.id, {JOB_COLUMNS} FROM ({fit}) AS j {WITH_TASKS} ORDER BY j.place"
+    )
+});
+
 /// Reads jobs until there is no room left for more, at least one; answers how many keys that were.
-async fn jobs_within(
+pub(super) async fn jobs_within(
     client: &ClientWrapper,
     keys: &[JobKey],
     room: &mut usize,
 ) -> Result<(usize, Vec<Job>), StoreError> {
     let (tenants, ids) = columns_of(keys);
-    let statement = prepared(client, &read::SELECT_JOBS).await?;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&tenants, &ids];
-    let rows = client.query_raw(&statement, parameters).await?;
-    pin_mut!(rows);
-    let mut jobs = Vec::new();
-    while let Some(row) = rows.next().await {
-        let job = read::job(&row?)?;
+    let most = as_limit((*room).max(1));
+    let rows = query(client, &SELECT_WITHIN, &[&tenants, &ids, &most]).await?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    let mut looked = keys.len();
+    for row in &rows {
+        let mut cells = Cells::of(row, 0);
+        let (place, is_cut): (i64, bool) = (cells.next()?, cells.next()?);
+        let key = cells.key()?;
+        let job = cells.job(key)?;
         *room = room.saturating_sub(job.memory_bytes());
-        let key = job.key();
         jobs.push(job);
-        if *room == 0 {
-            let looked = keys.iter().position(|asked| *asked == key);
-            return Ok((looked.map_or(keys.len(), |at| at + 1), jobs));
+        if is_cut {
+            looked = usize::try_from(place).unwrap_or(looked).min(looked);
+            *room = 0;
         }
     }
-    Ok((keys.len(), jobs))
+    Ok((looked, jobs))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio_postgres::{
 };
 
 use super::{
-    columns::{Cells, JOB_COLUMNS, WITH_TASKS},
+    columns::{Cells, JOB_COLUMNS, WITH_TASKS, that_fit},
     dialect::Postgres,
     feed::{self, MAX_JOBS_BYTES, SNAPSHOT},
     read::as_limit,
@@ -59,6 +59,7 @@ pub(super) async fn page(client: &ClientWrapper, query: &ListQuery) -> Result<Pa
             continue;
         };
         let mut cells = Cells::of(&row, 4);
+        let is_cut = cells.next()?;
         let Some(id) = cells.next()? else {
             // The last candidate, after fewer jobs than were asked for.
             next = Some(at);
@@ -74,7 +75,13 @@ pub(super) async fn page(client: &ClientWrapper, query: &ListQuery) -> Result<Pa
         };
         let job = cells.job(key)?;
         bytes += job.memory_bytes();
+        if is_cut {
+            next = Some(at);
+        }
         found.push((at, job));
+        if is_cut {
+            break;
+        }
     }
     let seen = seen.ok_or_else(|| StoreError::Failed("no snapshot came".into()))?;
     let (at, jobs): (Vec<_>, Vec<_>) = found.into_iter().unzip();
@@ -119,7 +126,8 @@ fn position(row: &Row, from: usize) -> Result<Option<ListPosition>, StoreError> 
     Ok(at.map(ListPosition::Feed))
 }
 
-/// The statement that reads a page, and its values. The columns: the snapshot with the newest event, the position, and the job, which is NULL for the last candidate.
+/// The statement that reads a page, and its values. The columns: the snapshot with the newest event, the position, whether jobs behind it found no room,
+/// and the job, which is NULL for the last candidate.
 pub(super) fn select(query: &ListQuery) -> (String, Vec<Value>) {
     let source = Source::of(query);
     // One more than asked tells whether there is another page.
@@ -127,12 +135,13 @@ pub(super) fn select(query: &ListQuery) -> (String, Vec<Value>) {
     let (matching, values) = source.matching(query, most);
     let nothing = vec!["NULL"; JOB_COLUMNS.split(',').count()].join(", ");
     let (last, order) = (source.last(), source.order());
+    let fit = that_fit(&matching, &order, &MAX_JOBS_BYTES.to_string());
     let sql = format!(
         "SELECT s.*, r.* FROM (SELECT {SNAPSHOT} OFFSET 0) AS s
          LEFT JOIN LATERAL (
-            (SELECT j.at_id, j.at_event, j.id, {JOB_COLUMNS} FROM ({matching}) AS j {WITH_TASKS} ORDER BY {order})
+            (SELECT j.at_id, j.at_event, j.is_cut, j.id, {JOB_COLUMNS} FROM ({fit}) AS j {WITH_TASKS} ORDER BY {order})
             UNION ALL
-            (SELECT c.at_id, c.at_event, NULL, {nothing} FROM ({last}) AS c)
+            (SELECT c.at_id, c.at_event, false, NULL, {nothing} FROM ({last}) AS c)
             LIMIT {most}
          ) AS r ON true"
     );
@@ -251,11 +260,17 @@ impl Source {
         let direction = direction(self.is_descending);
         match &self.from {
             From::Jobs(conditions) => {
-                let each = conditions.iter().map(|condition| {
+                let of = |condition: &String| {
                     format!(
-                        "SELECT {columns} FROM jobs AS j WHERE j.tenant = $1 AND {WITHIN} AND {condition}"
+                        "SELECT {columns} FROM jobs AS j WHERE j.tenant = $1 AND {WITHIN} AND {condition} ORDER BY at_id {direction}"
                     )
-                });
+                };
+                if let [condition] = conditions.as_slice() {
+                    return format!("{} {how_many}", of(condition));
+                }
+                // Each on its own in the order of its index, however few there seem to be: none is read further than all of them together.
+                let each = conditions.iter().map(of);
+                let each = each.map(|each| format!("({each} LIMIT {MAX_EXAMINED})"));
                 let all = each.collect::<Vec<_>>().join(" UNION ALL ");
                 format!("{all} ORDER BY at_id {direction} {how_many}")
             }

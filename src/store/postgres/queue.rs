@@ -1,14 +1,16 @@
 //! The queue: which tasks may be taken, and how many come before one.
 
+use std::sync::LazyLock;
+
 use deadpool_postgres::ClientWrapper;
 
 use super::{
-    columns::Cells,
+    columns::{Cells, bytes_of},
     read::as_limit,
     session::{query, query_one},
 };
 use crate::{
-    domain::{JobId, JobKey, Tenant, Timestamp, command::ReadyTask},
+    domain::{JobId, JobKey, Tenant, Timestamp, command::ReadyTask, limits::MAX_GRANT_BYTES},
     store::{MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError, rows::unsigned},
 };
 
@@ -17,21 +19,31 @@ use crate::{
 /// jobs, in the order of the turns; what others have locked is left to them.
 ///
 /// The first two columns tell whether there is more: tasks whose turn did not come, and such as others had locked and may let go.
-pub(super) const READY: &str = "WITH RECURSIVE
+///
+/// A hop compares driver and tenant together: only the index of the turns is in that order, and none else will do, whatever the table is like.
+///
+/// Their jobs are loaded as they are, with all tasks and documents. What has no room for that waits for its turn too; the first one always has.
+pub(super) static READY: LazyLock<String> = LazyLock::new(|| {
+    let bytes = bytes_of("c.tenant", "c.job");
+    format!(
+        "WITH RECURSIVE
     ahead(tenant, turn) AS (
-        (SELECT r.tenant, 1::bigint FROM ready_tasks AS r WHERE r.driver = $1 AND r.tenant > $2 ORDER BY r.tenant LIMIT 1)
+        SELECT n.tenant, 1::bigint FROM (
+            SELECT r.driver, r.tenant FROM ready_tasks AS r WHERE (r.driver, r.tenant) > ($1, $2) ORDER BY r.driver, r.tenant LIMIT 1
+        ) AS n WHERE n.driver = $1
         UNION ALL
-        SELECT next.tenant, a.turn + 1 FROM ahead AS a CROSS JOIN LATERAL (
-            SELECT r.tenant FROM ready_tasks AS r WHERE r.driver = $1 AND r.tenant > a.tenant ORDER BY r.tenant LIMIT 1
-        ) AS next WHERE a.turn <= $4::bigint
+        SELECT n.tenant, a.turn + 1 FROM ahead AS a CROSS JOIN LATERAL (
+            SELECT r.driver, r.tenant FROM ready_tasks AS r WHERE (r.driver, r.tenant) > ($1, a.tenant) ORDER BY r.driver, r.tenant LIMIT 1
+        ) AS n WHERE a.turn <= $4::bigint AND n.driver = $1
     ),
     behind(tenant, turn) AS (
-        (SELECT r.tenant, 1::bigint FROM ready_tasks AS r WHERE r.driver = $1 AND r.tenant <= $2 ORDER BY r.tenant LIMIT 1)
+        SELECT n.tenant, 1::bigint FROM (
+            SELECT r.driver, r.tenant FROM ready_tasks AS r WHERE (r.driver, r.tenant) >= ($1, '') ORDER BY r.driver, r.tenant LIMIT 1
+        ) AS n WHERE n.driver = $1 AND n.tenant <= $2
         UNION ALL
-        SELECT next.tenant, b.turn + 1 FROM behind AS b CROSS JOIN LATERAL (
-            SELECT r.tenant FROM ready_tasks AS r
-            WHERE r.driver = $1 AND r.tenant > b.tenant AND r.tenant <= $2 ORDER BY r.tenant LIMIT 1
-        ) AS next WHERE b.turn <= $4::bigint
+        SELECT n.tenant, b.turn + 1 FROM behind AS b CROSS JOIN LATERAL (
+            SELECT r.driver, r.tenant FROM ready_tasks AS r WHERE (r.driver, r.tenant) > ($1, b.tenant) ORDER BY r.driver, r.tenant LIMIT 1
+        ) AS n WHERE b.turn <= $4::bigint AND n.driver = $1 AND n.tenant <= $2
     ),
     round AS MATERIALIZED (
         SELECT tenant, row_number() OVER (ORDER BY part, turn) AS turn
@@ -54,14 +66,26 @@ pub(super) const READY: &str = "WITH RECURSIVE
         SELECT f.* FROM found AS f WHERE f.place <= (SELECT most FROM share)
         ORDER BY f.place, f.turn LIMIT (SELECT greatest(2 * $3::bigint, tenants) FROM share)
     ),
+    sized AS MATERIALIZED (
+        SELECT c.*, coalesce(sum(c.bytes) OVER (ORDER BY c.place, c.turn ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+        FROM (
+            SELECT c.*, CASE WHEN c.of_job = 1 THEN {bytes} ELSE 0 END AS bytes
+            FROM (SELECT c.*, row_number() OVER (PARTITION BY c.tenant, c.job ORDER BY c.place, c.turn) AS of_job FROM chosen AS c) AS c
+        ) AS c
+    ),
+    fitting AS MATERIALIZED (SELECT z.* FROM sized AS z WHERE z.before < $6::bigint),
     locked AS MATERIALIZED (
-        SELECT c.* FROM chosen AS c JOIN jobs AS j ON j.tenant = c.tenant AND j.id = c.job
+        SELECT c.* FROM fitting AS c JOIN jobs AS j ON j.tenant = c.tenant AND j.id = c.job
         ORDER BY c.place, c.turn FOR UPDATE OF j SKIP LOCKED
     )
-    SELECT (SELECT count(*) FROM found) > (SELECT count(*) FROM chosen) OR (SELECT tenants FROM share) > $4::bigint,
-        (SELECT count(*) FROM chosen) > (SELECT count(*) FROM locked),
+    SELECT (SELECT count(*) FROM found) > (SELECT count(*) FROM fitting) OR (SELECT tenants FROM share) > $4::bigint,
+        (SELECT count(*) FROM fitting) > (SELECT count(*) FROM locked),
         l.tenant, l.job, l.ordinal, l.priority, l.ready_time
-    FROM (SELECT) AS one LEFT JOIN locked AS l ON true ORDER BY l.turn, l.place";
+    FROM (SELECT) AS one LEFT JOIN locked AS l ON true ORDER BY l.turn, l.place"
+    )
+});
+/// Bytes of jobs of one driver that a claim locks and loads, besides the last one: what several workers are given at once.
+const MAX_CLAIM_BYTES: usize = 4 * MAX_GRANT_BYTES;
 /// Tasks of a tenant that are looked at however many tenants take part, so that one with a long queue among many with short ones is not held up.
 const LEAST_SHARE: i64 = 64;
 pub(super) const QUEUED_BEFORE: &str = "SELECT count(*) FROM (
@@ -86,9 +110,10 @@ pub(super) async fn ready(
         &limit as _,
         &tenants as _,
         &LEAST_SHARE as _,
+        &as_limit(MAX_CLAIM_BYTES) as _,
     ];
     let mut ready = Ready::default();
-    for row in query(client, READY, &parameters).await? {
+    for row in query(client, &READY, &parameters).await? {
         let mut cells = Cells::of(&row, 0);
         let (is_left, is_locked) = (cells.next::<bool>()?, cells.next::<bool>()?);
         ready.more = is_left || is_locked;
