@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     cluster::{Cluster, Database, Options},
     connect::Connector,
-    feed, list, lock, open, partitions, queue, read, scan, session,
+    feed, leftovers, list, lock, open, partitions, queue, read, scan, session,
     write::statements,
 };
 use crate::{
@@ -81,63 +81,149 @@ async fn explain(
     rows.map(str::to_owned).collect()
 }
 
-/// Steps that look at every row of a table, or at other rows than those that the index has been given for.
+/// Steps that look at every row of a table, or at other rows than those that these indexes have been given for. `*` in a name stands for a range.
 fn slow_steps<'a>(steps: &'a [String], indexes: &[&str]) -> Vec<&'a String> {
-    let is_scan = |step: &&String| finds(step);
-    let is_meant = |step: &String| indexes.iter().any(|index| step.contains(index));
-    let scans = steps.iter().filter(is_scan);
-    let slow = steps.iter().filter(|step| step.contains("Seq Scan"));
-    slow.chain(scans.filter(|step| !is_meant(step))).collect()
+    let is_meant = |index: &str| {
+        indexes.iter().any(|meant| match meant.split_once('*') {
+            Some((table, rest)) => index
+                .strip_prefix(table)
+                .is_some_and(|behind| behind.ends_with(rest)),
+            None => index == *meant,
+        })
+    };
+    let is_slow = |step: &&String| match index_of(step) {
+        Some(index) => !is_meant(index),
+        None => step.contains("Seq Scan"),
+    };
+    steps.iter().filter(is_slow).collect()
 }
 
-/// Whether a step goes by an index.
-fn finds(step: &str) -> bool {
-    step.contains(" using ") || step.contains("Bitmap Index Scan on ")
+/// The index by which a step finds its rows.
+fn index_of(step: &str) -> Option<&str> {
+    let begin = [" using ", "Bitmap Index Scan on "];
+    let behind = begin.iter().find_map(|begin| step.split_once(begin));
+    behind.and_then(|(_, rest)| rest.split_whitespace().next())
 }
 
+/// Steps that put all that an index finds into order, before a limit says how much of it is wanted. As many rows as there are would be read for that.
+fn unlimited_sorts(steps: &[String]) -> Vec<&String> {
+    let depth = |step: &str| step.len() - step.trim_start().len();
+    let is_unlimited = |(at, sort): &(usize, &String)| {
+        let mut limited_from = None;
+        sort.contains("Sort  (")
+            && steps[at + 1..]
+                .iter()
+                .take_while(|step| depth(step) > depth(sort))
+                .any(|step| {
+                    if limited_from.is_some_and(|limit| depth(step) <= limit) {
+                        limited_from = None;
+                    }
+                    // What is looked up for each row that has been found is none of them.
+                    let is_limit = step.contains("->  Limit  (") || step.contains("SubPlan ");
+                    if limited_from.is_none() && is_limit {
+                        limited_from = Some(depth(step));
+                    }
+                    limited_from.is_none() && index_of(step).is_some()
+                })
+    };
+    let sorts = steps.iter().enumerate().filter(is_unlimited);
+    sorts.map(|(_, sort)| sort).collect()
+}
+
+/// Jobs of two ranges with all that there is of them, and statistics that say so.
+fn fill(database: &Database) {
+    let old = "('00000000-0001-7fff-8000-' || lpad(to_hex(i), 12, '0'))::uuid";
+    let new = "(lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7fff8000' || lpad(to_hex(i), 12, '0'))::uuid";
+    for (id, from) in [(old, 1), (new, 5_001)] {
+        database.sql(&format!(
+            "WITH n AS (SELECT i, {id} AS id, (ARRAY['acme', 'umbrella'])[1 + i % 2] AS tenant FROM generate_series({from}, {from} + 4999) AS i),
+            j AS (
+                INSERT INTO jobs (tenant, id, xid, revision, update_time, create_time, priority, state, status, action, summary, creator, spec, rest,
+                    timer, expire_time, parent)
+                SELECT tenant, id, i, 1, i, i, 0, 1 + i % 6, 1, '', '', '', '', '',
+                    CASE WHEN i % 6 < 3 THEN i END, CASE WHEN i % 6 >= 3 THEN i END, CASE WHEN i % 10 = 0 THEN id END FROM n
+            ), t AS (
+                INSERT INTO tasks (tenant, job, ordinal, driver, spec, rest) SELECT tenant, id, 0, 'd', '', '' FROM n
+            ), r AS (
+                INSERT INTO ready_tasks (tenant, job, ready_time, ordinal, priority, driver) SELECT tenant, id, i, 0, 0, 'd' FROM n WHERE i % 6 = 0
+            ), q AS (
+                INSERT INTO request_ids (tenant, id, job, fingerprint) SELECT tenant, i::text, id, '' FROM n
+            ), e AS (
+                INSERT INTO events (tenant, job, revision, xid, n, time, kind, rest)
+                SELECT tenant, id, r, i, r, i, 1, '' FROM n CROSS JOIN generate_series(1, 2) AS r
+            )
+            INSERT INTO removed (tenant, job, revision, xid, n, time, kind, rest)
+            SELECT tenant, id, 3, i, 3, i, 17, '' FROM n"
+        ));
+    }
+    database.sql("ANALYZE");
+}
+
+/// In empty tables, as they are when plans are made first; and in full ones.
 #[tokio::test]
 async fn every_statement_finds_its_rows_by_the_index_for_it() {
-    let (_database, client) = opened().await;
-    let keys: &[&str] = &["_pkey"];
-    let by_turn: &[&str] = &["ready_tasks_turns", "_pkey"];
+    let (database, client) = opened().await;
+    every_statement_is_quick(&client).await;
+    fill(&database);
+    every_statement_is_quick(&client).await;
+}
+
+async fn every_statement_is_quick(client: &ClientWrapper) {
+    let (jobs, tasks, events) = ("jobs_*_pkey", "tasks_*_pkey", "events_*_pkey");
+    let whole: &[&str] = &[jobs, tasks];
+    let by_feed: &[&str] = &["events_*_xid_n_idx", "removed_feed"];
+    let by_turn: &[&str] = &["ready_tasks_turns", "paused_drivers_pkey", jobs, tasks];
     for (sql, indexes) in [
-        (read::SELECT_JOBS.as_str(), keys),
-        (&lock::LOCK, keys),
-        (&lock::READ, keys),
-        (&read::SELECT_EVENTS, keys),
-        (read::COUNTS, keys),
-        (read::REQUESTS, keys),
-        (read::DUE, &["_timer_tenant_id_idx"]),
-        (read::NEXT_DUE, &["_timer_tenant_id_idx"]),
-        (read::EXPIRED, &["_expire_time_tenant_id_idx"]),
-        (read::OPEN_CHILDREN, &["_tenant_parent_id_idx"]),
-        (&queue::READY, by_turn),
+        (read::SELECT_JOBS.as_str(), whole),
+        (&lock::LOCK, &[jobs]),
+        (&lock::READ, whole),
+        (&feed::SELECT_WITHIN, whole),
+        (&read::SELECT_EVENTS, &[jobs, events, "removed_pkey"]),
+        (read::COUNTS, &["counters_pkey"]),
+        (read::REQUESTS, &["request_ids_pkey"]),
+        (queue::READY.as_str(), by_turn),
         (queue::QUEUED_BEFORE, &["ready_tasks_turns"]),
-        (&feed::SELECT_NEW, &["_xid_n_idx", "removed_feed"]),
-        (&feed::SELECT_PENDING, &["_xid_n_idx", "removed_feed"]),
-        (&feed::SELECT_REST, &["_xid_n_idx", "removed_feed"]),
-        (scan::NEXT_TENANT, keys),
-        (scan::BY_KEY, keys),
-        (&scan::BY_CHANGE, &["_xid_n_idx", "_pkey"]),
-        (&scan::LAST_EXAMINED, &["_xid_n_idx"]),
-        (&scan::FIRST_EVENTS, keys),
-        (scan::QUEUED, keys),
-        (statements::DELETE_JOBS, keys),
-        (statements::UPDATE_JOBS, keys),
-        (statements::UPDATE_TASKS, keys),
-        (statements::DELETE_TASKS, keys),
-        (statements::DELETE_EVENTS, keys),
-        (statements::DELETE_READY, keys),
-        (statements::DELETE_READY_OF_JOBS, keys),
-        (statements::DELETE_REQUESTS, keys),
+        (&feed::SELECT_PENDING, by_feed),
+        (scan::NEXT_TENANT, &[jobs]),
+        (scan::BY_KEY, &[jobs]),
+        (&scan::BY_CHANGE, &["events_*_xid_n_idx", jobs]),
+        (&scan::LAST_EXAMINED, by_feed),
+        (&scan::FIRST_EVENTS, &[events]),
+        (scan::QUEUED, &["ready_tasks_pkey"]),
+        (statements::DELETE_JOBS, &[jobs]),
+        (statements::UPDATE_JOBS, &[jobs]),
+        (statements::UPDATE_TASKS, &[tasks]),
+        (statements::DELETE_TASKS, &[tasks]),
+        (statements::DELETE_EVENTS, &[events]),
+        (statements::DELETE_READY, &["ready_tasks_pkey"]),
+        (statements::DELETE_READY_OF_JOBS, &["ready_tasks_pkey"]),
+        (statements::DELETE_REQUESTS, &["request_ids_pkey"]),
     ] {
-        let steps = plan(&client, sql).await;
+        assert_quick(sql, indexes, &plan(client, sql).await);
+    }
+    // Of these a few rows are wanted of many: in the order of the index, and no further than there.
+    let name = query_name(client).await;
+    for (sql, indexes) in [
+        (read::DUE, &["jobs_*_timer_tenant_id_idx"] as &[&str]),
+        (read::NEXT_DUE, &["jobs_*_timer_tenant_id_idx"]),
+        (read::EXPIRED, &["jobs_*_expire_time_tenant_id_idx"]),
+        (read::OPEN_CHILDREN, &["jobs_*_tenant_parent_id_idx1"]),
+        (&feed::SELECT_NEW, by_feed),
+        (&feed::SELECT_REST, by_feed),
+        (
+            leftovers::TIDY,
+            &["removed_time", "removed_feed", "events_*_xid_n_idx"],
+        ),
+        (&leftovers::statement(&name, 0), whole),
+        (&leftovers::statement(&name, 1), &[jobs, events]),
+    ] {
+        let steps = plan(client, sql).await;
+        assert_quick(sql, indexes, &steps);
         assert_eq!(
-            slow_steps(&steps, indexes),
+            unlimited_sorts(&steps),
             Vec::<&String>::new(),
             "{sql}\n{steps:#?}"
         );
-        assert!(steps.iter().any(|step| finds(step)), "{sql}\n{steps:#?}");
     }
 }
 
@@ -161,24 +247,49 @@ async fn a_scan_finds_its_jobs_in_their_order() {
     assert_ne!(sorts(&plan(&client, &by_expression).await), 0);
 }
 
+#[track_caller]
+fn assert_quick(sql: &str, indexes: &[&str], steps: &[String]) {
+    assert_eq!(
+        slow_steps(steps, indexes),
+        Vec::<&String>::new(),
+        "{sql}\n{steps:#?}"
+    );
+    assert!(
+        steps.iter().any(|step| index_of(step).is_some()),
+        "{sql}\n{steps:#?}"
+    );
+}
+
+/// What the tables of a range that is not empty end with.
+async fn query_name(client: &ClientWrapper) -> String {
+    let row = client.query_one("SELECT name FROM partitions ORDER BY high LIMIT 1", &[]);
+    row.await.expect("a range").get(0)
+}
+
 #[tokio::test]
 async fn every_page_finds_its_rows_by_an_index() {
-    let (_database, client) = opened().await;
+    let (database, client) = opened().await;
+    every_page_is_quick(&client).await;
+    fill(&database);
+    every_page_is_quick(&client).await;
+}
+
+async fn every_page_is_quick(client: &ClientWrapper) {
     let id = JobId(Uuid::max());
     let parent = format!("parent_job_id = \"{}\"", id.0);
     let ids = format!("job_id = \"{}\" OR job_id = \"{}\"", id.0, Uuid::nil());
     for (text, index) in [
-        ("", "_pkey"),
-        ("state = QUEUED", "_tenant_state_id_idx"),
+        ("", "jobs_*_pkey"),
+        ("state = QUEUED", "jobs_*_tenant_state_id_idx"),
         (
             "state = RUNNING OR state = CANCELLING",
-            "_tenant_state_id_idx",
+            "jobs_*_tenant_state_id_idx",
         ),
-        ("state = SUCCEEDED", "_pkey"),
-        ("labels.env = prod", "_pkey"),
-        ("driver = ansible", "_pkey"),
-        (&parent, "_tenant_parent_id_idx"),
-        (&ids, "_pkey"),
+        ("state = SUCCEEDED", "jobs_*_pkey"),
+        ("labels.env = prod", "jobs_*_pkey"),
+        ("driver = ansible", "jobs_*_pkey"),
+        (&parent, "jobs_*_tenant_parent_id_idx"),
+        (&ids, "jobs_*_pkey"),
     ] {
         for order in [
             ListOrder::CreateTime,
@@ -190,6 +301,15 @@ async fn every_page_finds_its_rows_by_an_index() {
                 ListOrder::CreateTime => JobId(Uuid::nil()),
                 _ => id,
             };
+            let by_change = matches!(order, ListOrder::UpdateTime | ListOrder::UpdateTimeDesc);
+            let meant = if by_change {
+                // The jobs of the events that were found.
+                ["events_*_xid_n_idx", "jobs_*_pkey"]
+            } else {
+                [index, index]
+            };
+            let besides = ["tasks_*_pkey", "events_*_xid_n_idx", "removed_feed"];
+            let meant = [meant.as_slice(), &besides].concat();
             for after in [None, Some(ListPosition::Job(begin))] {
                 let query = ListQuery {
                     tenant: Tenant::new("acme"),
@@ -199,41 +319,57 @@ async fn every_page_finds_its_rows_by_an_index() {
                     limit: 50,
                 };
                 for (sql, values) in [list::select(&query), list::count(&query)] {
-                    let steps = plan_with(&client, &sql, &values).await;
-                    let meant = [index, "_pkey", "_xid_n_idx", "removed_feed"];
-                    assert_eq!(
-                        slow_steps(&steps, &meant),
-                        Vec::<&String>::new(),
-                        "{sql}\n{steps:#?}"
-                    );
-                    let by_change =
-                        matches!(order, ListOrder::UpdateTime | ListOrder::UpdateTimeDesc);
-                    let uses =
-                        |step: &String| step.contains(if by_change { "_xid_n_idx" } else { index });
-                    assert!(steps.iter().any(uses), "{sql}\n{steps:#?}");
+                    let steps = plan_with(client, &sql, &values).await;
+                    assert_quick(&sql, &meant, &steps);
+                    // Those that are named are as many as they are.
+                    let sorts = if text == ids {
+                        Vec::new()
+                    } else {
+                        unlimited_sorts(&steps)
+                    };
+                    assert_eq!(sorts, Vec::<&String>::new(), "{sql}\n{steps:#?}");
                 }
             }
         }
     }
 }
 
-/// The rule can fail.
+/// The rules can fail.
 #[tokio::test]
 async fn a_look_at_every_row_is_noticed() {
     let (_database, client) = opened().await;
-    for (sql, indexes) in [
-        ("SELECT id FROM jobs WHERE action = 'create'", ["_pkey"]),
-        ("SELECT time FROM removed WHERE kind = 3", ["_pkey"]),
+    for (sql, index) in [
+        ("SELECT id FROM jobs WHERE action = 'create'", "jobs_*_pkey"),
+        ("SELECT time FROM removed WHERE kind = 3", "removed_pkey"),
         (
             "SELECT id FROM jobs WHERE timer IS NOT NULL AND timer < 7",
-            ["_pkey"],
+            "jobs_*_pkey",
+        ),
+        (
+            "SELECT job FROM ready_tasks WHERE tenant = 'acme' AND job = $1",
+            "tasks_*_pkey",
         ),
     ] {
         let steps = plan(&client, sql).await;
         assert!(
-            !slow_steps(&steps, &indexes).is_empty(),
+            !slow_steps(&steps, &[index]).is_empty(),
             "{sql}\n{steps:#?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_sort_of_all_that_is_found_is_noticed() {
+    let (_database, client) = opened().await;
+    for (sql, is_unlimited) in [
+        ("SELECT id FROM jobs WHERE timer IS NOT NULL AND timer <= $1::bigint ORDER BY update_time LIMIT 5", true),
+        ("SELECT id FROM jobs WHERE expire_time IS NOT NULL ORDER BY expire_time + 1 LIMIT 5", true),
+        ("SELECT * FROM (SELECT id, timer FROM jobs WHERE timer IS NOT NULL ORDER BY timer LIMIT 5) AS j ORDER BY id", false),
+        ("SELECT * FROM (SELECT j.id, k.ordinal FROM (SELECT tenant, id FROM jobs WHERE timer IS NOT NULL ORDER BY timer LIMIT 5) AS j
+          JOIN tasks AS k ON k.tenant = j.tenant AND k.job = j.id) AS j ORDER BY ordinal", true),
+    ] {
+        let steps = plan(&client, sql).await;
+        assert_eq!(!unlimited_sorts(&steps).is_empty(), is_unlimited, "{sql}\n{steps:#?}");
     }
 }
 

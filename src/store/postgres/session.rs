@@ -13,8 +13,10 @@ use super::connect::Connector;
 use crate::store::StoreError;
 
 /// Every statement finds its rows by an index, and loops over few rows. A plan is kept for as long as the connection, so it must not be made for a table
-/// that happens to be empty just now; and what a plan costs, which is then estimated far too high, must not have it compiled.
-pub(super) const PLANS: &str = "enable_seqscan = off; enable_hashjoin = off; enable_mergejoin = off; plan_cache_mode = force_generic_plan; jit = off";
+/// that happens to be empty just now; and what a plan costs, which is then estimated far too high, must not have it compiled. A bitmap knows no order:
+/// where the first few rows are wanted, it would find and sort all of them. So would several processes, which take longer to begin than all of it.
+pub(super) const PLANS: &str = "enable_seqscan = off; enable_bitmapscan = off; enable_hashjoin = off; enable_mergejoin = off; \
+    max_parallel_workers_per_gather = 0; plan_cache_mode = force_generic_plan; jit = off";
 
 /// How long the first answer of a new connection may take.
 const LONGEST_START: Duration = Duration::from_secs(3);
