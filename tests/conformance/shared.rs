@@ -508,3 +508,46 @@ async fn a_dump_that_is_restored_elsewhere_goes_on() {
     let items = stored.feed("acme", &end, &stored.mark().await).await;
     assert_eq!((items.len(), items[0].revision), (1, 3));
 }
+
+/// The name of the feed after the database has been opened once more.
+async fn feed_of(database: &Database) -> [u8; 16] {
+    use longhaul::store::Store;
+    let store = PostgresStore::open(settings(database), RETENTION).await;
+    store.unwrap().info().feed_id
+}
+
+#[tokio::test]
+async fn a_dump_that_is_restored_in_place_has_another_feed() {
+    let database = database();
+    let feed = feed_of(&database).await;
+    assert_eq!(feed_of(&database).await, feed);
+    // As a version does that knows nothing of tables.
+    database.sql("DELETE FROM meta WHERE key = 'home_tables'");
+    assert_eq!(feed_of(&database).await, feed);
+
+    // It does not get along with what partitions inherit, and goes on.
+    let programs = crate::postgres::programs::folder();
+    let restored = std::process::Command::new("sh")
+        .args([
+            "-ec",
+            "\"$1/pg_dump\" --clean \"$2\" | \"$1/psql\" --quiet \"$2\"",
+        ])
+        .args(["sh", &programs.display().to_string(), &database.url()])
+        .output()
+        .unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    let another = feed_of(&database).await;
+    assert_ne!(another, feed);
+    assert_eq!(feed_of(&database).await, another);
+}
+
+/// What nothing tells of, such as a disk that was put back to where it was, an operator has to say: see docs/operations.md.
+#[tokio::test]
+async fn a_feed_is_renewed_by_hand() {
+    let database = database();
+    let feed = feed_of(&database).await;
+    database.sql("DELETE FROM meta WHERE key = 'home'");
+    let another = feed_of(&database).await;
+    assert_ne!(another, feed);
+    assert_eq!(feed_of(&database).await, another);
+}

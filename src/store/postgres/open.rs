@@ -26,10 +26,14 @@ const FEED_ID: &str = "feed_id";
 const VERSIONS: &str = "schema_version";
 /// Where it is noted which database this is.
 const HOME: &str = "home";
+/// Where it is noted which tables these are. Versions that know nothing of it leave it as it is.
+const TABLES_NOTED: &str = "home_tables";
 /// Which one it is: of which server, and which of its databases. A standby that takes over is the same server.
 const SERVER_ID: &str = "SELECT system_identifier::text FROM pg_control_system()";
 const MAY_KNOW_SERVER: &str = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')";
 const DATABASE_ID: &str = "SELECT oid::text FROM pg_database WHERE datname = current_database()";
+/// What restores a dump in place makes the tables anew. No migration may do that to this one, or it has to renew the note.
+const TABLES_ID: &str = "SELECT 'events'::regclass::oid::text";
 /// A job has the id of its newest event.
 const IS_AHEAD: &str = "SELECT greatest(
         (SELECT xid FROM events ORDER BY xid DESC, n DESC LIMIT 1), (SELECT xid FROM removed ORDER BY xid DESC, n DESC LIMIT 1), 0
@@ -327,15 +331,26 @@ async fn settle(client: &ClientWrapper) -> Result<(), OpenError> {
         false => String::new(),
     };
     let home = format!("{server}/{}", text(DATABASE_ID).await?);
-    let noted = "SELECT value FROM meta WHERE key = $1";
-    let noted = query(client, noted, &[&HOME]).await?;
-    let noted: Option<&[u8]> = noted.first().map(|row| row.try_get(0)).transpose()?;
-    if noted == Some(home.as_bytes()) {
-        return Ok(());
+    let tables = text(TABLES_ID).await?;
+    let noted = async |key: &str| -> Result<Option<Vec<u8>>, OpenError> {
+        let rows = query(client, "SELECT value FROM meta WHERE key = $1", &[&key]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+    };
+    let (at_home, in_tables) = (noted(HOME).await?, noted(TABLES_NOTED).await?);
+    let is_at_home = at_home.as_deref() == Some(home.as_bytes());
+    match in_tables.as_deref() {
+        Some(noted) if is_at_home && noted == tables.as_bytes() => return Ok(()),
+        None if is_at_home => {
+            // Served so far by a version that did not look at that.
+            let insert = "INSERT INTO meta (key, value) VALUES ($1, $2)";
+            query(client, insert, &[&TABLES_NOTED, &tables.as_bytes()]).await?;
+            return Ok(());
+        }
+        Some(_) | None => {}
     }
     let is_ahead = query_one(client, IS_AHEAD, &[]).await?.try_get(0)?;
     let renumber = if is_ahead { renumber() } else { String::new() };
-    if noted.is_some() {
+    if at_home.is_some() {
         tracing::warn!(
             "the database was copied or restored from elsewhere: its feed is another one from now on"
         );
@@ -344,8 +359,9 @@ async fn settle(client: &ClientWrapper) -> Result<(), OpenError> {
     let sql = format!(
         "BEGIN;
          {renumber}
-         DELETE FROM meta WHERE key IN ('{FEED_ID}', '{HOME}');
-         INSERT INTO meta (key, value) VALUES ('{HOME}', convert_to('{home}', 'UTF8'));
+         DELETE FROM meta WHERE key IN ('{FEED_ID}', '{HOME}', '{TABLES_NOTED}');
+         INSERT INTO meta (key, value) VALUES
+            ('{HOME}', convert_to('{home}', 'UTF8')), ('{TABLES_NOTED}', convert_to('{tables}', 'UTF8'));
          COMMIT"
     );
     Ok(client.batch_execute(&sql).await?)
