@@ -1,12 +1,12 @@
 //! Several nodes on one database: whether they are in each other's way, and how soon one tells what happened at another.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
 use super::{
     batch::{BATCH, store},
@@ -31,6 +31,8 @@ const WATCHED: usize = 100;
 const STEP: usize = 10;
 /// and how often: a thousand changes in a second.
 const PACE: Duration = Duration::from_millis(10);
+/// How long the last changes may take to be heard of: what is later was lost.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
 /// One node, and all of them, in turn.
 pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchError> {
@@ -111,8 +113,39 @@ pub(super) async fn measure(bench: &mut Bench<'_>) -> Result<Vec<Row>, BenchErro
     ])
 }
 
-/// When each step of each job was reported.
-type Reported = Arc<Mutex<HashMap<(String, i64), Instant>>>;
+/// Steps of jobs that were reported and of which nobody has heard elsewhere.
+#[derive(Default)]
+struct Unheard(HashMap<String, VecDeque<(i64, Instant)>>);
+
+impl Unheard {
+    /// A step, later than those of the job before.
+    fn reported(&mut self, job: String, step: i64, at: Instant) {
+        self.0.entry(job).or_default().push_back((step, at));
+    }
+
+    /// Whoever hears of a step has heard of all before it, which may have been merged into this one; answers when each of them was reported.
+    fn heard(&mut self, job: &str, step: i64) -> Vec<Instant> {
+        let mut reported = Vec::new();
+        if let Some(steps) = self.0.get_mut(job) {
+            while let Some((_, at)) = steps.pop_front_if(|(unheard, _)| *unheard <= step) {
+                reported.push(at);
+            }
+        }
+        reported
+    }
+
+    fn len(&self) -> usize {
+        self.0.values().map(VecDeque::len).sum()
+    }
+}
+
+/// What a measurement knows so far.
+struct Hearing {
+    unheard: Mutex<Unheard>,
+    heard: Mutex<Sample>,
+    /// Rings when something was heard.
+    news: Notify,
+}
 
 /// Has jobs change at one node, and takes the time until watchers at another know.
 async fn hear(
@@ -130,13 +163,16 @@ async fn hear(
     while leases.len() < WATCHED {
         leases.extend(worker.leases().await?);
     }
-    let reported: Reported = Arc::default();
-    let heard = Arc::new(Mutex::new(Sample::new()));
+    let hearing = Arc::new(Hearing {
+        unheard: Mutex::default(),
+        heard: Mutex::new(Sample::new()),
+        news: Notify::new(),
+    });
     let mut watching = JoinSet::new();
     for lease in &leases {
         let id = job_of(lease)?;
         let mut stream = watchers::watch(there, id.clone()).await?;
-        let (reported, heard) = (reported.clone(), heard.clone());
+        let hearing = hearing.clone();
         watching.spawn(async move {
             while let Some(message) = stream.message().await? {
                 let seen = now();
@@ -145,10 +181,11 @@ async fn hear(
                     .as_ref()
                     .filter(|_| message.kind() == Kind::Snapshot);
                 let progress = job.and_then(|job| job.tasks.first()?.progress.as_ref());
-                let step = progress.map(|progress| (id.clone(), progress.done));
-                let since = step.and_then(|step| locked(&reported).remove(&step));
-                if let Some(since) = since {
-                    locked(&heard).add(1, seen - since);
+                if let Some(progress) = progress {
+                    for since in locked(&hearing.unheard).heard(&id, progress.done) {
+                        locked(&hearing.heard).add(1, seen - since);
+                    }
+                    hearing.news.notify_one();
                 }
             }
             Err::<(), _>(BenchError::Broken(
@@ -163,17 +200,57 @@ async fn hear(
             pace.tick().await;
             step += 1;
             for lease in some {
-                locked(&reported).insert((job_of(lease)?, step), now());
+                locked(&hearing.unheard).reported(job_of(lease)?, step, now());
             }
             worker.progress(some, step).await?;
             worker.next().await?;
         }
     }
-    let mut taken = locked(&heard).clone();
-    taken.elapsed = start.elapsed();
+    let elapsed = start.elapsed();
+    let all_heard = async {
+        while locked(&hearing.unheard).len() > 0 {
+            tokio::select! {
+                () = hearing.news.notified() => {}
+                Some(ended) = watching.join_next() => ended??,
+            }
+        }
+        Ok::<_, BenchError>(())
+    };
+    let in_time = timeout(HEARD_WITHIN, all_heard).await;
+    in_time.unwrap_or_else(|_elapsed| {
+        let left = locked(&hearing.unheard).len();
+        Err(BenchError::Broken(format!(
+            "watchers at another node did not hear of {left} changes within {HEARD_WITHIN:?}"
+        )))
+    })?;
+    let mut taken = locked(&hearing.heard).clone();
+    taken.elapsed = elapsed;
     Ok(taken)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_of_a_step_has_heard_of_those_before() {
+        let mut unheard = Unheard::default();
+        let start = now();
+        let at = |step: u64| start + Duration::from_secs(step);
+        for step in 1..=4 {
+            unheard.reported("a".to_owned(), step, at(step.unsigned_abs()));
+            unheard.reported("b".to_owned(), step, at(step.unsigned_abs()));
+        }
+        assert_eq!(unheard.heard("a", 3), [at(1), at(2), at(3)]);
+        assert!(unheard.heard("a", 3).is_empty());
+        assert!(unheard.heard("c", 3).is_empty());
+        assert_eq!(unheard.heard("a", 9), [at(4)]);
+        assert_eq!(unheard.len(), 4);
+        assert_eq!(unheard.heard("b", 9).len(), 4);
+        assert_eq!(unheard.len(), 0);
+    }
 }
