@@ -24,13 +24,10 @@ impl Database {
         let address: Address = beside
             .parse()
             .map_err(|error| BenchError::Database(format!("--store: {error}")))?;
+        let url = address.clone().with_database(&name).to_secret_url();
         let server = Connector::new(address.with_environment(|name| std::env::var_os(name)));
         execute(&server, &format!("CREATE DATABASE {name}")).await?;
-        Ok(Self {
-            server,
-            url: in_database(beside, &name),
-            name,
-        })
+        Ok(Self { server, name, url })
     }
 
     /// For the server's environment, as nobody else should read it.
@@ -61,37 +58,5 @@ impl Drop for Database {
         });
         // What can not be dropped stays where the person looks for it.
         let _ = dropping.join();
-    }
-}
-
-/// The address of another database of the same server.
-fn in_database(url: &str, name: &str) -> String {
-    let (base, parameters) = match url.split_once('?') {
-        Some((base, parameters)) => (base, format!("?{parameters}")),
-        None => (url, String::new()),
-    };
-    let server = base.rsplit_once('/').map_or(base, |(server, _)| server);
-    format!("{server}/{name}{parameters}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::in_database;
-
-    #[test]
-    fn another_database_of_a_server_is_named_by_its_path_alone() {
-        for (url, other) in [
-            ("postgres://u:p@h:5432/d", "postgres://u:p@h:5432/x"),
-            (
-                "postgres://u@h/d?sslmode=require",
-                "postgres://u@h/x?sslmode=require",
-            ),
-            (
-                "postgres://u@/d?host=/run/pg",
-                "postgres://u@/x?host=/run/pg",
-            ),
-        ] {
-            assert_eq!(in_database(url, "x"), other);
-        }
     }
 }

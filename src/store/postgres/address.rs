@@ -1,6 +1,6 @@
 //! The address of a PostgreSQL database, as libpq writes it: `postgres://user@host:5432/database?sslmode=verify-full`.
 //!
-//! Invariants: nothing that is printed of an address holds its password, and no error about one holds any of its text but the names of parameters: a
+//! Invariants: nothing that is meant to be printed of an address holds its password, and no error about one holds any of its text but the names of parameters: a
 //! password that was written wrongly may stand where a host is expected. What libpq would guess from the machine, the user and the host, has to be named.
 
 mod url;
@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_encode, utf8_percent_encode,
+};
 
 use super::password::{PasswordSource, SecretFile};
 
@@ -202,6 +204,26 @@ impl Address {
     /// Whether the text of the address held a password.
     pub fn holds_password(&self) -> bool {
         matches!(self.password, PasswordSource::Given(_))
+    }
+
+    /// Another database of the same server, for the same user.
+    #[must_use]
+    pub fn with_database(self, database: &str) -> Self {
+        Self {
+            database: database.to_owned(),
+            ..self
+        }
+    }
+
+    /// All of the address, and the password if the text of the address held it: for a child's environment, and for nobody to read.
+    pub fn to_secret_url(&self) -> String {
+        let url = self.to_url();
+        let PasswordSource::Given(password) = &self.password else {
+            return url;
+        };
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let password = percent_encode(password.as_bytes(), ESCAPED);
+        format!("{url}{separator}password={password}")
     }
 
     /// All of the address but the password, so that it can be read again.

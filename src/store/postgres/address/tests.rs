@@ -223,3 +223,20 @@ fn one_password_is_enough() {
     let once = read("postgres://u@h/d").with_environment(|_| Some("x".into()));
     assert!(once.with_password_file(file).is_ok());
 }
+
+#[test]
+fn another_database_of_a_server_is_reached_in_the_same_way() {
+    for text in [
+        "postgres://me@localhost",
+        "postgres://u:p%2F%3F%26%20%25@h1,h2:7/d?sslmode=require&connect_timeout=7",
+        "postgres:///?user=u&dbname=d&host=/run/pg&password=%ff",
+        "postgres://u@[::1]/d?target_session_attrs=any&application_name=a%20b",
+    ] {
+        let given = read(text);
+        let other = given.clone().with_database("x");
+        assert_eq!(other.database, "x");
+        assert_eq!(read(&other.to_secret_url()), other, "{text}");
+        assert!(!other.to_url().contains("password"));
+        assert_eq!(other.with_database(&given.database), given);
+    }
+}
