@@ -5,7 +5,10 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
@@ -14,7 +17,7 @@ use super::{
     fault,
     readers::Readers,
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, TAIL_INTERVAL};
 
 /// Between two notifications of a node, at least.
 const PACE: Duration = Duration::from_millis(5);
@@ -52,9 +55,10 @@ impl News {
         self.new.notify_one();
     }
 
-    /// Resolves when there may be something new.
-    pub(super) async fn heard(&self) {
-        self.new.notified().await;
+    /// Resolves when there may be something new: when somebody says so, and by and by if nobody does.
+    pub(super) async fn heard_or_due(&self) {
+        // By nobody: then it is time to look anyway.
+        let _ = timeout(TAIL_INTERVAL, self.new.notified()).await;
     }
 }
 
@@ -126,5 +130,34 @@ async fn listen_once(
     tokio::select! {
         ended = hear => ended,
         failed = ask => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the runtime's time, which stands still but for timers"
+    )]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_a_look_each_second_though_nobody_says_anything() {
+        let news = News::new();
+        let begin = now();
+        for second in 1..=3 {
+            news.heard_or_due().await;
+            // Timers go by milliseconds, and never off too soon.
+            assert_eq!(begin.elapsed().as_secs(), second);
+        }
+        news.committed();
+        news.heard_or_due().await;
+        assert_eq!(begin.elapsed().as_secs(), 3);
     }
 }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::time::timeout;
 
 use super::{Shared, feed, nodes, read};
 use crate::{
     domain::{Job, JobKey},
-    store::{Connected, FeedCursor, StoreError, Stretch, TAIL_INTERVAL, Tail},
+    store::{Connected, FeedCursor, StoreError, Stretch, Tail},
 };
 
 /// Jobs that are read at once.
@@ -22,8 +21,7 @@ pub(super) struct FeedTail {
 #[async_trait]
 impl Tail for FeedTail {
     async fn woken(&self) {
-        // By nobody: then it is time to look anyway.
-        let _ = timeout(TAIL_INTERVAL, self.shared.news.heard()).await;
+        self.shared.news.heard_or_due().await;
     }
 
     async fn read(&self, after: &FeedCursor) -> Result<Stretch, StoreError> {
