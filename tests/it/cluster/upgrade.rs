@@ -2,12 +2,22 @@
 //!
 //! What a later version does is done here by hand: something is added that this one knows nothing of.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use longhaul::{client::Client, proto::v1::GetRequest};
+use longhaul::{
+    client::Client,
+    proto::v1::{
+        AcquireRequest, GetRequest, ReportRequest, Success, TaskReport, WatchJobRequest,
+        task_report::Report,
+    },
+};
+use tonic::Status;
 
 use super::{
     coming,
@@ -15,14 +25,57 @@ use super::{
 };
 use crate::{harness, jobs::submission};
 
+/// How long a worker waits for a task that is there.
+const WAIT: Duration = Duration::from_secs(30);
 /// A version of tomorrow, which adds, and leaves everything else as it is.
 const TOMORROW: &str = "
     ALTER TABLE jobs ADD COLUMN of_tomorrow text;
     ALTER TABLE tasks ADD COLUMN of_tomorrow bytea;
     CREATE TABLE of_tomorrow (job uuid PRIMARY KEY);
     INSERT INTO schema_version (version, name, applied_on, checksum) VALUES (1000, 'of_tomorrow', '2100-01-01T00:00:00Z', '0')";
+/// A version that does what none may: it takes away what this one needs, and does not say so.
+const RECKLESS: &str = "ALTER TABLE tasks RENAME COLUMN rest TO remainder";
 /// A version after that, which takes away what this one needs.
 const AFTER_TOMORROW: &str = "UPDATE meta SET value = '1000' WHERE key = 'oldest_program'";
+
+/// A job from its submission to its end at one node: each call has to be answered at once, and well.
+async fn live(client: &Client, driver: &str) -> Result<(), Status> {
+    let (mut jobs, mut workers) = (client.jobs(), client.workers());
+    let submitted = jobs.submit(submission(driver)).await?.into_inner();
+    let job_id = submitted.job.as_ref().unwrap().id.clone();
+    let get = GetRequest {
+        job_id: job_id.clone(),
+        ..GetRequest::default()
+    };
+    assert_eq!(jobs.get(get).await?.into_inner().job, submitted.job);
+    let watch = WatchJobRequest {
+        job_id,
+        ..WatchJobRequest::default()
+    };
+    let mut watch = jobs.watch_job(watch).await?.into_inner();
+    let acquire = AcquireRequest {
+        worker: "w".to_owned(),
+        drivers: vec![driver.to_owned()],
+        max_leases: 1,
+        wait: Some(WAIT.try_into().unwrap()),
+    };
+    let leases = workers.acquire(acquire).await?.into_inner().leases;
+    let report = ReportRequest {
+        wait: None,
+        reports: vec![TaskReport {
+            lease_token: leases[0].lease_token.clone(),
+            report: Some(Report::Success(Success::default())),
+        }],
+    };
+    let answer = workers.report(report).await?.into_inner();
+    assert_eq!(answer.results[0].error, None);
+    while let Some(message) = watch.message().await? {
+        if message.r#final {
+            return Ok(());
+        }
+    }
+    Err(Status::data_loss("the watch ended before the job"))
+}
 
 /// Submits at one node after another until it is told to stop; answers with what was acknowledged.
 async fn traffic(clients: [Client; NODES], stop: Arc<AtomicBool>) -> Vec<String> {
@@ -47,7 +100,16 @@ async fn nodes_go_on_while_a_newer_version_changes_the_schema() {
     let fleet = Fleet::start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let submitting = tokio::spawn(traffic(fleet.clients(), Arc::clone(&stop)));
-    fleet.with_database(|database| database.sql(TOMORROW)).await;
+    // Before and after, so that what was prepared before is used after.
+    for era in ["before", "after"] {
+        if era == "after" {
+            fleet.with_database(|database| database.sql(TOMORROW)).await;
+        }
+        for (number, client) in fleet.clients().iter().enumerate() {
+            let lived = coming("an end", live(client, &format!("{era}-{number}"))).await;
+            assert!(lived.is_ok(), "{era}, node {number}: {lived:?}");
+        }
+    }
     // Each of them is stopped, as for an upgrade, and comes back on the new schema.
     for number in 0..NODES {
         let mut node = fleet.node(number).await;
@@ -89,4 +151,11 @@ async fn nodes_go_on_while_a_newer_version_changes_the_schema() {
             .contains("was made by a newer version of longhaul"),
         "{refused:?}"
     );
+
+    // And what no version may do is noticed by a life at any node.
+    fleet.with_database(|database| database.sql(RECKLESS)).await;
+    for client in fleet.clients() {
+        let lived = coming("an error", live(&client, "reckless")).await;
+        assert!(lived.is_err());
+    }
 }
