@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use longhaul::{
     client::{Client, Watch, WatchOptions, WatchUpdate},
     proto::v1::{
-        AcquireRequest, CancelRequest, GetRequest, GetServerInfoRequest, Job, ListRequest,
-        PauseDriverRequest, ReportRequest, ResumeDriverRequest, Success, TaskReport,
-        WatchJobsRequest, job::State, task_report::Report, watch_jobs_response::Kind,
+        AcquireRequest, CancelRequest, GetRequest, Job, Lease, ListRequest, PauseDriverRequest,
+        ReportRequest, ResumeDriverRequest, Success, TaskReport, WatchJobsRequest, job::State,
+        task_report::Report, watch_jobs_response::Kind,
     },
     worker::{Outcome, TaskContext, Worker},
 };
@@ -25,7 +25,11 @@ const READS: usize = 200;
 /// How often two nodes are asked for the same.
 const RACES: usize = 50;
 /// How long a worker waits for what it must not get.
-const IN_VAIN: Duration = Duration::from_secs(1);
+const IN_VAIN: Duration = Duration::from_millis(500);
+/// And for what it must get.
+const FOR_SURE: Duration = Duration::from_secs(60);
+/// How often a driver is paused while another node gives out its tasks.
+const PAUSES: usize = 10;
 
 /// The next snapshot of a watch.
 async fn next(watch: &mut Watch) -> Job {
@@ -45,6 +49,24 @@ fn acquire(wait: Duration) -> AcquireRequest {
         max_leases: 1,
         wait: Some(wait.try_into().unwrap()),
     }
+}
+
+async fn leases(client: &Client, wait: Duration) -> Vec<Lease> {
+    let answer = coming("an answer", client.workers().acquire(acquire(wait))).await;
+    answer.unwrap().into_inner().leases
+}
+
+/// Reports at this node that a task is done.
+async fn complete(client: &Client, lease: Lease) {
+    let request = ReportRequest {
+        wait: None,
+        reports: vec![TaskReport {
+            lease_token: lease.lease_token,
+            report: Some(Report::Success(Success::default())),
+        }],
+    };
+    let answer = client.workers().report(request).await.unwrap().into_inner();
+    assert_eq!(answer.results[0].error, None);
 }
 
 async fn cancel(client: &Client, job_id: &str, reason: &str) {
@@ -67,22 +89,12 @@ async fn a_job_is_submitted_worked_on_and_watched_at_different_nodes() {
     let mut watch = elsewhere.watch(&job.id, options);
     assert_eq!(next(&mut watch).await, job);
 
-    let request = acquire(Duration::from_secs(30));
-    let leases = coming("a lease", there.workers().acquire(request)).await;
-    let lease = leases.unwrap().into_inner().leases.remove(0);
-    assert_eq!(lease.task.unwrap().job_id, job.id);
+    let lease = leases(&there, FOR_SURE).await.remove(0);
+    assert_eq!(lease.task.as_ref().unwrap().job_id, job.id);
     assert_eq!(next(&mut watch).await.state(), State::Running);
 
     // A lease is good at any node.
-    let request = ReportRequest {
-        wait: None,
-        reports: vec![TaskReport {
-            lease_token: lease.lease_token,
-            report: Some(Report::Success(Success::default())),
-        }],
-    };
-    let answer = here.workers().report(request).await.unwrap().into_inner();
-    assert_eq!(answer.results[0].error, None);
+    complete(&here, lease).await;
     let end = next(&mut watch).await;
     assert_eq!(end.state(), State::Succeeded);
     assert!(watch.next().await.is_none());
@@ -145,42 +157,37 @@ async fn a_cancel_at_one_node_reaches_the_worker_at_another() {
 async fn a_driver_that_is_paused_at_one_node_is_paused_at_all() {
     let fleet = Arc::new(Fleet::start().await);
     let [here, there, elsewhere] = fleet.clients();
-    let request = PauseDriverRequest {
-        driver: "d".to_owned(),
-        reason: "broken".to_owned(),
-    };
-    here.admin().pause_driver(request).await.unwrap();
-    for client in [&there, &elsewhere] {
-        let known = async {
-            loop {
-                let info = client
-                    .admin()
-                    .get_server_info(GetServerInfoRequest {})
-                    .await;
-                let paused = info.unwrap().into_inner().paused_drivers;
-                if paused.iter().any(|paused| paused.driver == "d") {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
+    for round in 0..PAUSES {
+        // The other nodes give its tasks out, and have no reason not to.
+        for client in [&there, &elsewhere] {
+            submit(client, "d").await;
+            let lease = leases(client, FOR_SURE).await.remove(0);
+            complete(client, lease).await;
+        }
+        let job = submit(&there, "d").await;
+        let request = PauseDriverRequest {
+            driver: "d".to_owned(),
+            reason: "broken".to_owned(),
         };
-        coming("the news", known).await;
+        here.admin().pause_driver(request).await.unwrap();
+        // From the answer on, whether they have heard of it or not, and whichever is asked first.
+        let given = tokio::join!(
+            leases(&there, IN_VAIN),
+            leases(&elsewhere, IN_VAIN),
+            leases(&here, IN_VAIN)
+        );
+        assert_eq!(given, (vec![], vec![], vec![]), "round {round}");
+        let request = ResumeDriverRequest {
+            driver: "d".to_owned(),
+        };
+        let mut admin = elsewhere.admin();
+        let (mut given, resumed) =
+            tokio::join!(leases(&there, FOR_SURE), admin.resume_driver(request));
+        resumed.unwrap();
+        let lease = given.remove(0);
+        assert_eq!(lease.task.as_ref().unwrap().job_id, job.id);
+        complete(&there, lease).await;
     }
-    let job = submit(&there, "d").await;
-    for client in [&here, &there, &elsewhere] {
-        let leases = client.workers().acquire(acquire(IN_VAIN)).await.unwrap();
-        assert_eq!(leases.into_inner().leases, []);
-    }
-    let mut workers = there.workers();
-    let waiting = workers.acquire(acquire(Duration::from_secs(60)));
-    let request = ResumeDriverRequest {
-        driver: "d".to_owned(),
-    };
-    let mut admin = elsewhere.admin();
-    let (leases, resumed) = tokio::join!(coming("a lease", waiting), admin.resume_driver(request));
-    resumed.unwrap();
-    let lease = leases.unwrap().into_inner().leases.remove(0);
-    assert_eq!(lease.task.unwrap().job_id, job.id);
     fleet.stop().await;
 }
 
