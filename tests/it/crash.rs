@@ -20,6 +20,8 @@ use crate::load::{
     history::{Fact, History},
     hold,
     jobs::contested_job,
+    seen::Seen,
+    stream::Held,
 };
 use faulty::Lie;
 use victim::{Liar, Victim};
@@ -27,6 +29,7 @@ use victim::{Liar, Victim};
 const CROWD: Crowd = Crowd {
     submitters: 8,
     workers: 4,
+    streams: 2,
     rivals: 3,
     followers: 1,
 };
@@ -34,6 +37,9 @@ const CROWD: Crowd = Crowd {
 const ROUNDS: usize = 20;
 /// From start to serving, on a busy machine and in a debug build. What is promised, and printed, is 2 s.
 const SERVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is done to the server, in the words of the history.
+const KILL: &str = "Kill";
 
 /// The same without a follower, who would wait in vain for what a lying store has lost.
 const UNFOLLOWED: Crowd = Crowd {
@@ -83,6 +89,10 @@ async fn kill_often(victim: &mut impl Victim, stage: &Stage, seed: u64, rounds: 
             tokio::task::yield_now().await;
         }
         slowest = slowest.max(begin.elapsed());
+        stage.history.note(Fact::Struck {
+            blow: KILL.to_owned(),
+            is_over: true,
+        });
     }
     slowest
 }
@@ -106,24 +116,20 @@ async fn nothing_acknowledged_is_lost_however_often_the_server_is_killed() {
     report(&format!("{rounds} rounds with seed {seed}"));
     let mut server = victim::real().await;
     let outcome = run(&CROWD, &mut server, seed, rounds).await;
-    report(&summary(&outcome));
+    let seen = Seen::of(&outcome.facts);
+    report(&format!(
+        "{seen}; slowest start {:?}",
+        outcome.slowest_start
+    ));
     let faults = check(&outcome.facts);
     assert!(faults.is_empty(), "seed {seed}: {faults:#?}");
+    let lacks = seen.lacks(vec![KILL.to_owned(); rounds]);
+    assert!(
+        lacks.is_empty(),
+        "seed {seed}: a run with so few of these proves little: {lacks:#?}"
+    );
     assert!(outcome.slowest_start < SERVE_WITHIN, "seed {seed}");
     server.stop().await;
-}
-
-/// What was seen, in numbers: a run that saw little proves little.
-fn summary(outcome: &Outcome) -> String {
-    let count = |wanted: fn(&Fact) -> bool| outcome.facts.iter().filter(|f| wanted(f)).count();
-    format!(
-        "{} jobs acknowledged and stored, {} leases, {} reports of rivals accepted, {} snapshots watched; slowest start {:?}",
-        count(|fact| matches!(fact, Fact::Stored { .. })),
-        count(|fact| matches!(fact, Fact::Leased(_))),
-        count(|fact| matches!(fact, Fact::Completed { .. })),
-        count(|fact| matches!(fact, Fact::Shown { .. })),
-        outcome.slowest_start,
-    )
 }
 
 #[expect(clippy::print_stderr, reason = "figures for whoever runs this by hand")]
@@ -141,8 +147,15 @@ async fn a_store_that_answers_before_it_has_written_is_found_out() {
     liar.kill().await;
 }
 
+/// How somebody reports.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Call,
+    Stream,
+}
+
 /// One task, two holders: the first one is silent until its lease is lost and the task is leased again; then both say that it is done.
-async fn contest(victim: &impl Victim) -> Vec<Fact> {
+async fn contest(victim: &impl Victim, by: By) -> Vec<Fact> {
     let history = History::default();
     let stage = Stage::new(&victim.endpoint(), history.clone(), 0);
     stage.submit(1, contested_job()).await;
@@ -157,7 +170,13 @@ async fn contest(victim: &impl Victim) -> Vec<Fact> {
     }
     for (name, lease) in leases {
         let hold = hold(&lease, name);
-        stage.complete(&mut roamer, &lease, hold, true).await;
+        match by {
+            By::Call => stage.complete(&mut roamer, &lease, hold, true).await,
+            By::Stream => {
+                let held = Held::new(&lease, hold, true);
+                stage.complete_on_stream(vec![held]).await;
+            }
+        }
     }
     stage.inspect().await;
     history.facts()
@@ -165,22 +184,26 @@ async fn contest(victim: &impl Victim) -> Vec<Fact> {
 
 #[tokio::test]
 async fn of_two_holders_one_is_believed() {
-    let server = victim::real().await;
-    let facts = contest(&server).await;
-    assert_eq!(check(&facts).into_iter().collect::<Vec<_>>(), []);
-    let believed = facts.iter().find_map(|fact| match fact {
-        Fact::Completed { hold, .. } => Some(hold.holder.as_str()),
-        _ => None,
-    });
-    assert_eq!(believed, Some("second"));
-    server.stop().await;
+    for by in [By::Call, By::Stream] {
+        let server = victim::real().await;
+        let facts = contest(&server, by).await;
+        assert_eq!(check(&facts).into_iter().collect::<Vec<_>>(), []);
+        let believed = facts.iter().filter_map(|fact| match fact {
+            Fact::Completed { hold, .. } => Some(hold.holder.as_str()),
+            _ => None,
+        });
+        assert_eq!(believed.collect::<Vec<_>>(), ["second"], "{by:?}");
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
 async fn fencing_tokens_that_do_not_fence_are_found_out() {
-    let mut liar = Liar::start(Lie::ForgetsFencing).await;
-    let faults = check(&contest(&liar).await);
-    let twice = |fault: &Fault| matches!(fault, Fault::CompletedTwice { .. });
-    assert!(faults.iter().any(twice), "{faults:#?}");
-    liar.kill().await;
+    for by in [By::Call, By::Stream] {
+        let mut liar = Liar::start(Lie::ForgetsFencing).await;
+        let faults = check(&contest(&liar, by).await);
+        let twice = |fault: &Fault| matches!(fault, Fault::CompletedTwice { .. });
+        assert!(faults.iter().any(twice), "{by:?}: {faults:#?}");
+        liar.kill().await;
+    }
 }

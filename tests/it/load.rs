@@ -6,6 +6,8 @@ mod crowd;
 pub mod history;
 mod inspection;
 pub mod jobs;
+pub mod seen;
+pub mod stream;
 mod submitter;
 mod watcher;
 mod worker;
@@ -41,6 +43,8 @@ pub enum Slip {
     ForgetsRevision,
     /// A follower does not look at every message.
     SkipsMessages,
+    /// A follower that goes on elsewhere begins anew.
+    ForgetsCursor,
 }
 
 /// Where everybody finds the servers, and writes down what they see.

@@ -112,10 +112,11 @@ impl Fleet {
             }
             let (fleet, history) = (Arc::clone(self), history.clone());
             under_way.spawn(async move {
+                let note = |blow, is_over| history.note(Fact::Struck { blow, is_over });
                 let what = format!("{blow:?}");
-                history.note(Fact::Struck(format!("{what} begins")));
+                note(what.clone(), false);
                 fleet.strike(blow).await;
-                history.note(Fact::Struck(format!("{what} is over")));
+                note(what, true);
             });
         }
         while !under_way.is_empty() {

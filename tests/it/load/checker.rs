@@ -24,8 +24,8 @@ pub enum Fault {
     Open { job: String },
     /// Two nodes say different things of a job, and nobody was changing it.
     NodesDiffer { job: String },
-    /// The counts of jobs are not what is stored.
-    CountsDiffer { state: State },
+    /// The counts of jobs at a node are not those of the jobs that it lists.
+    CountsDiffer { node: usize, state: State },
     /// What a watcher was told of the end is not what is stored.
     EndChanged { job: String },
     /// The history of a job has a gap, or does not lead to what is stored.
@@ -48,6 +48,12 @@ pub enum Fault {
     Gap { watch: usize, revision: u64 },
     /// A watch did not see the end.
     NoEnd { watch: usize },
+    /// A stream of a watch ended before the end of the job, and neither did the server say that it can not go on, nor did the connection break.
+    CutShort { watch: usize },
+    /// The same of a follower.
+    LeftAlone { follower: usize },
+    /// A follower had to begin anew.
+    Relisted { follower: usize },
     /// A follower was told of a change, and not of the one before.
     Skipped {
         follower: usize,
@@ -61,22 +67,15 @@ pub enum Fault {
 /// All faults, sorted.
 pub fn check(facts: &[Fact]) -> BTreeSet<Fault> {
     let mut faults = BTreeSet::new();
-    let mut stored = Stored::new();
-    for fact in facts {
-        if let Fact::Stored {
-            job,
-            state,
-            revision,
-        } = fact
-        {
-            let now = (*state, *revision);
-            if *stored.entry(job).or_insert(now) != now {
-                faults.insert(Fault::NodesDiffer { job: job.clone() });
-            }
-        }
+    let mut accounts = accounts(facts, &mut faults);
+    check_counts(&accounts, &mut faults);
+    let stored = accounts.pop_first().unwrap_or_default().1.stored;
+    for other in accounts.values().map(|account| &account.stored) {
+        let jobs = stored.keys().chain(other.keys());
+        let differ = jobs.filter(|job| stored.get(*job) != other.get(*job));
+        faults.extend(differ.map(|&job| Fault::NodesDiffer { job: job.into() }));
     }
     check_jobs(facts, &stored, &mut faults);
-    check_counts(facts, &stored, &mut faults);
     check_histories(facts, &stored, &mut faults);
     leases::check(facts, &mut faults);
     watches::check(facts, &stored, &mut faults);
@@ -86,6 +85,41 @@ pub fn check(facts: &[Fact]) -> BTreeSet<Fault> {
 
 /// State and revision of each job at the end.
 type Stored<'a> = HashMap<&'a str, (State, u64)>;
+
+/// What one node says at the end.
+#[derive(Default)]
+struct Account<'a> {
+    stored: Stored<'a>,
+    counted: BTreeMap<State, usize>,
+}
+
+/// What each node says. That of the first is what everything else is compared with.
+fn accounts<'a>(facts: &'a [Fact], faults: &mut BTreeSet<Fault>) -> BTreeMap<usize, Account<'a>> {
+    let mut accounts: BTreeMap<usize, Account<'_>> = BTreeMap::new();
+    for fact in facts {
+        match fact {
+            Fact::Inspected { node } => drop(accounts.entry(*node).or_default()),
+            Fact::Stored {
+                node,
+                job,
+                state,
+                revision,
+            } => {
+                let now = (*state, *revision);
+                let stored = &mut accounts.entry(*node).or_default().stored;
+                if *stored.entry(job).or_insert(now) != now {
+                    faults.insert(Fault::NodesDiffer { job: job.clone() });
+                }
+            }
+            Fact::Counted { node, state, count } => {
+                let counted = &mut accounts.entry(*node).or_default().counted;
+                *counted.entry(*state).or_default() += count;
+            }
+            _ => {}
+        }
+    }
+    accounts
+}
 
 fn check_jobs(facts: &[Fact], stored: &Stored<'_>, faults: &mut BTreeSet<Fault>) {
     let mut answers: HashMap<&str, &str> = HashMap::new();
@@ -113,12 +147,16 @@ fn check_jobs(facts: &[Fact], stored: &Stored<'_>, faults: &mut BTreeSet<Fault>)
     }
 }
 
-fn check_counts(facts: &[Fact], stored: &Stored<'_>, faults: &mut BTreeSet<Fault>) {
-    for fact in facts {
-        if let Fact::Counted { state, count } = fact {
-            let there = stored.values().filter(|(found, _)| found == state).count();
-            if there != *count {
-                faults.insert(Fault::CountsDiffer { state: *state });
+/// A state without jobs need not be counted.
+fn check_counts(accounts: &BTreeMap<usize, Account<'_>>, faults: &mut BTreeSet<Fault>) {
+    for (&node, account) in accounts {
+        let mut there: BTreeMap<State, usize> = BTreeMap::new();
+        for (state, _) in account.stored.values() {
+            *there.entry(*state).or_default() += 1;
+        }
+        for &state in there.keys().chain(account.counted.keys()) {
+            if there.get(&state).unwrap_or(&0) != account.counted.get(&state).unwrap_or(&0) {
+                faults.insert(Fault::CountsDiffer { node, state });
             }
         }
     }

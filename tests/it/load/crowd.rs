@@ -16,8 +16,10 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 pub struct Crowd {
     /// Each with somebody who watches its jobs.
     pub submitters: usize,
-    /// Workers on a stream.
+    /// Workers of the library, on a stream.
     pub workers: usize,
+    /// Workers on a bare stream, who see which of their reports counted.
+    pub streams: usize,
     /// Workers that let leases run out, and report all the same.
     pub rivals: usize,
     /// Followers of all jobs.
@@ -39,6 +41,9 @@ impl Crowd {
         for number in 0..self.workers {
             workers.spawn(stage.clone().worker(number, stop_workers.clone()));
         }
+        for number in 0..self.streams {
+            workers.spawn(stage.clone().streamer(number, stop_workers.clone()));
+        }
         for number in 0..self.rivals {
             workers.spawn(stage.clone().rival(number, stop_workers.clone()));
         }
@@ -53,7 +58,11 @@ impl Crowd {
             "not all jobs ended within {SETTLE_WITHIN:?}"
         );
         stop_workers.cancel();
-        all(&mut workers).await;
+        let stopped = timeout(SETTLE_WITHIN, all(&mut workers)).await;
+        assert!(
+            stopped.is_ok(),
+            "not all workers stopped within {SETTLE_WITHIN:?}"
+        );
         complete.cancel();
         if timeout(SETTLE_WITHIN, all(&mut followers)).await.is_err() {
             // The checker says what they do not know.

@@ -7,14 +7,18 @@ use std::{
     time::Duration,
 };
 
-use longhaul::proto::v1::{job::State, job_event};
+use longhaul::{
+    client::ClientError,
+    proto::v1::{job::State, job_event},
+};
 use tokio::time::Instant;
+use tonic::Code;
 
 /// Something that a client, a worker or the final inspection saw with its own eyes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
     /// Something was done to the servers, or is over.
-    Struck(String),
+    Struck { blow: String, is_over: bool },
     /// A submission was answered.
     Acknowledged { request: String, job: String },
     /// A submission was not answered, or with an error that leaves open what became of it.
@@ -39,6 +43,8 @@ pub enum Fact {
     Synced { watch: usize, revision: u64 },
     /// A watch goes on at another node.
     Moved { watch: usize, node: usize },
+    /// The stream of a watch ended, and the watch goes on.
+    Disconnected { watch: usize, ending: Ending },
     /// A watch ended with an error.
     Broken { watch: usize, error: String },
     /// A follower of all jobs was told of a change, or of a job as it was when it began.
@@ -50,8 +56,15 @@ pub enum Fact {
     },
     /// A follower goes on at another node.
     Followed { follower: usize, node: usize },
-    /// At the end of it all: a job as it is stored.
+    /// The stream of a follower ended, and he goes on.
+    Unfollowed { follower: usize, ending: Ending },
+    /// A follower who had a cursor was shown the jobs from the beginning.
+    Relisted { follower: usize },
+    /// At the end of it all: a node is asked, and what it says is all that it knows.
+    Inspected { node: usize },
+    /// At the end of it all: a job as a node says it is stored.
     Stored {
+        node: usize,
         job: String,
         state: State,
         revision: u64,
@@ -62,8 +75,12 @@ pub enum Fact {
         attempt: u32,
         lost_leases: u32,
     },
-    /// At the end of it all: how many jobs are counted in a state.
-    Counted { state: State, count: usize },
+    /// At the end of it all: how many jobs a node counts in a state.
+    Counted {
+        node: usize,
+        state: State,
+        count: usize,
+    },
     /// At the end of it all: a change in the history of a job.
     Changed {
         job: String,
@@ -83,6 +100,27 @@ pub struct Hold {
     pub fencing_token: u64,
     /// Differs for each lease that arrived, whatever the server says of it.
     pub holder: String,
+}
+
+/// How a stream ended that was not at its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// The connection was refused, broke, or nothing came over it any more.
+    Broken(String),
+    /// The server said this.
+    Said(Code, String),
+    /// As if all were well, or in another way that no server should know.
+    Wrong(String),
+}
+
+impl Ending {
+    pub fn of(error: &ClientError) -> Self {
+        match error.status() {
+            _ if error.is_unreachable() => Self::Broken(error.to_string()),
+            Some(status) => Self::Said(status.code(), status.message().to_owned()),
+            None => Self::Wrong(error.to_string()),
+        }
+    }
 }
 
 /// The facts so far. Cheap to clone; the clones write into the same history.

@@ -14,6 +14,7 @@ impl Stage {
     /// Writes down what is stored at the end.
     pub async fn inspect(&self) {
         for (number, node) in self.nodes.iter().enumerate() {
+            self.history.note(Fact::Inspected { node: number });
             let mut page_token = String::new();
             loop {
                 let request = ListRequest {
@@ -29,6 +30,7 @@ impl Stage {
                         self.note_tasks(&job);
                     }
                     self.history.note(Fact::Stored {
+                        node: number,
                         state: job.state(),
                         revision: job.revision,
                         job: job.id,
@@ -39,7 +41,7 @@ impl Stage {
                     break;
                 }
             }
-            self.inspect_counts(node).await;
+            self.inspect_counts(number, node).await;
         }
     }
 
@@ -72,10 +74,11 @@ impl Stage {
         }
     }
 
-    async fn inspect_counts(&self, node: &Client) {
+    async fn inspect_counts(&self, number: usize, node: &Client) {
         let counts = node.jobs().get_counts(GetCountsRequest {}).await.unwrap();
         for count in counts.into_inner().jobs {
             self.history.note(Fact::Counted {
+                node: number,
                 state: count.state(),
                 count: count.count.try_into().unwrap(),
             });

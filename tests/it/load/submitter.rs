@@ -35,7 +35,11 @@ impl Stage {
             };
             let job = self.acknowledged(&mut roamer, &request).await;
             if roamer.rng.random_ratio(1, 8) {
-                self.acknowledged(&mut roamer, &request).await;
+                let again = self.acknowledged(&mut roamer, &request).await;
+                // It never is, unless by mistake; then its end has to be waited for, too.
+                if again != job && watcher.send(again).await.is_err() {
+                    return;
+                }
             }
             room.send(job);
         }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
 use futures_util::StreamExt as _;
 use longhaul::{
-    client::{WatchOptions, WatchUpdate},
+    client::{ClientError, WatchOptions, WatchUpdate},
     proto::v1::{JobChange, WatchJobsRequest, WatchJobsResponse, watch_jobs_response::Kind},
 };
 use rand::RngExt as _;
@@ -15,7 +15,7 @@ use tonic::Streaming;
 
 use super::{
     Roamer, Slip, Stage, answer,
-    history::{Fact, is_terminal},
+    history::{Ending, Fact, is_terminal},
 };
 
 /// Jobs that one watcher watches at once.
@@ -105,11 +105,14 @@ impl Stage {
                 )) => {
                     self.history.note(Fact::Synced { watch, revision });
                 }
-                // It comes back by itself.
-                Some(Ok(WatchUpdate::Disconnected { .. })) if roamer.has_one_node() => {}
-                Some(Ok(WatchUpdate::Disconnected { retry_in, .. })) => {
-                    tokio::time::sleep(retry_in).await;
-                    return false;
+                Some(Ok(WatchUpdate::Disconnected { error, retry_in })) => {
+                    let ending = Ending::of(&error);
+                    self.history.note(Fact::Disconnected { watch, ending });
+                    // It comes back by itself.
+                    if !roamer.has_one_node() {
+                        tokio::time::sleep(retry_in).await;
+                        return false;
+                    }
                 }
                 Some(Err(error)) => {
                     let error = error.to_string();
@@ -155,17 +158,29 @@ impl Follower {
         self.stage.history.note(Fact::Followed { follower, node });
     }
 
+    fn note_ending(&self, error: &ClientError) {
+        self.stage.history.note(Fact::Unfollowed {
+            follower: self.number,
+            ending: Ending::of(error),
+        });
+    }
+
     /// Follows at one node; answers whether everything is known.
     async fn follow_here(&mut self, complete: &CancellationToken) -> bool {
+        // Among them the one who begins at the second node.
+        let forgets = self.stage.slips(Slip::ForgetsCursor) && !self.number.is_multiple_of(2);
         let request = WatchJobsRequest {
-            cursor: self.cursor.clone(),
+            cursor: match forgets {
+                true => String::new(),
+                false => self.cursor.clone(),
+            },
             heartbeat_interval: Some(HEARTBEAT.try_into().unwrap()),
             ..WatchJobsRequest::default()
         };
         let mut messages = match answer(self.roamer.here().jobs().watch_jobs(request)).await {
             Ok(messages) => messages,
             Err(error) => {
-                assert!(error.is_retryable(), "{error}");
+                self.note_ending(&error);
                 return false;
             }
         };
@@ -177,8 +192,11 @@ impl Follower {
             tokio::select! {
                 biased;
                 message = next(&mut messages) => match message {
-                    Some(message) => self.take_in(message),
-                    None => return false,
+                    Ok(message) => self.take_in(message),
+                    Err(error) => {
+                        self.note_ending(&error);
+                        return false;
+                    }
                 },
                 () = complete.cancelled(), if !complete.is_cancelled() => {}
             }
@@ -188,6 +206,10 @@ impl Follower {
 
     fn take_in(&mut self, message: WatchJobsResponse) {
         match message.kind() {
+            Kind::Listed if !self.cursor.is_empty() => {
+                let follower = self.number;
+                self.stage.history.note(Fact::Relisted { follower });
+            }
             Kind::Listed | Kind::Changes => {}
             // Whatever it holds beside a cursor.
             _ => return self.advance(message.cursor),
@@ -230,7 +252,11 @@ impl Follower {
     }
 }
 
-/// The next message, if there is one in time.
-async fn next(messages: &mut Streaming<WatchJobsResponse>) -> Option<WatchJobsResponse> {
-    timeout(SILENCE, messages.message()).await.ok()?.ok()?
+/// The next message, or how the stream ended; that of a follower has no end.
+async fn next(
+    messages: &mut Streaming<WatchJobsResponse>,
+) -> Result<WatchJobsResponse, ClientError> {
+    let message = timeout(SILENCE, messages.message()).await;
+    let message = message.map_err(|_| ClientError::Silent(SILENCE))?;
+    message?.ok_or(ClientError::EndedEarly)
 }

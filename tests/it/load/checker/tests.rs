@@ -1,9 +1,10 @@
 //! Each kind of fault is found in a history that was sound without it.
 
-use longhaul::proto::v1::job_event::Type;
+use longhaul::{client::ClientError, proto::v1::job_event::Type};
+use tonic::{Code, Status};
 
 use super::*;
-use crate::load::history::Hold;
+use crate::load::history::{Ending, Hold};
 
 fn hold(fencing_token: u64, holder: &str) -> Hold {
     Hold {
@@ -60,6 +61,30 @@ fn completed(fencing_token: u64, holder: &str) -> Fact {
     }
 }
 
+fn stored(node: usize, state: State, revision: u64) -> Fact {
+    Fact::Stored {
+        node,
+        job: "j".to_owned(),
+        state,
+        revision,
+    }
+}
+
+fn counted(node: usize, state: State, count: usize) -> Fact {
+    Fact::Counted { node, state, count }
+}
+
+fn disconnected(ending: Ending) -> Fact {
+    Fact::Disconnected { watch: 1, ending }
+}
+
+fn unfollowed(ending: Ending) -> Fact {
+    Fact::Unfollowed {
+        follower: 1,
+        ending,
+    }
+}
+
 /// One job whose first lease was lost, told without a fault.
 fn sound() -> Vec<Fact> {
     vec![
@@ -73,11 +98,7 @@ fn sound() -> Vec<Fact> {
         },
         completed(2, "b"),
         shown(2, 5, State::Succeeded),
-        Fact::Stored {
-            job: "j".to_owned(),
-            state: State::Succeeded,
-            revision: 5,
-        },
+        stored(0, State::Succeeded, 5),
         changed(1, Type::JobSubmitted, State::Queued),
         changed(2, Type::TaskLeased, State::Running),
         changed(3, Type::TaskLeaseLost, State::Running),
@@ -88,10 +109,7 @@ fn sound() -> Vec<Fact> {
             attempt: 1,
             lost_leases: 1,
         },
-        Fact::Counted {
-            state: State::Succeeded,
-            count: 1,
-        },
+        counted(0, State::Succeeded, 1),
         Fact::Followed {
             follower: 1,
             node: 0,
@@ -99,6 +117,11 @@ fn sound() -> Vec<Fact> {
         told(0, 3),
         told(2, 4),
         told(4, 5),
+        Fact::Inspected { node: 1 },
+        stored(1, State::Succeeded, 5),
+        counted(1, State::Succeeded, 1),
+        disconnected(Ending::Broken("connection reset".to_owned())),
+        unfollowed(Ending::Said(Code::Unavailable, "it drains".to_owned())),
     ]
 }
 
@@ -150,11 +173,7 @@ fn a_job_that_nobody_was_told_of_is_found() {
 #[test]
 fn a_job_that_has_not_ended_is_found() {
     let open = faults(|facts| {
-        facts[7] = Fact::Stored {
-            job: job(),
-            state: State::Running,
-            revision: 4,
-        };
+        facts[7] = stored(0, State::Running, 4);
         facts.remove(12);
     });
     assert!(open.contains(&Fault::Open { job: job() }));
@@ -289,27 +308,85 @@ fn a_watch_that_did_not_see_the_end_is_found() {
 }
 
 #[test]
+fn a_stream_that_ends_before_its_end_for_no_reason_is_found() {
+    let cut_short = [Fault::CutShort { watch: 1 }];
+    let left_alone = [Fault::LeftAlone { follower: 1 }];
+    for error in [
+        ClientError::EndedEarly,
+        Status::internal("").into(),
+        Status::not_found("").into(),
+    ] {
+        let wrong = Ending::of(&error);
+        let watched = faults(|facts| facts.push(disconnected(wrong.clone())));
+        assert_eq!(watched, cut_short, "{error}");
+        let followed = faults(|facts| facts.push(unfollowed(wrong)));
+        assert_eq!(followed, left_alone, "{error}");
+    }
+    let silent = ClientError::Silent(std::time::Duration::from_secs(1));
+    for error in [silent, Status::unavailable("").into()] {
+        let lawful = Ending::of(&error);
+        assert_eq!(faults(|facts| facts.push(disconnected(lawful))), []);
+    }
+}
+
+#[test]
+fn a_follower_that_has_to_begin_anew_is_found() {
+    let anew = faults(|facts| facts.push(Fact::Relisted { follower: 1 }));
+    assert_eq!(anew, [Fault::Relisted { follower: 1 }]);
+}
+
+/// A job that only one of the nodes lists, and counts.
+fn another(node: usize) -> [Fact; 2] {
+    let one = Fact::Stored {
+        node,
+        job: "k".to_owned(),
+        state: State::Failed,
+        revision: 1,
+    };
+    [one, counted(node, State::Failed, 1)]
+}
+
+#[test]
 fn nodes_that_differ_are_found() {
-    let differ = faults(|facts| {
-        facts.push(Fact::Stored {
-            job: job(),
-            state: State::Running,
-            revision: 4,
-        });
+    let differ = [Fault::NodesDiffer { job: job() }];
+    let (at, running) = (1, State::Running);
+    let older = faults(|facts| {
+        facts[20] = stored(at, running, 4);
+        facts[21] = counted(at, running, 1);
     });
-    assert_eq!(differ, [Fault::NodesDiffer { job: job() }]);
+    assert_eq!(older, differ);
+    let twice = faults(|facts| facts.push(stored(1, State::Succeeded, 4)));
+    assert_eq!(twice, differ);
+    let without = faults(|facts| drop(facts.drain(20..22)));
+    assert_eq!(without, differ);
+    let alone = Fault::NodesDiffer {
+        job: "k".to_owned(),
+    };
+    for node in [0, 1] {
+        let more = faults(|facts| facts.extend(another(node)));
+        assert!(more.contains(&alone), "{node}: {more:?}");
+    }
 }
 
 #[test]
 fn wrong_counts_are_found() {
-    let wrong = faults(|facts| {
-        facts.push(Fact::Counted {
-            state: State::Failed,
-            count: 1,
-        });
-    });
-    let state = State::Failed;
-    assert_eq!(wrong, [Fault::CountsDiffer { state }]);
+    for node in [0, 1] {
+        let at = [14, 21][node];
+        let differ = |state| Fault::CountsDiffer { node, state };
+        let (succeeded, failed) = (State::Succeeded, State::Failed);
+        let more = faults(|facts| facts.push(counted(node, failed, 1)));
+        assert_eq!(more, [differ(failed)]);
+        let none = faults(|facts| drop(facts.remove(at)));
+        assert_eq!(none, [differ(succeeded)]);
+        let two = faults(|facts| facts[at] = counted(node, succeeded, 2));
+        assert_eq!(two, [differ(succeeded)]);
+        let zero = faults(|facts| facts.push(counted(node, failed, 0)));
+        assert_eq!(zero, []);
+    }
+}
+
+#[test]
+fn a_miscounted_task_is_found() {
     for (attempt, lost_leases) in [(1, 0), (2, 1)] {
         let wrong = faults(|facts| {
             facts[13] = Fact::StoredTask {

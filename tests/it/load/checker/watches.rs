@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use tonic::Code;
+
 use super::{Fact, Fault, Stored, is_terminal};
+use crate::load::history::Ending;
 
 /// Where a watch is, as it was told.
 #[derive(Default)]
@@ -47,6 +50,9 @@ pub(super) fn check(facts: &[Fact], stored: &Stored<'_>, faults: &mut BTreeSet<F
                     faults.insert(Fault::Gap { watch, revision });
                 }
             }
+            Fact::Disconnected { watch, ending } if !is_lawful(ending) => {
+                faults.insert(Fault::CutShort { watch: *watch });
+            }
             Fact::Broken { watch, .. } => {
                 courses.entry(*watch).or_default().ended = false;
                 faults.insert(Fault::NoEnd { watch: *watch });
@@ -68,12 +74,29 @@ pub(super) fn check(facts: &[Fact], stored: &Stored<'_>, faults: &mut BTreeSet<F
     }
 }
 
+/// Whether a server may end a stream so before its end.
+fn is_lawful(ending: &Ending) -> bool {
+    match ending {
+        Ending::Broken(_) | Ending::Said(Code::Unavailable, _) => true,
+        Ending::Said(..) | Ending::Wrong(_) => false,
+    }
+}
+
 /// Ranges may be told again and overlap, because a cursor is older than the newest change that was told; but nothing may be left out.
 pub(super) fn check_followers(facts: &[Fact], stored: &Stored<'_>, faults: &mut BTreeSet<Fault>) {
     let mut followers: BTreeMap<usize, HashMap<&str, u64>> = BTreeMap::new();
     for fact in facts {
         match fact {
             Fact::Followed { follower, .. } => drop(followers.entry(*follower).or_default()),
+            Fact::Unfollowed { follower, ending } if !is_lawful(ending) => {
+                let follower = *follower;
+                faults.insert(Fault::LeftAlone { follower });
+            }
+            // Nothing here makes a cursor worthless: no database fails over, and none is restored.
+            Fact::Relisted { follower } => {
+                let follower = *follower;
+                faults.insert(Fault::Relisted { follower });
+            }
             Fact::Told {
                 follower,
                 job,
