@@ -202,8 +202,8 @@ async fn fencing_tokens_that_do_not_fence_are_found_out() {
     for by in [By::Call, By::Stream] {
         let mut liar = Liar::start(Lie::ForgetsFencing).await;
         let faults = check(&contest(&liar, by).await);
-        let twice = |fault: &Fault| matches!(fault, Fault::CompletedTwice { .. });
-        assert!(faults.iter().any(twice), "{by:?}: {faults:#?}");
+        let stale = |fault: &Fault| matches!(fault, Fault::StaleAccepted { .. });
+        assert!(faults.iter().any(stale), "{by:?}: {faults:#?}");
         liar.kill().await;
     }
 }

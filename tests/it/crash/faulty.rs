@@ -1,10 +1,13 @@
 //! Stores that break the promises that the server relies on, to show that the checker notices.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use longhaul::{
-    domain::{Job, command::Changes},
+    domain::{Job, JobId, command::Changes},
     store::{Committed, Store as _, StoreError, StoreInfo, Writer, memory::MemoryStore},
 };
 
@@ -18,7 +21,7 @@ const UNWRITTEN: usize = 16;
 pub enum Lie {
     /// It answers commits before they are written, so that a crash forgets the last ones.
     AnswersEarly,
-    /// It forgets fencing tokens, so that a lease can not be told from an older one of the same attempt.
+    /// It forgets all fencing tokens of an attempt but the first, so that the holder of an older lease passes for that of the newest.
     ForgetsFencing,
 }
 
@@ -57,6 +60,7 @@ impl Disk {
             lie,
             disk: self.clone(),
             unwritten: Vec::new(),
+            first_tokens: HashMap::new(),
         };
         TamperedStore::new(info, model, writer, lying)
     }
@@ -66,15 +70,20 @@ struct Lying {
     lie: Lie,
     disk: Disk,
     unwritten: Vec<Changes>,
+    /// The first that was seen of each attempt of a job's only task.
+    first_tokens: HashMap<(JobId, u32), u64>,
 }
 
 #[async_trait]
 impl Tampering for Lying {
     fn jobs(&mut self, jobs: &mut [Job]) {
         if self.lie == Lie::ForgetsFencing {
-            for task in jobs.iter_mut().flat_map(|job| &mut job.tasks) {
-                // The next lease will bear 1, as each one before did.
-                task.fencing_token = u64::from(task.state.is_leased());
+            for job in jobs {
+                let id = job.id;
+                for task in job.tasks.iter_mut().filter(|task| task.state.is_leased()) {
+                    let first = self.first_tokens.entry((id, task.attempt));
+                    task.fencing_token = *first.or_insert(task.fencing_token);
+                }
             }
         }
     }

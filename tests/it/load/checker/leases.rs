@@ -19,14 +19,16 @@ struct Attempt<'a> {
 /// What is in the history of one task.
 #[derive(Default)]
 struct Task {
-    /// The attempts of its leases, by revision; the first lease has fencing token 1, and so on.
+    /// The attempts of its leases, by revision.
     leases: BTreeMap<u64, u32>,
     lost_leases: u32,
 }
 
 pub(super) fn check(facts: &[Fact], faults: &mut BTreeSet<Fault>) {
     check_attempts(facts, faults);
-    check_tasks(facts, faults);
+    let tasks = tasks(facts);
+    check_known(facts, &tasks, faults);
+    check_stored(facts, &tasks, faults);
 }
 
 fn check_attempts(facts: &[Fact], faults: &mut BTreeSet<Fault>) {
@@ -93,7 +95,7 @@ fn check_attempts(facts: &[Fact], faults: &mut BTreeSet<Fault>) {
     }
 }
 
-fn check_tasks(facts: &[Fact], faults: &mut BTreeSet<Fault>) {
+fn tasks(facts: &[Fact]) -> BTreeMap<&str, Task> {
     let mut tasks: BTreeMap<&str, Task> = BTreeMap::new();
     for fact in facts {
         if let Fact::Changed {
@@ -112,37 +114,56 @@ fn check_tasks(facts: &[Fact], faults: &mut BTreeSet<Fault>) {
             }
         }
     }
+    tasks
+}
+
+/// The history tells of leases in the order of their fencing tokens, and of some that reached nobody.
+fn check_known(facts: &[Fact], tasks: &BTreeMap<&str, Task>, faults: &mut BTreeSet<Fault>) {
+    let mut leased: BTreeMap<&str, BTreeSet<(u64, u32)>> = BTreeMap::new();
     for fact in facts {
-        match fact {
-            Fact::Leased(hold) => {
-                let leases = tasks.get(hold.task.as_str()).map(|task| &task.leases);
-                let tokens = leases
-                    .into_iter()
-                    .flat_map(|leases| (1..).zip(leases.values()));
-                let known = tokens
-                    .into_iter()
-                    .any(|known| known == (hold.fencing_token, &hold.attempt));
-                if !known {
-                    faults.insert(Fault::LeaseUnknown {
-                        task: hold.task.clone(),
-                        fencing_token: hold.fencing_token,
-                    });
-                }
+        if let Fact::Leased(hold) = fact {
+            let leases = leased.entry(&hold.task).or_default();
+            leases.insert((hold.fencing_token, hold.attempt));
+        }
+    }
+    for (task, leases) in leased {
+        let mut known = tasks
+            .get(task)
+            .into_iter()
+            .flat_map(|task| task.leases.values());
+        let mut last = None;
+        for (fencing_token, attempt) in leases {
+            let task = task.to_owned();
+            if last.replace(fencing_token) == Some(fencing_token) {
+                faults.insert(Fault::TokenReused {
+                    task,
+                    fencing_token,
+                });
+            } else if !known.any(|known| *known == attempt) {
+                faults.insert(Fault::LeaseUnknown {
+                    task,
+                    fencing_token,
+                });
             }
-            Fact::StoredTask {
-                task,
-                attempt,
-                lost_leases,
-            } => {
-                let history = tasks.get(task.as_str());
-                let lost = history.map_or(0, |history| history.lost_leases);
-                let attempts = history.and_then(|history| history.leases.values().max());
-                let same = (attempts.copied().unwrap_or(0), lost) == (*attempt, *lost_leases);
-                if !same || *attempt > MAX_ATTEMPTS {
-                    faults.insert(Fault::Miscounted { task: task.clone() });
-                }
+        }
+    }
+}
+
+fn check_stored(facts: &[Fact], tasks: &BTreeMap<&str, Task>, faults: &mut BTreeSet<Fault>) {
+    for fact in facts {
+        if let Fact::StoredTask {
+            task,
+            attempt,
+            lost_leases,
+        } = fact
+        {
+            let history = tasks.get(task.as_str());
+            let lost = history.map_or(0, |history| history.lost_leases);
+            let attempts = history.and_then(|history| history.leases.values().max());
+            let same = (attempts.copied().unwrap_or(0), lost) == (*attempt, *lost_leases);
+            if !same || *attempt > MAX_ATTEMPTS {
+                faults.insert(Fault::Miscounted { task: task.clone() });
             }
-            _ => {}
         }
     }
 }

@@ -416,6 +416,48 @@ fn a_lease_that_is_not_in_the_history_is_found() {
 }
 
 #[test]
+fn fencing_tokens_only_have_to_grow() {
+    let leased = |fencing_token, attempt| {
+        Fact::Leased(Hold {
+            attempt,
+            ..hold(fencing_token, "c")
+        })
+    };
+    // A second attempt, with one lease.
+    let another = |facts: &mut Vec<Fact>, lease| {
+        facts[11] = Fact::Changed {
+            job: job(),
+            revision: 4,
+            kind: Type::TaskLeased,
+            task: task(),
+            attempt: 2,
+            state: State::Running,
+        };
+        facts[13] = Fact::StoredTask {
+            task: task(),
+            attempt: 2,
+            lost_leases: 1,
+        };
+        facts[3] = lease;
+        facts.remove(5);
+    };
+    let grown = faults(|facts| another(facts, leased(1_000, 2)));
+    assert_eq!(grown, []);
+    let same = faults(|facts| another(facts, leased(1, 2)));
+    let reused = Fault::TokenReused {
+        task: task(),
+        fencing_token: 1,
+    };
+    assert_eq!(same, [reused]);
+    let shrunk = faults(|facts| another(facts, leased(0, 2)));
+    let unknown = Fault::LeaseUnknown {
+        task: task(),
+        fencing_token: 1,
+    };
+    assert_eq!(shrunk, [unknown]);
+}
+
+#[test]
 fn a_follower_that_was_not_told_is_found() {
     let skipped = Fault::Skipped {
         follower: 1,
