@@ -27,6 +27,8 @@ use process::Process;
 
 /// How long a server may take from start to serving, on a busy machine and in a debug build.
 const START_WITHIN: Duration = Duration::from_secs(30);
+/// The same for one whose database may have crashed a moment ago, and has to recover first.
+const RECOVER_WITHIN: Duration = Duration::from_secs(120);
 /// The pause before a server is started again that did not find its database.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// How long a drained server may take to exit: its default `drain_timeout`, and some seconds to close its files.
@@ -125,8 +127,8 @@ impl Server {
                 sleep(RESTART_PAUSE).await;
             }
         };
-        let served = timeout(START_WITHIN, serves).await;
-        served.unwrap_or_else(|_| panic!("it does not serve within {START_WITHIN:?}\n{last}"));
+        let served = timeout(RECOVER_WITHIN, serves).await;
+        served.unwrap_or_else(|_| panic!("it does not serve within {RECOVER_WITHIN:?}\n{last}"));
     }
 
     /// Starts it again; if it ended without serving, what it has logged.
