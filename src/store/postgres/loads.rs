@@ -122,9 +122,14 @@ async fn opened() -> (Database, ClientWrapper) {
     let cluster = Cluster::start(Options::default().set("fsync", "off"));
     let database = cluster.database();
     let connector = Connector::new(database.url().parse().expect("an address"));
-    open::open(&connector, true, Duration::from_secs(3_600))
-        .await
-        .expect("a database");
+    open::open(
+        &connector,
+        true,
+        open::Tables::Make,
+        Some(Duration::from_secs(3_600)),
+    )
+    .await
+    .expect("a database");
     let client = session::begin(&connector).await.expect("a connection");
     let large = (0..JOBS).map(|n| job("acme", n, vec![task("ansible", BYTES)]));
     let tasks = (0..JOBS).map(|_| task("terraform", 4 * BYTES / JOBS));

@@ -16,7 +16,7 @@ async fn opened() -> (Database, Readers) {
     let cluster = Cluster::start(Options::default().set("fsync", "off"));
     let database = cluster.database();
     let connector = Connector::new(database.url().parse().expect("an address"));
-    open::open(&connector, true, WIDTH)
+    open::open(&connector, true, open::Tables::Make, Some(WIDTH))
         .await
         .expect("a database");
     (database, Readers::new(connector, 2))
