@@ -215,9 +215,11 @@ impl PostgresStore {
         })
     }
 
-    async fn read<T>(
+    async fn read<T: Send + 'static>(
         &self,
-        read: impl for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>> + Send,
+        read: impl for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>
+        + Send
+        + 'static,
     ) -> Result<T, StoreError> {
         self.shared.readers.read(read).await
     }

@@ -368,9 +368,7 @@ async fn the_log_stays_short_though_somebody_always_reads() {
 }
 
 /// As calls whose client takes nothing any more: they are begun, and then not polled.
-#[tokio::test]
-async fn reads_that_nobody_waits_for_hold_up_no_others() {
-    let mut stored = Stored::in_sqlite();
+async fn reads_that_nobody_waits_for_hold_up_no_others(mut stored: Stored) {
     let job = job("acme", 1);
     stored.submit(&job).await;
     let key = job.key();
@@ -385,4 +383,14 @@ async fn reads_that_nobody_waits_for_hold_up_no_others() {
     for read in begun {
         assert!(read.await.unwrap().is_some());
     }
+}
+
+#[tokio::test]
+async fn reads_of_sqlite_that_nobody_waits_for_hold_up_no_others() {
+    reads_that_nobody_waits_for_hold_up_no_others(Stored::in_sqlite()).await;
+}
+
+#[tokio::test]
+async fn reads_of_postgres_that_nobody_waits_for_hold_up_no_others() {
+    reads_that_nobody_waits_for_hold_up_no_others(Stored::in_postgres().await).await;
 }

@@ -11,8 +11,14 @@ use deadpool::{
 };
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::BoxFuture;
-use tokio::time::{sleep, timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 
 use super::{
     connect::{Connector, Pauses},
@@ -29,6 +35,9 @@ const LONGEST_READ: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Readers {
     pool: managed::Pool<Maker>,
+    /// Of the reads that are under way; they end with this.
+    end: CancellationToken,
+    _end: DropGuard,
 }
 
 impl Readers {
@@ -43,37 +52,73 @@ impl Readers {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("only a time limit without a runtime can not be built, and there is one");
-        Self { pool }
+        let end = CancellationToken::new();
+        Self {
+            pool,
+            _end: end.clone().drop_guard(),
+            end,
+        }
     }
 
-    /// Reads with a connection of its own. One that did not answer in time, or was not waited for, is not used again.
+    /// Reads with a connection of its own, in a task of its own: a call whose client takes nothing is not polled, and would keep what it has from all
+    /// others. A read that nobody waits for any more is not begun; if it has begun it ends, so that the server is not left at work for nobody.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
-        F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>> + Send,
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + 'static,
     {
-        let connections = self.pool.status().max_size;
-        let client = self.pool.get().await.map_err(|error| match error {
-            PoolError::Timeout(_) => StoreError::Unavailable(format!(
-                "all {connections} connections that read were busy for {} s; grant more with --store-connections",
-                PATIENCE.as_secs()
-            )),
-            PoolError::Backend(error) => error,
-            error => StoreError::Unavailable(error.to_string()),
-        })?;
-        let mut taken = Taken(Some(client));
-        let answer = match &taken.0 {
-            Some(client) => timeout(LONGEST_READ, read(client)).await,
-            None => return Err(StoreError::Failed("a connection was given away".into())),
+        let (mut reply, answer) = oneshot::channel();
+        let pool = self.pool.clone();
+        let task = async move {
+            let client = tokio::select! {
+                client = pool.get() => client,
+                () = reply.closed() => return,
+            };
+            let answer = match client {
+                Ok(client) => read_with(client, read).await,
+                Err(error) => Err(no_connection(error, pool.status().max_size)),
+            };
+            // To whoever still waits.
+            let _ = reply.send(answer);
         };
-        let answer = answer.map_err(|_| {
-            StoreError::Unavailable(format!(
-                "PostgreSQL did not answer within {} s",
-                LONGEST_READ.as_secs()
-            ))
-        })?;
-        // Back to the others.
-        drop(taken.0.take());
+        tokio::spawn(self.end.clone().run_until_cancelled_owned(task));
         answer
+            .await
+            .map_err(|_| StoreError::Failed("a read was given up".into()))?
+    }
+}
+
+/// A connection that did not answer in time is not used again.
+async fn read_with<T, F>(client: Object<Maker>, read: F) -> Result<T, StoreError>
+where
+    F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>,
+{
+    let mut taken = Taken(Some(client));
+    let Some(client) = &taken.0 else {
+        return Err(StoreError::Failed("a connection was given away".into()));
+    };
+    let answer = timeout(LONGEST_READ, read(client)).await;
+    let answer = answer.map_err(|_| {
+        StoreError::Unavailable(format!(
+            "PostgreSQL did not answer within {} s",
+            LONGEST_READ.as_secs()
+        ))
+    })?;
+    // Back to the others.
+    drop(taken.0.take());
+    answer
+}
+
+fn no_connection(error: PoolError<StoreError>, connections: usize) -> StoreError {
+    match error {
+        PoolError::Timeout(_) => StoreError::Unavailable(format!(
+            "all {connections} connections that read were busy for {} s; grant more with --store-connections",
+            PATIENCE.as_secs()
+        )),
+        PoolError::Backend(error) => error,
+        error => StoreError::Unavailable(error.to_string()),
     }
 }
 
