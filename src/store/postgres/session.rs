@@ -18,6 +18,9 @@ use crate::store::StoreError;
 pub(super) const PLANS: &str = "enable_seqscan = off; enable_bitmapscan = off; enable_hashjoin = off; enable_mergejoin = off; \
     max_parallel_workers_per_gather = 0; plan_cache_mode = force_generic_plan; jit = off";
 
+/// When the server ends a statement by itself. Before whoever waits for it gives up: no statement goes on behind a connection that was left, and the
+/// connection is good for the next one.
+pub(super) const LONGEST_STATEMENT: Duration = Duration::from_secs(25);
 /// How long the first answer of a new connection may take.
 const LONGEST_START: Duration = Duration::from_secs(3);
 
@@ -26,8 +29,21 @@ pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// One attempt at a connection.
 pub(super) async fn begin(connector: &Connector) -> Result<ClientWrapper, StoreError> {
+    begin_with(connector, LONGEST_STATEMENT).await
+}
+
+/// The same, where statements may take so long.
+pub(super) async fn begin_with(
+    connector: &Connector,
+    longest: Duration,
+) -> Result<ClientWrapper, StoreError> {
     let client = connector.client().await?;
-    let set = settings("SET");
+    // Whatever the role, the database or the server would have it be.
+    let set = format!(
+        "{} SET statement_timeout = {}; SET default_transaction_isolation = 'read committed'",
+        settings("SET"),
+        longest.as_millis()
+    );
     let answer = timeout(LONGEST_START, client.batch_execute(&set)).await;
     answer.map_err(|_| {
         StoreError::Unavailable(format!(
@@ -68,4 +84,26 @@ pub(super) async fn query_one(
     let mut rows = rows.into_iter();
     rows.next()
         .ok_or_else(|| StoreError::Failed(format!("no row came of: {sql}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::cluster::Database, *};
+
+    #[tokio::test]
+    async fn what_takes_too_long_the_server_ends_and_the_connection_is_good_for_more() {
+        let database = Database::fresh();
+        let connector = Connector::new(database.url().parse().expect("an address"));
+        let limit = Duration::from_millis(100);
+        let client = begin_with(&connector, limit).await.expect("a connection");
+        let ended = client.batch_execute("SELECT pg_sleep(600)").await;
+        let ended = StoreError::from(ended.expect_err("it took too long"));
+        assert!(matches!(ended, StoreError::Failed(_)), "{ended}");
+        client.batch_execute("SELECT 1").await.expect("an answer");
+
+        let client = begin(&connector).await.expect("a connection");
+        let row = query_one(&client, "SHOW statement_timeout", &[]).await;
+        let limit: String = row.expect("a row").get(0);
+        assert_eq!(limit, format!("{}s", LONGEST_STATEMENT.as_secs()));
+    }
 }
