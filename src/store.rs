@@ -42,6 +42,9 @@ pub enum StoreError {
     /// The store can not be reached. Nothing was stored.
     #[error("the store can not be reached: {0}")]
     Unavailable(String),
+    /// The store can be reached, and others use all there is to reach it by. Nothing was stored.
+    #[error("the store has more to do than it can at once: {0}")]
+    Busy(String),
     /// Reading or writing failed. Nothing was stored.
     #[error("the store failed: {0}")]
     Failed(String),

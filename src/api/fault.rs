@@ -411,6 +411,13 @@ impl From<StoreError> for Fault {
                 );
                 Self::new(Reason::StoreUnavailable, message).retry(RETRY_SOON)
             }
+            StoreError::Busy(_) => {
+                let message = Sentence::plain(
+                    "store-busy",
+                    "more is being read than this server's connections to the database can carry; nothing was stored; call again, or another server",
+                );
+                Self::new(Reason::StoreUnavailable, message).retry(RETRY_SOON)
+            }
             // What went wrong inside is for the log, not for the caller.
             StoreError::Conflict(_) | StoreError::Failed(_) | StoreError::Fatal(_) => {
                 let message = Sentence::plain(

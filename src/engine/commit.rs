@@ -535,6 +535,7 @@ impl CommitLoop {
             | StoreError::OutcomeUnknown(_)
             | StoreError::Conflict(_)
             | StoreError::Unavailable(_)
+            | StoreError::Busy(_)
             | StoreError::Failed(_)
             | StoreError::Corrupt(_) => Ok(()),
         }

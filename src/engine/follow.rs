@@ -261,7 +261,7 @@ impl JobFollow {
             let alarm = self.spoke + self.heartbeat;
             if newest.is_ahead_of(&self.position) {
                 let items = match self.stretch(newest).await {
-                    Err(EngineError::Store(StoreError::Unavailable(_))) => {
+                    Err(EngineError::Store(StoreError::Unavailable(_) | StoreError::Busy(_))) => {
                         // It comes back, and with it what is missed now.
                         if super::monotonic_now() >= alarm {
                             let cursor = self.cursor();

@@ -90,7 +90,8 @@ impl Follower {
                     }
                     Ok(None) => return,
                     Err(error) => {
-                        failed += 1;
+                        // Others use what it is reached by: that says nothing of the store.
+                        failed += usize::from(!matches!(error, StoreError::Busy(_)));
                         let is_away = matches!(error, StoreError::Unavailable(_));
                         if is_away || failed >= DEAF_AFTER {
                             self.shared.reach.note(Side::Hearing, false);

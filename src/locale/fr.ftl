@@ -110,6 +110,7 @@ draining = le serveur s'arrête ; appelez de nouveau
 no-room = trop de grandes requêtes sont en cours ; envoyez-la de nouveau dans un instant
 outcome-unknown = issue inconnue ; réessayez avec le même request_id
 stopped = le serveur a cessé de travailler ; appelez-en un autre, ou celui-ci quand il sera de retour
+store-busy = il est lu plus que les connexions de ce serveur à la base de données ne peuvent porter ; rien n'a été enregistré ; rappelez, ou appelez un autre serveur
 store-corrupt = ce qui est enregistré ne peut pas être lu ; le journal du serveur en dit plus
 store-unavailable = la base de données est injoignable pour l'instant ; rien n'a été enregistré ; réessayez avec le même request_id
 store-failed = le stockage a échoué ; réessayez avec le même request_id

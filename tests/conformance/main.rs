@@ -14,6 +14,7 @@ mod mirrored;
 mod postgres;
 mod served;
 mod shared;
+mod trouble;
 mod upgrade;
 
 /// Makes of each behaviour one test for each store, and of those that a client can see one more through gRPC for each.

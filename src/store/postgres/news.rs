@@ -73,7 +73,7 @@ pub(super) async fn tell(news: Arc<News>, readers: Arc<Readers>) {
         news.untold.notified().await;
         let sql = notify.clone();
         let told = readers
-            .read(move |client| Box::pin(async move { Ok(client.batch_execute(&sql).await?) }));
+            .read_own(move |client| Box::pin(async move { Ok(client.batch_execute(&sql).await?) }));
         if let Err(error) = told.await {
             tracing::debug!(%error, "the other nodes could not be notified");
         }

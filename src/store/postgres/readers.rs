@@ -1,4 +1,4 @@
-//! The connections that read: as many as were granted, made when they are needed, and none while the database is away.
+//! The connections that read: as many as were granted, made when they are needed, and none while the database is away. One of them is the node's own.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -31,10 +31,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read may take: far longer than any does on a server that is alive.
 const LONGEST_READ: Duration = Duration::from_secs(30);
 
+type Pool = managed::Pool<Maker>;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Readers {
-    pool: managed::Pool<Maker>,
+    /// For what callers read.
+    for_calls: Pool,
+    /// For what the node itself has to hear and to say, which is not to wait behind what callers read. The same one if there is only one connection.
+    own: Pool,
     /// Of the reads that are under way; they end with this.
     end: CancellationToken,
     _end: DropGuard,
@@ -42,26 +47,34 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn new(connector: Connector, connections: usize) -> Self {
-        let maker = Maker {
-            connector,
-            gate: Arc::default(),
+        let gate = Arc::default();
+        let pool = |connections| {
+            let maker = Maker {
+                connector: connector.clone(),
+                gate: Arc::clone(&gate),
+            };
+            managed::Pool::builder(maker)
+                .max_size(connections)
+                .wait_timeout(Some(PATIENCE))
+                .runtime(Runtime::Tokio1)
+                .build()
+                .expect("only a time limit without a runtime can not be built, and there is one")
         };
-        let pool = managed::Pool::builder(maker)
-            .max_size(connections)
-            .wait_timeout(Some(PATIENCE))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .expect("only a time limit without a runtime can not be built, and there is one");
+        let for_calls = pool(connections.saturating_sub(1).max(1));
+        let own = match connections {
+            0 | 1 => for_calls.clone(),
+            _ => pool(1),
+        };
         let end = CancellationToken::new();
         Self {
-            pool,
+            for_calls,
+            own,
             _end: end.clone().drop_guard(),
             end,
         }
     }
 
-    /// Reads with a connection of its own, in a task of its own: a call whose client takes nothing is not polled, and would keep what it has from all
-    /// others. A read that nobody waits for any more is not begun; if it has begun it ends, so that the server is not left at work for nobody.
+    /// What a caller asks for.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -69,8 +82,31 @@ impl Readers {
             + Send
             + 'static,
     {
+        self.read_by(&self.for_calls, read).await
+    }
+
+    /// What the node itself has to hear or to say: little, and soon.
+    pub(super) async fn read_own<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.read_by(&self.own, read).await
+    }
+
+    /// Reads with a connection of its own, in a task of its own: a call whose client takes nothing is not polled, and would keep what it has from all
+    /// others. A read that nobody waits for any more is not begun; if it has begun it ends, so that the server is not left at work for nobody.
+    async fn read_by<T, F>(&self, pool: &Pool, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
         let (mut reply, answer) = oneshot::channel();
-        let pool = self.pool.clone();
+        let pool = pool.clone();
         let task = async move {
             let client = tokio::select! {
                 client = pool.get() => client,
@@ -113,7 +149,7 @@ where
 
 fn no_connection(error: PoolError<StoreError>, connections: usize) -> StoreError {
     match error {
-        PoolError::Timeout(_) => StoreError::Unavailable(format!(
+        PoolError::Timeout(_) => StoreError::Busy(format!(
             "all {connections} connections that read were busy for {} s; grant more with --store-connections",
             PATIENCE.as_secs()
         )),

@@ -28,7 +28,7 @@ impl Tail for FeedTail {
         let after = after.clone();
         let readers = &self.shared.readers;
         readers
-            .read(move |client| Box::pin(async move { feed::stretch(client, &after).await }))
+            .read_own(move |client| Box::pin(async move { feed::stretch(client, &after).await }))
             .await
     }
 
@@ -38,7 +38,7 @@ impl Tail for FeedTail {
             let keys = keys.to_vec();
             let readers = &self.shared.readers;
             let found = readers
-                .read(move |client| Box::pin(async move { read::jobs(client, &keys).await }))
+                .read_own(move |client| Box::pin(async move { read::jobs(client, &keys).await }))
                 .await?;
             jobs.extend(found.into_iter().map(Arc::new));
         }
@@ -50,7 +50,7 @@ impl Tail for FeedTail {
         let roster = nodes::pack(connected)?;
         let readers = &self.shared.readers;
         readers
-            .read(move |client| {
+            .read_own(move |client| {
                 let roster = roster.clone();
                 Box::pin(async move { nodes::announce(client, node, &roster).await })
             })
@@ -61,7 +61,7 @@ impl Tail for FeedTail {
         let node = self.shared.news.node();
         let readers = &self.shared.readers;
         readers
-            .read(move |client| Box::pin(nodes::leave(client, node)))
+            .read_own(move |client| Box::pin(nodes::leave(client, node)))
             .await
     }
 

@@ -89,6 +89,7 @@ impl SqliteWriter {
             StoreError::OutcomeUnknown(_)
             | StoreError::Conflict(_)
             | StoreError::Unavailable(_)
+            | StoreError::Busy(_)
             | StoreError::Failed(_)
             | StoreError::Corrupt(_) => {}
         }
