@@ -2,7 +2,7 @@
 
 use tokio_postgres::{
     Error,
-    error::{DbError, SqlState},
+    error::{Severity, SqlState},
 };
 
 use super::connect::{ConnectError, Reason};
@@ -11,12 +11,14 @@ use crate::store::StoreError;
 /// Of a statement whose transaction is gone with it: nothing was stored.
 pub(super) fn of(error: &Error) -> StoreError {
     let reason = Reason::of(error).to_string();
-    let Some(code) = error.as_db_error().map(DbError::code) else {
-        return match is_of_the_connection(error) {
-            true => StoreError::Unavailable(reason),
-            false => StoreError::Failed(reason),
-        };
-    };
+    match error.code() {
+        Some(code) => of_code(code, reason),
+        None if is_of_the_connection(error) => StoreError::Unavailable(reason),
+        None => StoreError::Failed(reason),
+    }
+}
+
+fn of_code(code: &SqlState, reason: String) -> StoreError {
     if is_conflict(code) {
         return StoreError::Conflict(reason);
     }
@@ -28,9 +30,32 @@ pub(super) fn of(error: &Error) -> StoreError {
             "{reason}: a pooler stands in between that loses prepared statements; have it pool sessions, or use PgBouncer 1.21 or newer with max_prepared_statements"
         )),
         code if *code == SqlState::DISK_FULL => StoreError::Full,
-        code if matches!(&code.code()[..2], "XX") => StoreError::Corrupt(reason),
+        // Not the rest of its class: that is anything that should not have happened.
+        code if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code) => {
+            StoreError::Corrupt(reason)
+        }
         _ => StoreError::Failed(reason),
     }
+}
+
+/// Of what was sent with COMMIT at once behind it: what the server minded it has not committed; what the wire swallowed it may have.
+pub(super) fn before_commit(error: &Error) -> StoreError {
+    let said = error.as_db_error();
+    let is_final = said.is_some_and(|said| is_final(said.code(), said.parsed_severity()));
+    match is_final {
+        true => of(error),
+        false => of_commit(error),
+    }
+}
+
+/// Whether it is the word of the server on this statement. What ends a connection may come from something in between that has lost the server, after
+/// that has taken all.
+fn is_final(code: &SqlState, severity: Option<Severity>) -> bool {
+    // This one the server sends while nothing is under way.
+    *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+        || (matches!(severity, Some(Severity::Error))
+            && *code != SqlState::INTERNAL_ERROR
+            && !code.code().starts_with("08"))
 }
 
 /// Of COMMIT itself: unless the server says that it did not, it may have.
@@ -102,5 +127,36 @@ impl From<ConnectError> for StoreError {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         of(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_so_is_corrupt() {
+        let of = |code: &str| of_code(&SqlState::from_code(code), "why".into());
+        assert!(matches!(of("XX001"), StoreError::Corrupt(_)));
+        assert!(matches!(of("XX002"), StoreError::Corrupt(_)));
+        for code in ["XX000", "XX099", "X", "", "42P01"] {
+            assert!(matches!(of(code), StoreError::Failed(_)), "{code:?}");
+        }
+        assert!(matches!(of("08006"), StoreError::Unavailable(_)));
+    }
+
+    #[test]
+    fn what_ends_a_connection_says_nothing_of_the_commit_behind_it() {
+        let is_final = |code, severity| is_final(&SqlState::from_code(code), severity);
+        for code in ["23505", "42P01", "57014", "XX001"] {
+            assert!(is_final(code, Some(Severity::Error)), "{code}");
+            assert!(!is_final(code, Some(Severity::Fatal)), "{code}");
+            assert!(!is_final(code, None), "{code}");
+        }
+        for code in ["08006", "08P01", "XX000"] {
+            assert!(!is_final(code, Some(Severity::Error)), "{code}");
+        }
+        assert!(!is_final("57P01", Some(Severity::Fatal)));
+        assert!(is_final("25P03", Some(Severity::Fatal)));
     }
 }
