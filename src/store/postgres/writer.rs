@@ -2,11 +2,15 @@
 //!
 //! A transaction begins with the first statement that needs it, in the same packet; it ends with all that was decided and COMMIT, in one packet too.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::ClientWrapper;
-use futures_util::future::{join, join_all, join3};
+use futures_util::{
+    FutureExt,
+    future::{join, join_all, maybe_done},
+    poll,
+};
 use tokio::time::timeout;
 use tokio_postgres::Error;
 
@@ -15,7 +19,7 @@ use super::{
     line::Line,
     lock, partitions, queue, read, scan,
     session::{self, prepared},
-    write,
+    write::{self, Step},
 };
 use crate::{
     domain::{
@@ -57,7 +61,10 @@ impl PostgresWriter {
         let limits: String = limits.map(|limit| format!("SET LOCAL {limit};")).collect();
         Self {
             line: Line::new(shared.connector.clone()),
-            begin: format!("BEGIN; {limits} {}", session::settings("SET LOCAL")),
+            begin: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; {limits} {}",
+                session::settings("SET LOCAL")
+            ),
             shard: rand::random_range(0..COUNTER_SHARDS),
             shared,
             begun: false,
@@ -92,7 +99,11 @@ impl PostgresWriter {
 
     /// Notes what an answer says of the connection.
     fn heard<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) = answer {
+        // A failure may be that of the connection: a plan that does not fit any more, a statement that a pooler has lost.
+        if let Err(
+            StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Failed(_),
+        ) = answer
+        {
             self.line.hang_up();
             self.begun = false;
         }
@@ -119,36 +130,40 @@ impl Transaction<'_> {
         answer
     }
 
-    /// Writes everything, and commits.
-    async fn commit(self, changes: &Changes, shard: i16) -> Result<(), Stopped> {
-        let steps = write::steps(changes, shard);
+    /// Writes everything, and commits; notes when COMMIT is on its way.
+    async fn commit(self, steps: &[Step<'_>], is_sent: &mut bool) -> Result<(), Stopped> {
         let mut statements = Vec::with_capacity(steps.len());
-        for step in &steps {
+        for step in steps {
             statements.push(prepared(self.client, step.sql).await?);
         }
-        let begin = async {
-            match self.begin {
-                Some(begin) => self.client.batch_execute(begin).await,
-                None => Ok(()),
-            }
-        };
+        let begin = self.begin.map(|begin| self.client.batch_execute(begin));
         let writes = steps
             .iter()
             .zip(&statements)
             .map(async |(step, statement)| {
-                self.client.execute(statement, &step.parameters()).await
+                let written = self.client.execute(statement, &step.parameters()).await;
+                written.map(drop)
             });
+        let begin = begin.into_iter().map(FutureExt::boxed);
+        let all = begin.chain(writes.map(FutureExt::boxed)).map(maybe_done);
+        let mut all: Vec<_> = all.collect();
+        for statement in &mut all {
+            // Sends it. Of what can not be sent the server knows nothing: it would commit the rest.
+            let _ = poll!(&mut *statement);
+            let mut statement = Pin::new(statement);
+            if let Some(Err(_)) = statement.as_mut().output_mut()
+                && let Some(Err(error)) = statement.take_output()
+            {
+                return Err(Stopped::uncommitted(&error));
+            }
+        }
+        *is_sent = true;
         let commit = self.client.batch_execute("COMMIT");
-        let all = timeout(LONGEST_CALL, join3(begin, join_all(writes), commit)).await;
-        let (begun, written, committed) = all.map_err(|_| Stopped {
-            error: StoreError::OutcomeUnknown(silent().to_string()),
-            lacks_partition: false,
-        })?;
+        let (_, committed) = join(join_all(all.iter_mut()), commit).await;
         // After an error PostgreSQL answers COMMIT with ROLLBACK, and calls that a success.
-        let written = written.into_iter().map(|written| written.map(drop));
-        std::iter::once(begun)
-            .chain(written)
-            .try_for_each(|done| done.map_err(Stopped::before_commit))?;
+        all.iter_mut()
+            .filter_map(|statement| Pin::new(statement).take_output())
+            .try_for_each(|done| done.map_err(|error| Stopped::before_commit(&error)))?;
         committed.map_err(|error| Stopped {
             error: fault::of_commit(&error),
             lacks_partition: false,
@@ -163,14 +178,19 @@ struct Stopped {
 }
 
 impl Stopped {
-    /// COMMIT was on its way too. What the server minded it has not committed; what the wire swallowed it may have.
-    fn before_commit(error: Error) -> Self {
+    /// COMMIT was never sent.
+    fn uncommitted(error: &Error) -> Self {
         Self {
-            lacks_partition: fault::has_no_partition(&error),
-            error: match error.as_db_error() {
-                Some(_) => fault::of(&error),
-                None => fault::of_commit(&error),
-            },
+            lacks_partition: fault::has_no_partition(error),
+            error: fault::of(error),
+        }
+    }
+
+    /// COMMIT was on its way too.
+    fn before_commit(error: &Error) -> Self {
+        Self {
+            lacks_partition: fault::has_no_partition(error),
+            error: fault::before_commit(error),
         }
     }
 }
@@ -255,9 +275,16 @@ impl Writer for PostgresWriter {
     }
 
     async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError> {
-        let shard = self.shard;
-        let answer = self.transaction()?.commit(changes, shard).await;
-        self.begun = false;
+        let steps = write::steps(changes, self.shard);
+        let mut is_sent = false;
+        let commit = self.transaction()?.commit(&steps, &mut is_sent);
+        let answer = match timeout(LONGEST_CALL, commit).await {
+            Ok(answer) => answer,
+            Err(_) if is_sent => Err(StoreError::OutcomeUnknown(silent().to_string()).into()),
+            Err(_) => Err(silent().into()),
+        };
+        // Until then only a rollback ends it.
+        self.begun &= !is_sent;
         match answer {
             Ok(()) => {
                 self.shared.news.committed();
@@ -266,10 +293,12 @@ impl Writer for PostgresWriter {
                 })
             }
             Err(stopped) => {
+                let error = self.heard(Err(stopped.error));
+                self.rollback().await;
                 if stopped.lacks_partition {
                     self.make_partitions(changes).await;
                 }
-                self.heard(Err(stopped.error))
+                error
             }
         }
     }
