@@ -105,6 +105,7 @@ struct Shared {
     news: Arc<News>,
     /// Of the ranges that jobs are cut into.
     width: Duration,
+    unsafe_durability: bool,
 }
 
 /// What a database is opened for.
@@ -196,6 +197,7 @@ impl PostgresStore {
             readers: Arc::new(Readers::new(connector.clone(), readers)),
             news: Arc::new(News::new()),
             width,
+            unsafe_durability,
             connector,
         });
         let (news, readers) = (|| Arc::clone(&shared.news), || Arc::clone(&shared.readers));

@@ -19,6 +19,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Line {
     connector: Connector,
+    unsafe_durability: bool,
     state: State,
 }
 
@@ -49,9 +50,10 @@ struct Dialing {
 }
 
 impl Line {
-    pub(super) fn new(connector: Connector) -> Self {
+    pub(super) fn new(connector: Connector, unsafe_durability: bool) -> Self {
         Self {
             connector,
+            unsafe_durability,
             state: State::Hung,
         }
     }
@@ -75,7 +77,7 @@ impl Line {
             return Ok(());
         }
         if !matches!(self.state, State::Dialing(_)) {
-            self.state = State::Dialing(dial(self.connector.clone()));
+            self.state = State::Dialing(dial(self.connector.clone(), self.unsafe_durability));
         }
         let State::Dialing(dialing) = &mut self.state else {
             return Ok(());
@@ -103,14 +105,20 @@ impl Line {
     }
 }
 
-fn dial(connector: Connector) -> Dialing {
+fn dial(connector: Connector, unsafe_durability: bool) -> Dialing {
     let (told, failed) = watch::channel(None);
     let task = tokio::spawn(async move {
         let mut pauses = Pauses::default();
         loop {
-            match session::begin(&connector).await {
+            match session::begin_to_write(&connector, unsafe_durability).await {
                 Ok(client) => return Open(client),
-                Err(error) => drop(told.send_replace(Some(error))),
+                Err(error) => {
+                    // Callers are not told why.
+                    if told.borrow().is_none() {
+                        tracing::warn!(%error, "PostgreSQL can not be written to; trying again until it can");
+                    }
+                    told.send_replace(Some(error));
+                }
             }
             sleep(pauses.next().unwrap_or_default()).await;
         }

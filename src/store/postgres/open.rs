@@ -2,8 +2,11 @@
 //!
 //! Several nodes may start at once, and any of them may be killed in between: whoever migrates holds a lock in an open transaction, which ends with it.
 
+use std::{pin::pin, time::Duration};
+
 use deadpool_postgres::ClientWrapper;
 use refinery::Runner;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use super::{
@@ -20,6 +23,16 @@ use crate::{
 const OLDEST_SERVER: i32 = 140_000;
 /// Who migrates. "LngHmigr".
 const LOCK: i64 = 0x4c6e_6748_6d69_6772;
+/// Of the connections of opening, whatever the role, the database or the server would have them be: others' changes of the schema take what they take, and
+/// so do ours, while the connection that holds the lock does nothing. The lock of a node whose machine is gone is not kept for long.
+const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout');
+    SET default_transaction_isolation = 'read committed';
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+/// Who waits for a table has all others wait behind him: longer than any statement of a node takes, and no longer.
+const OF_MIGRATING: &str = "SET lock_timeout = '30s'";
+/// After what time of waiting for another node it is said why.
+const LONG: Duration = Duration::from_secs(3);
 /// Where the name of the feed is noted.
 const FEED_ID: &str = "feed_id";
 /// Where versions of the schema are noted.
@@ -58,14 +71,9 @@ pub enum OpenError {
     OldServer(String),
     /// The server does not keep what it has acknowledged.
     #[error(
-        "the server has {setting} = {value}: it may lose what it has acknowledged when it crashes; set it to on, or accept that with --unsafe-durability"
+        "the server has {0} = off: it may lose what it has acknowledged when it crashes; set it to on, or accept that with --unsafe-durability"
     )]
-    Unsafe {
-        /// Which setting.
-        setting: &'static str,
-        /// And what it is.
-        value: String,
-    },
+    Unsafe(&'static str),
     /// The server only follows another one.
     #[error(
         "the server is a standby: name the primary, or all of them: postgres://user@host1,host2/database"
@@ -155,15 +163,15 @@ pub(super) async fn open(
     connector: &Connector,
     unsafe_durability: bool,
     tables: Tables,
-    ranges: Option<std::time::Duration>,
+    ranges: Option<Duration>,
 ) -> Result<Opened, OpenError> {
-    let client = connector.client().await?;
+    let client = connect(connector).await?;
     let server = check_server(&client, unsafe_durability).await?;
     match tables {
         Tables::Leave => drop(found(&client, tables).await?),
         Tables::Make | Tables::Upgrade => migrate(connector, client, tables).await?,
     }
-    let client = connector.client().await?;
+    let client = connect(connector).await?;
     if let Some(width) = ranges {
         partitions::make(&client, width).await?;
     }
@@ -174,6 +182,12 @@ pub(super) async fn open(
         newest_time: read::newest_time(&client).await?,
         now: read::clock(&client).await?,
     })
+}
+
+async fn connect(connector: &Connector) -> Result<ClientWrapper, OpenError> {
+    let client = connector.client().await?;
+    client.batch_execute(SETTINGS).await?;
+    Ok(client)
 }
 
 async fn show(client: &ClientWrapper, setting: &str) -> Result<String, OpenError> {
@@ -205,13 +219,9 @@ async fn check_server(
     if encoding != "UTF8" {
         return Err(OpenError::Encoding(encoding));
     }
-    for setting in ["fsync", "synchronous_commit"] {
-        let value = show(client, setting).await?;
-        if value != "off" {
-            continue;
-        }
+    for setting in lacking(client).await? {
         if !unsafe_durability {
-            return Err(OpenError::Unsafe { setting, value });
+            return Err(OpenError::Unsafe(setting));
         }
         tracing::warn!(
             setting,
@@ -219,6 +229,31 @@ async fn check_server(
         );
     }
     Ok(short)
+}
+
+/// Settings by which the server may lose what it has acknowledged.
+async fn lacking(client: &ClientWrapper) -> Result<Vec<&'static str>, tokio_postgres::Error> {
+    let mut lacking = Vec::new();
+    for setting in ["fsync", "synchronous_commit"] {
+        let row = client
+            .query_one("SELECT current_setting($1)", &[&setting])
+            .await?;
+        if row.try_get::<_, &str>(0)? == "off" {
+            lacking.push(setting);
+        }
+    }
+    Ok(lacking)
+}
+
+/// That the server keeps what it acknowledges. Asked for each connection that writes: it may be another server than the one that was opened, or one that
+/// has been set otherwise since.
+pub(super) async fn check_durability(client: &ClientWrapper) -> Result<(), StoreError> {
+    match lacking(client).await?.first() {
+        None => Ok(()),
+        Some(setting) => Err(StoreError::Unavailable(
+            OpenError::Unsafe(setting).to_string(),
+        )),
+    }
 }
 
 /// Changes the schema, one node at a time.
@@ -229,9 +264,15 @@ async fn migrate(
 ) -> Result<(), OpenError> {
     lock.batch_execute("BEGIN").await?;
     // Others may be at it for long: a change of the schema takes what it takes.
-    let locked = lock.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]);
-    locked.await?;
-    let mut client = connector.client().await?;
+    let mut locked = pin!(lock.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]));
+    if let Ok(locked) = timeout(LONG, &mut locked).await {
+        locked?;
+    } else {
+        tracing::info!("another server opens the database, and may change its schema: waiting");
+        locked.await?;
+    }
+    let mut client = connect(connector).await?;
+    client.batch_execute(OF_MIGRATING).await?;
     if found(&client, tables).await? == Found::ToMigrate {
         let migrated = migrations().run_async(&mut *client).await;
         migrated.map_err(|error| of_migration(&error))?;

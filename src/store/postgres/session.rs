@@ -9,7 +9,7 @@ use deadpool_postgres::ClientWrapper;
 use tokio::time::timeout;
 use tokio_postgres::{Row, Statement, types::ToSql};
 
-use super::connect::Connector;
+use super::{connect::Connector, open};
 use crate::store::StoreError;
 
 /// Every statement finds its rows by an index, and loops over few rows. A plan is kept for as long as the connection, so it must not be made for a table
@@ -18,8 +18,7 @@ use crate::store::StoreError;
 pub(super) const PLANS: &str = "enable_seqscan = off; enable_bitmapscan = off; enable_hashjoin = off; enable_mergejoin = off; \
     max_parallel_workers_per_gather = 0; plan_cache_mode = force_generic_plan; jit = off";
 
-/// When the server ends a statement by itself. Before whoever waits for it gives up: no statement goes on behind a connection that was left, and the
-/// connection is good for the next one.
+/// When the server ends a statement by itself: before whoever waits for it gives it up, so that none goes on behind a connection that was left.
 pub(super) const LONGEST_STATEMENT: Duration = Duration::from_secs(25);
 /// How long the first answer of a new connection may take.
 const LONGEST_START: Duration = Duration::from_secs(3);
@@ -45,13 +44,28 @@ pub(super) async fn begin_with(
         longest.as_millis()
     );
     let answer = timeout(LONGEST_START, client.batch_execute(&set)).await;
-    answer.map_err(|_| {
-        StoreError::Unavailable(format!(
-            "PostgreSQL did not answer within {} s",
-            LONGEST_START.as_secs()
-        ))
-    })??;
+    answer.map_err(|_| silent())??;
     Ok(client)
+}
+
+/// One attempt at a connection that may write: to a server that keeps what it acknowledges, unless that is not asked for.
+pub(super) async fn begin_to_write(
+    connector: &Connector,
+    unsafe_durability: bool,
+) -> Result<ClientWrapper, StoreError> {
+    let client = begin(connector).await?;
+    if !unsafe_durability {
+        let checked = timeout(LONGEST_START, open::check_durability(&client));
+        checked.await.unwrap_or_else(|_| Err(silent()))?;
+    }
+    Ok(client)
+}
+
+fn silent() -> StoreError {
+    StoreError::Unavailable(format!(
+        "PostgreSQL did not answer within {} s",
+        LONGEST_START.as_secs()
+    ))
 }
 
 /// [`PLANS`] as statements.

@@ -60,7 +60,7 @@ impl PostgresWriter {
         let limits = LIMITS.split("; ");
         let limits: String = limits.map(|limit| format!("SET LOCAL {limit};")).collect();
         Self {
-            line: Line::new(shared.connector.clone()),
+            line: Line::new(shared.connector.clone(), shared.unsafe_durability),
             begin: format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED; {limits} {}",
                 session::settings("SET LOCAL")
