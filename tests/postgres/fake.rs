@@ -27,6 +27,13 @@ pub fn welcome() -> Vec<u8> {
     [message(b'R', &[0; 4]), ready].concat()
 }
 
+/// The same, after this word.
+pub fn welcome_with(name: &str, value: &str) -> Vec<u8> {
+    let said = message(b'S', format!("{name}\0{value}\0").as_bytes());
+    let ready = message(b'Z', b"I");
+    [message(b'R', &[0; 4]), said, ready].concat()
+}
+
 /// The answer to a question: one row with one column.
 pub fn row(value: &str) -> Vec<u8> {
     let column = [

@@ -202,6 +202,7 @@ async fn a_pooler_that_keeps_still_about_the_server_is_asked() {
     for (session, question, good, bad) in [
         ("read-write", read_only, "off", "on"),
         ("primary", standby, "f", "t"),
+        ("any", standby, "f", "t"),
     ] {
         let (good, bad) = (pooler(question, good).await, pooler(question, bad).await);
         let parameters = format!("sslmode=disable&target_session_attrs={session}");
@@ -212,6 +213,19 @@ async fn a_pooler_that_keeps_still_about_the_server_is_asked() {
         let refusal = connector.client().await.unwrap_err().to_string();
         assert!(refusal.contains("may not write"), "{refusal}");
     }
+}
+
+/// After a failover the former primary is one: whoever went on with it would read what was.
+#[tokio::test]
+async fn a_standby_is_passed_over_by_whoever_takes_any() {
+    let hello = |standby| fake::welcome_with("in_hot_standby", standby);
+    let standby = fake::serve(hello("on"), HashMap::new()).await;
+    let primary = fake::serve(hello("off"), HashMap::from([("which", fake::row("it"))])).await;
+    let url = format!(
+        "postgres://u@127.0.0.1:{standby},127.0.0.1:{primary}/d?sslmode=disable&target_session_attrs=any"
+    );
+    let client = Connector::new(address(&url)).client().await.unwrap();
+    assert_eq!(ask(&client, "which").await.as_deref(), Some("it"));
 }
 
 #[tokio::test]

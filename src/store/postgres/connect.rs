@@ -315,8 +315,8 @@ async fn writes(
         let standby = said("in_hot_standby");
         let read_only = said("default_transaction_read_only");
         match session {
-            Session::Any => return Ok(true),
-            Session::Primary => (standby, "SELECT pg_catalog.pg_is_in_recovery()"),
+            // A standby is of no use to anybody here, and whoever took one would read from it for ever.
+            Session::Any | Session::Primary => (standby, "SELECT pg_catalog.pg_is_in_recovery()"),
             Session::ReadWrite => (
                 standby.zip(read_only).map(|(one, other)| one || other),
                 "SHOW transaction_read_only",
