@@ -1,23 +1,17 @@
 //! A database is reached in every way that libpq knows: TLS modes, sockets, lists of hosts, passwords from everywhere.
 
-use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use longhaul::store::postgres::{
     address::Address,
-    connect::{ConnectError, Connector, Pool},
+    connect::{ConnectError, Connector},
 };
-use tokio::time::timeout;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{
     fake,
     postgres::{Cluster, Database, Options, Tls},
 };
-
-/// How long a pool is waited for in vain.
-const IMPATIENT: Duration = Duration::from_millis(50);
-/// And when what is waited for has to come.
-const PATIENT: Duration = Duration::from_secs(20);
 
 pub fn address(url: &str) -> Address {
     url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
@@ -226,30 +220,4 @@ async fn a_standby_is_passed_over_by_whoever_takes_any() {
     );
     let client = Connector::new(address(&url)).client().await.unwrap();
     assert_eq!(ask(&client, "which").await.as_deref(), Some("it"));
-}
-
-#[tokio::test]
-async fn a_pool_has_a_bound_and_replaces_what_was_cut() {
-    let database = Database::fresh();
-    let connector = Connector::new(address(&database.url()));
-    let pool: Pool = connector.pool(2, IMPATIENT);
-    let (one, other) = (pool.get().await.unwrap(), pool.get().await.unwrap());
-    pool.get().await.map(drop).unwrap_err();
-    drop(other);
-    let again = pool.get().await.unwrap();
-    assert_eq!(database.kill_backends("longhaul"), 2);
-    drop((one, again));
-
-    let pool: Pool = connector.pool(1, PATIENT);
-    let first = pool.get().await.unwrap();
-    assert_eq!(database.kill_backends("longhaul"), 1);
-    let heard = async {
-        while !first.is_closed() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENT, heard).await.unwrap();
-    drop(first);
-    let next = pool.get().await.unwrap();
-    assert_eq!(ask(&next, "SELECT 1").await.as_deref(), Some("1"));
 }

@@ -1,8 +1,8 @@
 //! Reaching the database: one attempt, bounded in time, that ends with a connection or with what a person can do about it.
 //!
 //! The hosts of the address are tried in turn, beginning with the one that answered last, and each address of a host has the whole of `connect_timeout`.
-//! A server that may not write is passed over, so that after a failover the new primary is found. Whether and when to try again is the caller's matter:
-//! [`ConnectError::may_pass`] says whether it makes sense, [`Pauses`] how long to wait.
+//! A server that may not write is passed over, so that after a failover the new primary is found. Whether to try again is the caller's matter;
+//! [`Pauses`] says how long to wait.
 
 mod refusal;
 
@@ -17,10 +17,6 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use deadpool::{
-    Runtime,
-    managed::{self, Metrics, RecycleError, RecycleResult},
-};
 use deadpool_postgres::ClientWrapper;
 use rustix::net::sockopt;
 use rustls::ClientConfig;
@@ -58,8 +54,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub type Wire = Either<TcpStream, UnixStream>;
 /// What has to be polled for the client to get on; of the connection that listens, it brings the notifications.
 pub type Connection = tokio_postgres::Connection<Wire, TlsStream<Wire>>;
-/// Connections that are made when they are needed, and kept.
-pub type Pool = managed::Pool<Connector>;
 
 /// Makes connections to one database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -138,16 +132,6 @@ impl Connector {
         Ok(ClientWrapper::new(client, task))
     }
 
-    /// So many connections at the most, made when they are needed. Whoever waits longer than `patience` for one is told.
-    pub fn pool(&self, connections: usize, patience: Duration) -> Pool {
-        Pool::builder(self.clone())
-            .max_size(connections)
-            .wait_timeout(Some(patience))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .expect("only a time limit without a runtime can not be built, and there is one")
-    }
-
     /// Reads what is on files; see `tls` and `password` for why each time.
     async fn means(&self, host: &Host) -> Result<Means, ConnectError> {
         let (inner, host) = (Arc::clone(&self.0), host.clone());
@@ -167,26 +151,6 @@ impl Connector {
         spawn_blocking(read)
             .await
             .map_err(|error| ConnectError::Ended(error.to_string()))?
-    }
-}
-
-impl managed::Manager for Connector {
-    type Type = ClientWrapper;
-    type Error = ConnectError;
-
-    async fn create(&self) -> Result<ClientWrapper, ConnectError> {
-        self.client().await
-    }
-
-    async fn recycle(
-        &self,
-        client: &mut ClientWrapper,
-        _: &Metrics,
-    ) -> RecycleResult<ConnectError> {
-        match client.is_closed() {
-            true => Err(RecycleError::message("the connection is closed")),
-            false => Ok(()),
-        }
     }
 }
 

@@ -32,14 +32,6 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether the same attempt may succeed in a while although nobody mends anything here.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Tls(_) | Self::Password(_) | Self::Ended(_) => false,
-            Self::Refused(refusals) => refusals.iter().any(|refusal| refusal.reason.may_pass()),
-        }
-    }
-
     /// Why each of the hosts can not be used.
     pub fn refusals(&self) -> &[Refusal] {
         match self {
@@ -94,6 +86,8 @@ pub enum Reason {
     ReadOnly,
     /// The connection ended.
     Lost(String),
+    /// What was asked or answered could not be understood.
+    Garbled(String),
     /// The server refused for another reason.
     Other {
         /// PostgreSQL's code.
@@ -131,8 +125,11 @@ impl Reason {
         }
         match error.source() {
             _ if error.is_closed() => Self::closed(),
-            Some(source) => Self::Lost(tame(&format!("{error}: {source}"))),
-            None => Self::Lost(error.to_string()),
+            Some(source) if source.is::<io::Error>() => {
+                Self::Lost(tame(&format!("{error}: {source}")))
+            }
+            Some(source) => Self::Garbled(tame(&format!("{error}: {source}"))),
+            None => Self::Garbled(error.to_string()),
         }
     }
 
@@ -201,19 +198,6 @@ impl Reason {
                 | Self::TlsFailed(_)
                 | Self::CertificateRefused(_)
                 | Self::NotAllowed(_)
-        )
-    }
-
-    fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Unresolved(_)
-                | Self::Unreachable(_)
-                | Self::TimedOut(_)
-                | Self::TooMany(_)
-                | Self::NotReady(_)
-                | Self::ReadOnly
-                | Self::Lost(_)
         )
     }
 }
@@ -305,13 +289,13 @@ impl fmt::Display for Refusal {
                 f,
                 "; raise max_connections there, or use fewer with --store-connections"
             ),
-            Reason::NotReady(_) => write!(f, "; it is tried again until the server is ready"),
+            Reason::NotReady(_) => write!(f, "; wait until it is, or see in its log what keeps it"),
             Reason::ReadOnly => write!(
                 f,
                 "; name the primary as well: postgres://user@host1,host2/database"
             ),
             Reason::Lost(_) => write!(f, "; the server's log may say why"),
-            Reason::Other { .. } => Ok(()),
+            Reason::Garbled(_) | Reason::Other { .. } => Ok(()),
         }
     }
 }
@@ -355,6 +339,7 @@ impl fmt::Display for Reason {
                 "the server may not write: it is a standby, or read-only by default_transaction_read_only"
             ),
             Self::Lost(why) => write!(f, "the connection ended ({why})"),
+            Self::Garbled(why) => write!(f, "{why}"),
             Self::Other { code, message } => write!(f, "{message} (SQLSTATE {code})"),
         }
     }
