@@ -38,13 +38,13 @@ pub use refusal::{ConnectError, Reason, Refusal};
 /// Addresses that one name may stand for; more are not tried.
 const MOST_ADDRESSES: usize = 8;
 /// A connection that is silent for this long is asked whether it is still there,
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 /// then again after each of these,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// and is given up after so many.
 const KEEPALIVE_PROBES: u32 = 3;
 /// The same for what was sent and is not acknowledged, in milliseconds.
-const UNACKNOWLEDGED_MS: u32 = 25_000;
+const UNACKNOWLEDGED_MS: u32 = 10_000;
 /// The first pause between attempts, at least,
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// and the longest one, at most: jitter adds up to as much again to half of it.

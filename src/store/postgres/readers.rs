@@ -1,7 +1,10 @@
 //! The connections that read: as many as were granted, made when they are needed, and none while the database is away. One of them is the node's own.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,7 +32,9 @@ use crate::store::StoreError;
 /// How long a read waits for a connection that others use.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read may take: far longer than any does on a server that is alive.
-const LONGEST_READ: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_READ: Duration = Duration::from_secs(30);
+/// The same where little is read, and the server is asked all the time: so a node knows of a server that has fallen silent.
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 type Pool = managed::Pool<Maker>;
 
@@ -52,6 +57,7 @@ impl Readers {
             let maker = Maker {
                 connector: connector.clone(),
                 gate: Arc::clone(&gate),
+                dialing: AtomicUsize::new(0),
             };
             managed::Pool::builder(maker)
                 .max_size(connections)
@@ -82,23 +88,23 @@ impl Readers {
             + Send
             + 'static,
     {
-        self.read_by(&self.for_calls, read).await
+        self.read_by(&self.for_calls, LONGEST_READ, read).await
     }
 
-    /// What the node itself has to hear or to say: little, and soon.
-    pub(super) async fn read_own<T, F>(&self, read: F) -> Result<T, StoreError>
+    /// What the node itself has to hear or to say, in this time.
+    pub(super) async fn read_own<T, F>(&self, longest: Duration, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>
             + Send
             + 'static,
     {
-        self.read_by(&self.own, read).await
+        self.read_by(&self.own, longest, read).await
     }
 
     /// Reads with a connection of its own, in a task of its own: a call whose client takes nothing is not polled, and would keep what it has from all
     /// others. A read that nobody waits for any more is not begun; if it has begun it ends, so that the server is not left at work for nobody.
-    async fn read_by<T, F>(&self, pool: &Pool, read: F) -> Result<T, StoreError>
+    async fn read_by<T, F>(&self, pool: &Pool, longest: Duration, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>
@@ -107,15 +113,26 @@ impl Readers {
     {
         let (mut reply, answer) = oneshot::channel();
         let pool = pool.clone();
+        let all = [self.for_calls.clone(), self.own.clone()];
         let task = async move {
             let client = tokio::select! {
                 client = pool.get() => client,
                 () = reply.closed() => return,
             };
             let answer = match client {
-                Ok(client) => read_with(client, read).await,
-                Err(error) => Err(no_connection(error, pool.status().max_size)),
+                Ok(client) => timeout(longest, read_with(client, read)).await,
+                Err(error) => Ok(Err(no_connection(error, &pool))),
             };
+            let answer = answer.unwrap_or_else(|_| {
+                // The others are not tried one after another: new ones find out soon whether the server is there.
+                for pool in &all {
+                    pool.retain(|_, _| false);
+                }
+                Err(StoreError::Unavailable(format!(
+                    "PostgreSQL did not answer within {} s",
+                    longest.as_secs()
+                )))
+            });
             // To whoever still waits.
             let _ = reply.send(answer);
         };
@@ -126,7 +143,8 @@ impl Readers {
     }
 }
 
-/// A connection that did not answer in time is not used again.
+/// A connection that did not answer in time is not used again; nor is one on which something failed, which may be the connection's own: a plan that does
+/// not fit any more, a statement that a pooler has lost, a transaction that was left open.
 async fn read_with<T, F>(client: Object<Maker>, read: F) -> Result<T, StoreError>
 where
     F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>,
@@ -135,23 +153,28 @@ where
     let Some(client) = &taken.0 else {
         return Err(StoreError::Failed("a connection was given away".into()));
     };
-    let answer = timeout(LONGEST_READ, read(client)).await;
-    let answer = answer.map_err(|_| {
-        StoreError::Unavailable(format!(
-            "PostgreSQL did not answer within {} s",
-            LONGEST_READ.as_secs()
-        ))
-    })?;
-    // Back to the others.
-    drop(taken.0.take());
+    let answer = read(client).await;
+    if !matches!(
+        answer,
+        Err(StoreError::Failed(_) | StoreError::Unavailable(_))
+    ) {
+        // Back to the others.
+        drop(taken.0.take());
+    }
     answer
 }
 
-fn no_connection(error: PoolError<StoreError>, connections: usize) -> StoreError {
+fn no_connection(error: PoolError<StoreError>, pool: &Pool) -> StoreError {
+    let patience = PATIENCE.as_secs();
     match error {
+        PoolError::Timeout(_) if pool.manager().dialing.load(Ordering::Relaxed) > 0 => {
+            StoreError::Unavailable(format!(
+                "no connection to PostgreSQL within {patience} s; attempts are under way"
+            ))
+        }
         PoolError::Timeout(_) => StoreError::Busy(format!(
-            "all {connections} connections that read were busy for {} s; grant more with --store-connections",
-            PATIENCE.as_secs()
+            "all {} connections that read were busy for {patience} s; grant more with --store-connections, or see why the database is slow",
+            pool.status().max_size
         )),
         PoolError::Backend(error) => error,
         error => StoreError::Unavailable(error.to_string()),
@@ -174,6 +197,24 @@ impl Drop for Taken {
 struct Maker {
     connector: Connector,
     gate: Arc<Gate>,
+    /// Attempts that are under way.
+    dialing: AtomicUsize,
+}
+
+/// One of [`Maker::dialing`].
+struct Attempt<'a>(&'a AtomicUsize);
+
+impl<'a> Attempt<'a> {
+    fn new(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl managed::Manager for Maker {
@@ -184,6 +225,7 @@ impl managed::Manager for Maker {
         if let Some(reason) = self.gate.reason() {
             return Err(StoreError::Unavailable(reason));
         }
+        let _attempt = Attempt::new(&self.dialing);
         match session::begin(&self.connector).await {
             Ok(client) => {
                 self.gate.open_for_good();
@@ -246,5 +288,51 @@ impl Gate {
 
     fn open_for_good(&self) {
         *self.state() = GateState::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::cluster::Database, *};
+
+    async fn pid(readers: &Readers) -> Result<i32, StoreError> {
+        let ask = "SELECT pg_backend_pid()";
+        let read = readers.read(move |client| {
+            Box::pin(async move { Ok(session::query_one(client, ask, &[]).await?.try_get(0)?) })
+        });
+        read.await
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_cut_is_replaced() {
+        let database = Database::fresh();
+        let connector = Connector::new(database.url().parse().expect("an address"));
+        let readers = Readers::new(connector, 2);
+        let first = pid(&readers).await.expect("an answer");
+        assert_eq!(pid(&readers).await.expect("an answer"), first);
+        assert_eq!(database.kill_backends("longhaul"), 1);
+        // The first one may find out.
+        let next = match pid(&readers).await {
+            Ok(next) => next,
+            Err(_) => pid(&readers).await.expect("an answer"),
+        };
+        assert_ne!(next, first);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_behind_an_attempt_is_not_told_that_others_read() {
+        // It takes connections, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = silent.local_addr().expect("an address").port();
+        let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=disable&connect_timeout=600");
+        let readers = Readers::new(Connector::new(url.parse().expect("an address")), 2);
+        let (_, refused) = tokio::select! {
+            biased;
+            first = pid(&readers) => panic!("{first:?}"),
+            second = async { ((), pid(&readers).await) } => second,
+        };
+        let error = refused.expect_err("there is no connection");
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("under way"), "{error}");
     }
 }

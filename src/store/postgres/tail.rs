@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Shared, feed, nodes, read};
+use super::{
+    Shared, feed, nodes, read,
+    readers::{LONGEST_READ, SOON},
+};
 use crate::{
     domain::{Job, JobKey},
     store::{Connected, FeedCursor, StoreError, Stretch, Tail},
@@ -28,7 +31,9 @@ impl Tail for FeedTail {
         let after = after.clone();
         let readers = &self.shared.readers;
         readers
-            .read_own(move |client| Box::pin(async move { feed::stretch(client, &after).await }))
+            .read_own(SOON, move |client| {
+                Box::pin(async move { feed::stretch(client, &after).await })
+            })
             .await
     }
 
@@ -38,7 +43,9 @@ impl Tail for FeedTail {
             let keys = keys.to_vec();
             let readers = &self.shared.readers;
             let found = readers
-                .read_own(move |client| Box::pin(async move { read::jobs(client, &keys).await }))
+                .read_own(LONGEST_READ, move |client| {
+                    Box::pin(async move { read::jobs(client, &keys).await })
+                })
                 .await?;
             jobs.extend(found.into_iter().map(Arc::new));
         }
@@ -50,7 +57,7 @@ impl Tail for FeedTail {
         let roster = nodes::pack(connected)?;
         let readers = &self.shared.readers;
         readers
-            .read_own(move |client| {
+            .read_own(SOON, move |client| {
                 let roster = roster.clone();
                 Box::pin(async move { nodes::announce(client, node, &roster).await })
             })
@@ -61,7 +68,7 @@ impl Tail for FeedTail {
         let node = self.shared.news.node();
         let readers = &self.shared.readers;
         readers
-            .read_own(move |client| Box::pin(nodes::leave(client, node)))
+            .read_own(SOON, move |client| Box::pin(nodes::leave(client, node)))
             .await
     }
 
