@@ -402,6 +402,21 @@ async fn while_the_store_is_away_calls_are_refused_and_watches_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_too_much_to_do_is_not_away() {
+    let store = SharedStore::new(start());
+    let (engine, _thread) = node(&store, Policy::default().lease_duration).await;
+    let mut reached = engine.reached();
+    // More than make a node one that can not hear.
+    store.set_crowded(6);
+    while store.is_crowded() {
+        let away = reached.wait_for(|reached| !reached);
+        let away = tokio::time::timeout(Duration::from_millis(20), away).await;
+        assert!(away.is_err(), "it took the store to be away");
+    }
+    assert!(*engine.reached().borrow());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_began_when_nothing_was_due_sees_to_what_others_leave_behind() {
     let pair = pair_with(Duration::from_secs(1)).await;
     let key = submit(&pair.here, &["d"]).await;

@@ -213,11 +213,12 @@ async fn a_pooler_that_keeps_still_about_the_server_is_asked() {
 #[tokio::test]
 async fn a_standby_is_passed_over_by_whoever_takes_any() {
     let hello = |standby| fake::welcome_with("in_hot_standby", standby);
-    let standby = fake::serve(hello("on"), HashMap::new()).await;
-    let primary = fake::serve(hello("off"), HashMap::from([("which", fake::row("it"))])).await;
+    let told = |name| HashMap::from([("which", fake::row(name))]);
+    let standby = fake::serve(hello("on"), told("standby")).await;
+    let primary = fake::serve(hello("off"), told("primary")).await;
     let url = format!(
         "postgres://u@127.0.0.1:{standby},127.0.0.1:{primary}/d?sslmode=disable&target_session_attrs=any"
     );
     let client = Connector::new(address(&url)).client().await.unwrap();
-    assert_eq!(ask(&client, "which").await.as_deref(), Some("it"));
+    assert_eq!(ask(&client, "which").await.as_deref(), Some("primary"));
 }

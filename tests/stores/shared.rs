@@ -47,6 +47,8 @@ struct Core {
     away: AtomicBool,
     /// What others do can not be read.
     deaf: AtomicBool,
+    /// For how many reads more what there is to hear of others by is taken.
+    crowded: AtomicUsize,
     conflicts: AtomicUsize,
     /// Commits that lease tasks, and of which nobody will know that they are stored.
     doubts: AtomicUsize,
@@ -89,6 +91,7 @@ impl SharedStore {
             newest: watch::Sender::new(0),
             away: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
+            crowded: AtomicUsize::new(0),
             conflicts: AtomicUsize::new(0),
             doubts: AtomicUsize::new(0),
             busy: Mutex::default(),
@@ -112,6 +115,15 @@ impl SharedStore {
     /// From now on nobody hears of others, or does again.
     pub fn set_deaf(&self, deaf: bool) {
         self.core.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    /// So often nobody hears of others, because there is too much to do.
+    pub fn set_crowded(&self, reads: usize) {
+        self.core.crowded.store(reads, Ordering::SeqCst);
+    }
+
+    pub fn is_crowded(&self) -> bool {
+        self.core.crowded.load(Ordering::SeqCst) > 0
     }
 
     /// The next commits that lease tasks are stored, and it is not known.
@@ -262,6 +274,12 @@ impl Tail for SharedTail {
         self.core.reach()?;
         if self.core.deaf.load(Ordering::SeqCst) {
             return Err(StoreError::Failed("the test wants it so".into()));
+        }
+        let one_less = |left: usize| left.checked_sub(1);
+        let crowded = &self.core.crowded;
+        let met = crowded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        if met.is_ok() {
+            return Err(StoreError::Busy("the test wants it so".into()));
         }
         let paused = self.core.model.paused_drivers().await?;
         let end = self.core.model.end_of_feed().await?;

@@ -113,7 +113,12 @@ mod tests {
         let ended = client.batch_execute("SELECT pg_sleep(600)").await;
         let ended = StoreError::from(ended.expect_err("it took too long"));
         assert!(matches!(ended, StoreError::Failed(_)), "{ended}");
-        client.batch_execute("SELECT 1").await.expect("an answer");
+        let row = query_one(&client, "SELECT 1", &[])
+            .await
+            .expect("an answer");
+        let wrong = row.try_get::<_, String>(0).expect_err("it is a number");
+        let wrong = StoreError::from(wrong).to_string();
+        assert!(!wrong.contains("connection"), "{wrong}");
 
         let client = begin(&connector).await.expect("a connection");
         let row = query_one(&client, "SHOW statement_timeout", &[]).await;
