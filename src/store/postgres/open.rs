@@ -7,7 +7,7 @@ use std::{pin::pin, time::Duration};
 use deadpool_postgres::ClientWrapper;
 use refinery::Runner;
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 
 use super::{
     connect::{ConnectError, Connector},
@@ -231,18 +231,19 @@ async fn check_server(
     Ok(short)
 }
 
-/// Settings by which the server may lose what it has acknowledged.
+/// Settings by which the server may lose what it has acknowledged. One message, because a connection that writes is waited for.
 async fn lacking(client: &ClientWrapper) -> Result<Vec<&'static str>, tokio_postgres::Error> {
-    let mut lacking = Vec::new();
-    for setting in ["fsync", "synchronous_commit"] {
-        let row = client
-            .query_one("SELECT current_setting($1)", &[&setting])
-            .await?;
-        if row.try_get::<_, &str>(0)? == "off" {
-            lacking.push(setting);
-        }
-    }
-    Ok(lacking)
+    let settings = ["fsync", "synchronous_commit"];
+    let ask = settings.map(|setting| format!("current_setting('{setting}')"));
+    let ask = format!("SELECT {}", ask.join(", "));
+    let told = client.simple_query(&ask).await?;
+    let row = told.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let is_off = |(column, _): &(usize, &str)| row.and_then(|row| row.get(*column)) == Some("off");
+    let told = settings.into_iter().enumerate();
+    Ok(told.filter(is_off).map(|(_, setting)| setting).collect())
 }
 
 /// That the server keeps what it acknowledges. Asked for each connection that writes: it may be another server than the one that was opened, or one that
