@@ -169,6 +169,18 @@ pub struct Ready {
     pub tasks: Vec<ReadyTask>,
     /// There may be others: not all tenants were looked at, or not all of their tasks.
     pub more: bool,
+    /// The driver is paused: there are none, and what becomes ready in the same transaction may not be taken either.
+    pub is_paused: bool,
+}
+
+impl Ready {
+    /// Of a driver that is paused.
+    pub fn paused() -> Self {
+        Self {
+            is_paused: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// What to do about a job that somebody else is changing.

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ToWorker;
 use crate::domain::{
-    JobKey, LeaseKey, Tenant,
+    JobKey, LeaseKey, Tenant, Timestamp,
     command::{CancelOrder, Claim, Command, Decision, Grant, Pause, Report},
 };
 
@@ -146,6 +146,12 @@ impl Dispatch {
     /// Any driver may have tasks that are ready.
     pub(super) fn look_again(&mut self) {
         self.exhausted.clear();
+    }
+
+    /// A driver turned out to be paused. Since when, and why, is yet to be heard.
+    pub(super) fn learn_of_pause(&mut self, driver: &Arc<str>, now: Timestamp) {
+        let unheard = (now, String::new());
+        self.paused.entry(driver.clone()).or_insert(unheard);
     }
 
     /// These drivers are paused, and no others.

@@ -481,7 +481,7 @@ impl Writer for MemoryWriter {
     ) -> Result<Ready, StoreError> {
         let contents = self.contents();
         if contents.paused.contains_key(driver) {
-            return Ok(Ready::default());
+            return Ok(Ready::paused());
         }
         let mut by_tenant: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
         for task in contents.ready_tasks(driver) {
@@ -499,7 +499,11 @@ impl Writer for MemoryWriter {
             tasks.truncate(limit);
         }
         let tasks = turns.into_iter().flat_map(|(_, tasks)| tasks).collect();
-        Ok(Ready { tasks, more })
+        Ok(Ready {
+            tasks,
+            more,
+            is_paused: false,
+        })
     }
 
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {

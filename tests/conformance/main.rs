@@ -89,6 +89,9 @@ conformance! {
         a_round_has_a_bound,
         the_feed_is_of_one_tenant,
     ;
+    unseen, because "what may be taken is seen by what is taken":
+        a_paused_driver_has_nothing_ready,
+    ;
     unseen, because "a call is a whole transaction":
         what_was_not_committed_is_gone,
     ;

@@ -135,6 +135,9 @@ impl CommitLoop {
             let served = self.dispatch.served.get(&driver);
             let ready = self.writer.ready(&driver, served, slots).await?;
             self.is_contended |= ready.more || !ready.tasks.is_empty();
+            if ready.is_paused {
+                self.dispatch.learn_of_pause(&driver, now);
+            }
             if ready.more {
                 self.crowded.insert(driver.clone());
             }

@@ -18,7 +18,8 @@ use crate::{
 /// round to it. Of each no more tasks than are wanted, and of all together twice as many: some are taken by others meanwhile. They are locked by their
 /// jobs, in the order of the turns; what others have locked is left to them.
 ///
-/// The first two columns tell whether there is more: tasks whose turn did not come, and such as others had locked and may let go.
+/// The first two columns tell whether there is more: tasks whose turn did not come, and such as others had locked and may let go. The third tells whether
+/// the driver is paused.
 ///
 /// A hop compares driver and tenant together: only the index of the turns is in that order, and none else will do, whatever the table is like.
 ///
@@ -27,6 +28,7 @@ pub(super) static READY: LazyLock<String> = LazyLock::new(|| {
     let bytes = bytes_of("c.tenant", "c.job");
     format!(
         "WITH RECURSIVE
+    pause(is_paused) AS MATERIALIZED (SELECT EXISTS (SELECT FROM paused_drivers AS p WHERE p.driver = $1)),
     ahead(tenant, turn) AS (
         SELECT n.tenant, 1::bigint FROM (
             SELECT r.driver, r.tenant FROM ready_tasks AS r WHERE (r.driver, r.tenant) > ($1, $2) ORDER BY r.driver, r.tenant LIMIT 1
@@ -48,7 +50,7 @@ pub(super) static READY: LazyLock<String> = LazyLock::new(|| {
     round AS MATERIALIZED (
         SELECT tenant, row_number() OVER (ORDER BY part, turn) AS turn
         FROM (SELECT tenant, 0 AS part, turn FROM ahead UNION ALL SELECT tenant, 1, turn FROM behind) AS t
-        WHERE NOT EXISTS (SELECT FROM paused_drivers AS p WHERE p.driver = $1)
+        WHERE NOT (SELECT is_paused FROM pause)
         ORDER BY part, turn LIMIT $4::bigint + 1
     ),
     share AS MATERIALIZED (
@@ -80,6 +82,7 @@ pub(super) static READY: LazyLock<String> = LazyLock::new(|| {
     )
     SELECT (SELECT count(*) FROM found) > (SELECT count(*) FROM fitting) OR (SELECT tenants FROM share) > $4::bigint,
         (SELECT count(*) FROM fitting) > (SELECT count(*) FROM locked),
+        (SELECT is_paused FROM pause),
         l.tenant, l.job, l.ordinal, l.priority, l.ready_time
     FROM (SELECT) AS one LEFT JOIN locked AS l ON true ORDER BY l.turn, l.place"
     )
@@ -117,6 +120,7 @@ pub(super) async fn ready(
         let mut cells = Cells::of(&row, 0);
         let (is_left, is_locked) = (cells.next::<bool>()?, cells.next::<bool>()?);
         ready.more = is_left || is_locked;
+        ready.is_paused = cells.next()?;
         let Some(tenant) = cells.next::<Option<&str>>()? else {
             continue;
         };

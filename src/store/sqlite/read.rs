@@ -248,7 +248,7 @@ pub(super) fn ready(
         .prepare_cached("SELECT 1 FROM paused_drivers WHERE driver = ?1")?
         .exists([driver])?;
     if paused {
-        return Ok(Ready::default());
+        return Ok(Ready::paused());
     }
     let mut tenants = Vec::new();
     let start = served.map_or("", |tenant| tenant.0.as_ref());
@@ -271,7 +271,11 @@ pub(super) fn ready(
             tasks.push(row?);
         }
     }
-    Ok(Ready { tasks, more })
+    Ok(Ready {
+        tasks,
+        more,
+        is_paused: false,
+    })
 }
 
 /// Adds tenants after `after`, up to `last`, by hopping from one to the next: as many steps as there are tenants, however long their queues.

@@ -1,7 +1,11 @@
 //! What can be taken, what is due, what is over.
 
 use longhaul::{
-    domain::{JobId, JobState, TaskState, Tenant, command::ReadyTask, event::EventKind},
+    domain::{
+        JobId, JobState, TaskState, Tenant, Timestamp,
+        command::{Changes, ReadyTask},
+        event::EventKind,
+    },
     store::MAX_TENANTS_PER_CLAIM,
 };
 
@@ -47,6 +51,23 @@ pub async fn a_task_that_was_taken_is_not_ready(mut stored: Stored) {
     let ready = stored.ready(None, 10).await;
     let ordinals: Vec<_> = ready.iter().map(|task| task.ordinal).collect();
     assert_eq!(ordinals, [1]);
+}
+
+pub async fn a_paused_driver_has_nothing_ready(mut stored: Stored) {
+    stored.submit(&job("acme", 1)).await;
+    let set = |paused: Option<(Timestamp, String)>| Changes {
+        drivers: vec![("ansible".into(), paused)],
+        ..Changes::default()
+    };
+    for paused in [true, false] {
+        let pause = paused.then(|| (at(1), "broken".to_owned()));
+        stored.commit(set(pause)).await;
+        stored.writer.begin().await.unwrap();
+        let ready = stored.writer.ready("ansible", None, 9).await.unwrap();
+        stored.writer.rollback().await;
+        assert_eq!((ready.is_paused, ready.tasks.is_empty()), (paused, paused));
+        assert!(!ready.more);
+    }
 }
 
 pub async fn turns_go_round_the_tenants(mut stored: Stored) {
