@@ -228,15 +228,20 @@ async fn serve(
     if let Some(tail) = &tail {
         tail.announce(&[]).await?;
     }
-    if let Some(mark) = half_copied(&*store).await? {
-        if let Some(tail) = tail
-            && let Err(error) = tail.leave().await
-        {
-            tracing::debug!(%error, "the others could not be told: they forget this server soon");
-        }
-        let (name, mark) = (info.name.clone(), mark.into());
-        return Err(StartError::HalfCopied { name, mark });
+    let may_serve = match half_copied(&*store).await {
+        Ok(None) => Ok(()),
+        Ok(Some(mark)) => Err(StartError::HalfCopied {
+            name: info.name.clone(),
+            mark: mark.into(),
+        }),
+        Err(error) => Err(error.into()),
+    };
+    if let (Err(_), Some(tail)) = (&may_serve, tail)
+        && let Err(error) = tail.leave().await
+    {
+        tracing::debug!(%error, "the others could not be told: they forget this server soon");
     }
+    may_serve?;
     let clock: Arc<dyn Clock> = Arc::new(match info.shared_time {
         Some(now) => SteadyClock::at(now, info.newest_time),
         None => SteadyClock::start(info.newest_time),

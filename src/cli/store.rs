@@ -159,7 +159,9 @@ fn broken_off(signal: &str, stage: Option<Stage>, dry_run: bool, names: &Names) 
     let told = |what: &str| Failure::new(Exit::Failed, format!("broken off by {signal}{what}"));
     match stage {
         None if dry_run => told("; nothing was changed"),
-        None => told(" before a job was copied"),
+        None => told(" before this run copied a job").hint(format!(
+            "what an earlier one copied is still there; the same command goes on from there, or begins: {names}"
+        )),
         Some(Stage::Copying | Stage::Verifying) => {
             told("; no server serves the copy until it is finished")
                 .hint(format!("go on with the same command: {names}"))
@@ -292,26 +294,34 @@ mod tests {
     }
 
     #[test]
-    fn only_a_copy_that_was_begun_is_gone_on_with() {
+    fn whoever_breaks_a_copy_off_is_told_how_it_goes_on() {
         let told = |stage, dry_run| told(&broken_off("SIGINT", stage, dry_run, &names()));
-        for stage in [Stage::Copying, Stage::Verifying] {
-            let told = told(Some(stage), false);
-            assert!(
-                told.contains("no server serves") && told.contains("go on with"),
-                "{told}"
-            );
-        }
-        for (stage, dry_run, words) in [
-            (None, true, "nothing was changed"),
-            (None, false, "before a job was copied"),
-            (Some(Stage::Checking), false, "was finished before"),
+        let begun = ["no server serves", "longhaul store copy"];
+        for (stage, dry_run, said, unsaid) in [
+            (Some(Stage::Copying), false, begun, "nothing was changed"),
+            (Some(Stage::Verifying), false, begun, "nothing was changed"),
+            (
+                None,
+                false,
+                ["before this run", "longhaul store copy"],
+                "serves",
+            ),
+            (
+                None,
+                true,
+                ["nothing was changed", ""],
+                "longhaul store copy",
+            ),
+            (
+                Some(Stage::Checking),
+                false,
+                ["was finished before", ""],
+                "longhaul store copy",
+            ),
         ] {
             let told = told(stage, dry_run);
-            assert!(told.contains(words), "{told}");
-            assert!(
-                !told.contains("serves") && !told.contains("go on"),
-                "{told}"
-            );
+            assert!(said.iter().all(|words| told.contains(words)), "{told}");
+            assert!(!told.contains(unsaid), "{told}");
         }
     }
 

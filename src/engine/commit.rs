@@ -44,7 +44,7 @@ const LEFT_TO_OTHERS: Duration = Duration::from_millis(5);
 /// How long the loop has to be idle before it tidies up.
 const IDLE: Duration = Duration::from_millis(250);
 /// How long a loop that is never idle goes on without.
-const TIDY_INTERVAL: Duration = Duration::from_secs(2);
+const TIDY_INTERVAL: Duration = Duration::from_secs(10);
 /// Commits of our own that the feed has not told yet: beyond that they are forgotten, which costs a look at each lease that they are about.
 const MAX_OWN_CHANGES: usize = 65_536;
 /// Pauses before a batch is tried again because others changed the same: they are done in a moment, and two that meet again and again must not keep step.
@@ -201,22 +201,18 @@ impl CommitLoop {
     async fn wait(&mut self, inbox: &mut Vec<Message>) -> Result<(), StoreError> {
         let mut room = MAX_COMMANDS;
         let now = self.shared.clock.now();
-        let own = !self.follow_ups.is_empty() || !self.cancel_children.is_empty();
+        let own = (!self.follow_ups.is_empty()).then(|| self.follow_ups.next_time());
+        let children = (!self.cancel_children.is_empty()).then_some(now);
         let demand = !self.draining && self.dispatch.has_demand();
-        let rested = match own {
-            true => self.quiet_until.max(self.follow_ups.next_time()),
-            false => self.quiet_until.max(self.left_until),
-        };
-        let pending = own || demand;
-        let quiet = now < rested;
-        let busy = pending && !quiet;
-        let resume = (pending && quiet).then_some(rested);
+        let demand = demand.then_some(self.left_until);
+        let resume = [own, children, demand].into_iter().flatten().min();
+        let resume = resume.map(|time| time.max(self.quiet_until));
         let alarm = [self.next_due, Some(self.next_expire), self.tidy_at, resume]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(now);
-        if self.stopping || busy || alarm <= now {
+        if self.stopping || alarm <= now {
             while room > 0
                 && let Ok(message) = self.messages.try_recv()
             {
@@ -503,14 +499,13 @@ impl CommitLoop {
         own: Vec<FollowUp>,
         error: StoreError,
     ) -> Result<(), StoreError> {
-        // Nothing is to fail, or to last, because of them.
-        let is_in_vain = self.stopping || matches!(error, StoreError::Corrupt(_));
-        if !is_in_vain {
-            self.follow_ups.put_back(own);
+        let is_away = matches!(error, StoreError::Unavailable(_));
+        // Nobody is kept from leaving by what nobody waits for.
+        if !self.stopping {
+            self.follow_ups.put_back(own, is_away);
             let in_doubt = std::mem::take(&mut self.in_doubt);
             self.follow_ups.add(in_doubt.into_iter().map(give_back));
         }
-        let is_away = matches!(error, StoreError::Unavailable(_));
         if is_away {
             self.shared.reach.note(Side::Writing, false);
         } else {

@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::sync::watch;
 
-/// Who reaches for the store: it is there if both can.
+/// Who reaches for the store: it is there if all can.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Side {
     /// The commit loop.
     Writing = 1,
     /// Whoever hears of others.
     Hearing = 2,
+    /// The same, where what is there can not be read: that keeps no worker from reporting.
+    Understanding = 4,
 }
 
 /// See the module.
@@ -47,11 +49,11 @@ impl Reach {
             true => self.missed.fetch_and(!bit, Ordering::AcqRel),
             false => self.missed.fetch_or(bit, Ordering::AcqRel),
         };
-        if !reached {
-            self.was_away.store(true, Ordering::Release);
-        }
         if (before & bit == 0) == reached {
             return;
+        }
+        if !matches!(side, Side::Understanding) {
+            self.was_away.store(true, Ordering::Release);
         }
         self.reached.send_if_modified(|known| {
             let now = self.missed.load(Ordering::Acquire) == 0;
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_store_is_there_if_both_can_reach_it() {
+    fn the_store_is_there_if_all_can_reach_it() {
         let reach = Reach::new();
         let told = reach.subscribe();
         assert!(!reach.take_was_away());
@@ -90,5 +92,11 @@ mod tests {
         reach.note(Side::Hearing, true);
         assert!(*told.borrow());
         assert!(reach.take_was_away() && !reach.take_was_away());
+        // For as long as it lasts, that is no reason to spare leases again and again.
+        reach.note(Side::Hearing, false);
+        assert!(reach.take_was_away());
+        reach.note(Side::Hearing, false);
+        reach.note(Side::Understanding, false);
+        assert!(!reach.take_was_away());
     }
 }

@@ -82,6 +82,7 @@ impl Follower {
                 match self.step().await {
                     Ok(Some(more)) => {
                         self.shared.reach.note(Side::Hearing, true);
+                        self.shared.reach.note(Side::Understanding, true);
                         pauses = PAUSES.build();
                         failed = 0;
                         if !more {
@@ -93,8 +94,10 @@ impl Follower {
                         // Others use what it is reached by: that says nothing of the store.
                         failed += usize::from(!matches!(error, StoreError::Busy(_)));
                         let is_away = matches!(error, StoreError::Unavailable(_));
-                        if is_away || failed >= DEAF_AFTER {
+                        if is_away {
                             self.shared.reach.note(Side::Hearing, false);
+                        } else if failed >= DEAF_AFTER {
+                            self.shared.reach.note(Side::Understanding, false);
                         }
                         if !is_away {
                             tracing::warn!(%error, "what others did could not be read; trying again");

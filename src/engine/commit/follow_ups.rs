@@ -2,14 +2,18 @@
 //!
 //! So nothing may fail, wait or last because of them: where others write too they are decided when nobody else is at their jobs, or in the end not at all.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
-use crate::domain::{JobKey, Timestamp, command::Command};
+use crate::domain::{Timestamp, command::Command};
 
 /// How long they are left alone after others were at their jobs.
 const PAUSE: Duration = Duration::from_millis(25);
-/// How often one is tried while others are at its job, or the job is gone: for about a second.
+/// How often one is tried while others are at its job: for about a second.
 const MAX_TRIES: u32 = 40;
+/// As how many tries a batch counts that failed with it, whoever is to blame.
+const TRIES_OF_A_FAILURE: u32 = 10;
+/// So many ride in one batch: after a failover there is one for each lease.
+const MAX_AT_ONCE: usize = 256;
 
 /// A command, and how often others were at its job.
 #[derive(Clone, Debug)]
@@ -53,34 +57,42 @@ impl FollowUps {
 
     /// Those for the next batch.
     pub(super) fn take(&mut self) -> Vec<FollowUp> {
-        std::mem::take(&mut self.waiting)
+        let rest = self.waiting.split_off(self.waiting.len().min(MAX_AT_ONCE));
+        std::mem::replace(&mut self.waiting, rest)
     }
 
-    /// The batch came to nothing: they are for the next one.
-    pub(super) fn put_back(&mut self, taken: Vec<FollowUp>) {
+    /// The batch came to nothing: they are for the next one, unless it is they who fail.
+    pub(super) fn put_back(&mut self, mut taken: Vec<FollowUp>, is_away: bool) {
         self.skipped.clear();
+        if !is_away {
+            taken.retain_mut(|taken| {
+                taken.tries += TRIES_OF_A_FAILURE;
+                taken.tries < MAX_TRIES
+            });
+        }
         self.waiting.splice(0..0, taken);
     }
 
-    /// Leaves out of a batch those whose jobs were not found because others are at them, or because they are gone.
-    pub(super) fn leave_out(
+    /// Splits a batch's into those whose jobs were found, and those that have waited long enough for theirs. The others are tried again.
+    pub(super) fn split(
         &mut self,
         taken: &[FollowUp],
-        found: &HashSet<JobKey>,
-        key_of: impl Fn(&Command) -> Option<JobKey>,
-    ) -> Vec<Command> {
+        is_found: impl Fn(&Command) -> bool,
+    ) -> (Vec<Command>, Vec<Command>) {
         // A batch that is tried again begins anew.
         self.skipped.clear();
-        let mut commands = Vec::with_capacity(taken.len());
+        let (mut found, mut missing) = (Vec::with_capacity(taken.len()), Vec::new());
         for FollowUp { command, tries } in taken.iter().cloned() {
             let tries = tries + 1;
-            if key_of(&command).is_none_or(|key| found.contains(&key)) {
-                commands.push(command);
+            if is_found(&command) {
+                found.push(command);
             } else if tries < MAX_TRIES {
                 self.skipped.push(FollowUp { command, tries });
+            } else {
+                missing.push(command);
             }
         }
-        commands
+        (found, missing)
     }
 
     /// The batch is done: what was left out is tried again in a moment.

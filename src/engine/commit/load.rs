@@ -62,11 +62,26 @@ impl CommitLoop {
         self.jobs(others, Locked::Skip, &mut seen, &mut loaded)
             .await?;
         if self.is_shared && !own.is_empty() {
-            let found: HashSet<JobKey> = loaded.jobs.iter().map(|job| job.key()).collect();
-            let free = self.follow_ups.leave_out(own, &found, key_of);
+            let free = self.those_free(own, &loaded).await;
             commands.splice(asked..asked + own.len(), free);
         }
         Ok((loaded, claims))
+    }
+
+    /// Those of our own commands that can be decided: their jobs are here, or are gone for good, which a holder has to be told too.
+    async fn those_free(&mut self, own: &[FollowUp], loaded: &Loaded) -> Vec<Command> {
+        let here: HashSet<JobKey> = loaded.jobs.iter().map(|job| job.key()).collect();
+        let is_here = |command: &Command| key_of(command).is_none_or(|key| here.contains(&key));
+        let (mut free, missing) = self.follow_ups.split(own, is_here);
+        for command in missing {
+            let Some(key) = key_of(&command) else {
+                continue;
+            };
+            if let Ok(None) = self.shared.store.job(&key).await {
+                free.push(command);
+            }
+        }
+        free
     }
 
     /// What time asks for: timers, retention, and children of cancelled jobs.
