@@ -220,6 +220,9 @@ fn next_step(reason: Option<&str>, code: Code) -> Option<&'static str> {
             "a child job needs a parent that is still open: longhaul get PARENT"
         }
         (Some("REQUEST_ID_REUSED"), _) => "use a new --request-id for a new job",
+        (Some("STORE_UNAVAILABLE"), _) => {
+            "the server can not use its database just now, and its log says why; try again, or another server"
+        }
         (_, Code::Unavailable) => "the server is busy or about to go; try again",
         (_, Code::Unimplemented) => {
             "is this a Longhaul server, and of this version? longhaul info says"

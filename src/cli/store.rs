@@ -119,6 +119,9 @@ async fn copy(args: CopyArgs, out: &mut Output) -> Result<Exit, Failure> {
             return would_copy(&from, &to, &names, &format, out).await;
         }
         let source = from.open(Purpose::Read).await?;
+        // Before a destination is made that would be left empty.
+        let surveyed = copy::survey(&*source).await;
+        surveyed.map_err(|error| failure(error, &names))?;
         let copying = Copying::new(source, to.open(Purpose::Fill).await?, names.clone());
         let copied = copy_and_show(&copying, &names, &stage, out).await?;
         summary::copied(&copied, &names, &format, out)
@@ -248,7 +251,7 @@ fn failure(error: CopyError, names: &Names) -> Failure {
             ),
         }),
         CopyError::Outdated(differences) => differ(&error, differences)
-            .hint("one of them was changed since; nothing was changed now"),
+            .hint("one of them was changed since, and nothing was changed now; for a new copy remove the destination, or drop its database, and start over"),
     }
 }
 

@@ -144,7 +144,7 @@ pub async fn run(args: SubmitArgs, out: &mut Output) -> Result<Exit, Failure> {
         let failure = server.failure(error);
         if unknown {
             failure.hint(format!(
-                "the job may be stored all the same; the same command with --request-id {request_id} never stores it twice"
+                "an attempt may have stored the job all the same; the same command with --request-id {request_id} never stores it twice"
             ))
         } else {
             failure

@@ -103,7 +103,7 @@ fn read(
                 "cursor",
                 Sentence::plain(
                     "foreign-cursor",
-                    "is not from a watch with the same filter; begin again without it",
+                    "is not from a watch of this store with the same filter, as after a restore or a copy of it; begin again without it",
                 ),
             )),
         },

@@ -80,7 +80,7 @@ compared-with-nothing = { $member } n'est comparé à rien ; écrivez CHAMP = VA
 filter-number = { $path } : { $value } n'est pas un nombre entier
 filter-time = { $path } : { $value } n'est pas une date, par exemple { $example }
 filter-uuid = { $path } : { $value } n'est pas un UUID
-foreign-cursor = ne vient pas d'un suivi avec le même filtre ; recommencez sans lui
+foreign-cursor = ne vient pas d'un suivi de ce stockage avec le même filtre, comme après une restauration ou une copie ; recommencez sans lui
 list-order = doit être { $orders }
 no-field = il n'y a pas de champ « { $other } » ; les champs sont { $fields }
 no-functions = les fonctions ne sont pas admises
