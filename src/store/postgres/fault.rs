@@ -29,6 +29,10 @@ fn of_code(code: &SqlState, reason: String) -> StoreError {
         code if is_of_a_pooler(code) => StoreError::Failed(format!(
             "{reason}: a pooler stands in between that loses prepared statements; have it pool sessions, or use PgBouncer 1.21 or newer with max_prepared_statements"
         )),
+        // By its limit of time: it is there, and has much to do.
+        code if *code == SqlState::QUERY_CANCELED => {
+            StoreError::Busy(format!("{reason}: see why the database is slow"))
+        }
         code if *code == SqlState::DISK_FULL => StoreError::Full,
         // Not the rest of its class: that is anything that should not have happened.
         code if [SqlState::DATA_CORRUPTED, SqlState::INDEX_CORRUPTED].contains(code) => {
@@ -61,7 +65,7 @@ fn is_final(code: &SqlState, severity: Option<Severity>) -> bool {
 /// Of COMMIT itself: unless the server says that it did not, it may have.
 pub(super) fn of_commit(error: &Error) -> StoreError {
     match of(error) {
-        StoreError::Unavailable(reason) | StoreError::Failed(reason) => {
+        StoreError::Unavailable(reason) | StoreError::Failed(reason) | StoreError::Busy(reason) => {
             StoreError::OutcomeUnknown(reason)
         }
         known => known,
@@ -143,6 +147,13 @@ mod tests {
             assert!(matches!(of(code), StoreError::Failed(_)), "{code:?}");
         }
         assert!(matches!(of("08006"), StoreError::Unavailable(_)));
+    }
+
+    #[test]
+    fn a_statement_that_took_too_long_costs_no_connection() {
+        let of = |code: &str| of_code(&SqlState::from_code(code), "why".into());
+        assert!(matches!(of("57014"), StoreError::Busy(_)));
+        assert!(matches!(of("57000"), StoreError::Failed(_)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     connect::{Connector, Pauses},
     fault,
-    readers::{Readers, SOON},
+    readers::Readers,
 };
 use crate::store::{StoreError, TAIL_INTERVAL};
 
@@ -72,9 +72,8 @@ pub(super) async fn tell(news: Arc<News>, readers: Arc<Readers>) {
     loop {
         news.untold.notified().await;
         let sql = notify.clone();
-        let told = readers.read_own(SOON, move |client| {
-            Box::pin(async move { Ok(client.batch_execute(&sql).await?) })
-        });
+        let told = readers
+            .read_own(move |client| Box::pin(async move { Ok(client.batch_execute(&sql).await?) }));
         if let Err(error) = told.await {
             tracing::debug!(%error, "the other nodes could not be notified");
         }

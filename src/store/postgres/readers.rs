@@ -31,10 +31,10 @@ use crate::store::StoreError;
 
 /// How long a read waits for a connection that others use.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a read may take: far longer than any does on a server that is alive.
-pub(super) const LONGEST_READ: Duration = Duration::from_secs(30);
+/// How long a read may take.
+const LONGEST_READ: Duration = session::PATIENCE;
 /// The same where little is read, and the server is asked all the time: so a node knows of a server that has fallen silent.
-pub(super) const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(10);
 
 type Pool = managed::Pool<Maker>;
 
@@ -43,7 +43,8 @@ type Pool = managed::Pool<Maker>;
 pub(super) struct Readers {
     /// For what callers read.
     for_calls: Pool,
-    /// For what the node itself has to hear and to say, which is not to wait behind what callers read. The same one if there is only one connection.
+    /// For what the node itself has to hear and to say, which is not to wait behind what callers read. The same one if there is only one connection: then
+    /// the server may be at work for some time on what was given up.
     own: Pool,
     /// Of the reads that are under way; they end with this.
     end: CancellationToken,
@@ -53,9 +54,11 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn new(connector: Connector, connections: usize) -> Self {
         let gate = Arc::default();
-        let pool = |connections| {
+        let pool = |connections, longest, is_own| {
             let maker = Maker {
                 connector: connector.clone(),
+                longest,
+                is_own,
                 gate: Arc::clone(&gate),
                 dialing: AtomicUsize::new(0),
             };
@@ -66,10 +69,10 @@ impl Readers {
                 .build()
                 .expect("only a time limit without a runtime can not be built, and there is one")
         };
-        let for_calls = pool(connections.saturating_sub(1).max(1));
+        let for_calls = pool(connections.saturating_sub(1).max(1), LONGEST_READ, false);
         let own = match connections {
             0 | 1 => for_calls.clone(),
-            _ => pool(1),
+            _ => pool(1, SOON, true),
         };
         let end = CancellationToken::new();
         Self {
@@ -91,15 +94,15 @@ impl Readers {
         self.read_by(&self.for_calls, LONGEST_READ, read).await
     }
 
-    /// What the node itself has to hear or to say, in this time.
-    pub(super) async fn read_own<T, F>(&self, longest: Duration, read: F) -> Result<T, StoreError>
+    /// What the node itself has to hear or to say: little, and soon.
+    pub(super) async fn read_own<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a ClientWrapper) -> BoxFuture<'a, Result<T, StoreError>>
             + Send
             + 'static,
     {
-        self.read_by(&self.own, longest, read).await
+        self.read_by(&self.own, SOON, read).await
     }
 
     /// Reads with a connection of its own, in a task of its own: a call whose client takes nothing is not polled, and would keep what it has from all
@@ -113,7 +116,6 @@ impl Readers {
     {
         let (mut reply, answer) = oneshot::channel();
         let pool = pool.clone();
-        let all = [self.for_calls.clone(), self.own.clone()];
         let task = async move {
             let client = tokio::select! {
                 client = pool.get() => client,
@@ -125,9 +127,7 @@ impl Readers {
             };
             let answer = answer.unwrap_or_else(|_| {
                 // The others are not tried one after another: new ones find out soon whether the server is there.
-                for pool in &all {
-                    pool.retain(|_, _| false);
-                }
+                pool.retain(|_, _| false);
                 Err(StoreError::Unavailable(format!(
                     "PostgreSQL did not answer within {} s",
                     longest.as_secs()
@@ -172,6 +172,9 @@ fn no_connection(error: PoolError<StoreError>, pool: &Pool) -> StoreError {
                 "no connection to PostgreSQL within {patience} s; attempts are under way"
             ))
         }
+        PoolError::Timeout(_) if pool.manager().is_own => StoreError::Busy(format!(
+            "the connection on which nodes hear of each other was busy for {patience} s: see why the database is slow"
+        )),
         PoolError::Timeout(_) => StoreError::Busy(format!(
             "all {} connections that read were busy for {patience} s; grant more with --store-connections, or see why the database is slow",
             pool.status().max_size
@@ -196,6 +199,10 @@ impl Drop for Taken {
 #[derive(Debug)]
 struct Maker {
     connector: Connector,
+    /// How long is waited for what they read.
+    longest: Duration,
+    /// Whether it is for [`Readers::own`] alone.
+    is_own: bool,
     gate: Arc<Gate>,
     /// Attempts that are under way.
     dialing: AtomicUsize,
@@ -226,7 +233,8 @@ impl managed::Manager for Maker {
             return Err(StoreError::Unavailable(reason));
         }
         let _attempt = Attempt::new(&self.dialing);
-        match session::begin(&self.connector).await {
+        let limit = session::longest_statement(self.longest);
+        match session::begin_with(&self.connector, limit).await {
             Ok(client) => {
                 self.gate.open_for_good();
                 Ok(client)
@@ -317,6 +325,47 @@ mod tests {
             Err(_) => pid(&readers).await.expect("an answer"),
         };
         assert_ne!(next, first);
+    }
+
+    #[tokio::test]
+    async fn the_server_ends_a_read_before_whoever_waits_gives_it_up() {
+        let database = Database::fresh();
+        let connector = Connector::new(database.url().parse().expect("an address"));
+        let readers = Readers::new(connector, 2);
+        fn limit(client: &ClientWrapper) -> BoxFuture<'_, Result<String, StoreError>> {
+            Box::pin(async move {
+                let row = session::query_one(client, "SHOW statement_timeout", &[]).await?;
+                Ok(row.try_get(0)?)
+            })
+        }
+        assert_eq!(readers.read(limit).await.expect("an answer"), "24s");
+        assert_eq!(readers.read_own(limit).await.expect("an answer"), "8s");
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_costs_the_others_no_connection() {
+        let database = Database::fresh();
+        let connector = Connector::new(database.url().parse().expect("an address"));
+        let readers = Readers::new(connector, 2);
+        let first = pid(&readers).await.expect("an answer");
+        fn never(_: &ClientWrapper) -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(std::future::pending())
+        }
+        let silent = readers.read_by(&readers.own, Duration::ZERO, never).await;
+        assert!(
+            matches!(silent, Err(StoreError::Unavailable(_))),
+            "{silent:?}"
+        );
+        assert_eq!(pid(&readers).await.expect("an answer"), first);
+        // The rule can fail: those of its own pool are gone.
+        let silent = readers
+            .read_by(&readers.for_calls, Duration::ZERO, never)
+            .await;
+        assert!(
+            matches!(silent, Err(StoreError::Unavailable(_))),
+            "{silent:?}"
+        );
+        assert_ne!(pid(&readers).await.expect("an answer"), first);
     }
 
     #[tokio::test]

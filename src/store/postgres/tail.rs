@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{
-    Shared, feed, nodes, read,
-    readers::{LONGEST_READ, SOON},
-};
+use super::{Shared, feed, nodes, read};
 use crate::{
     domain::{Job, JobKey},
     store::{Connected, FeedCursor, StoreError, Stretch, Tail},
@@ -31,9 +28,7 @@ impl Tail for FeedTail {
         let after = after.clone();
         let readers = &self.shared.readers;
         readers
-            .read_own(SOON, move |client| {
-                Box::pin(async move { feed::stretch(client, &after).await })
-            })
+            .read_own(move |client| Box::pin(async move { feed::stretch(client, &after).await }))
             .await
     }
 
@@ -43,9 +38,8 @@ impl Tail for FeedTail {
             let keys = keys.to_vec();
             let readers = &self.shared.readers;
             let found = readers
-                .read_own(LONGEST_READ, move |client| {
-                    Box::pin(async move { read::jobs(client, &keys).await })
-                })
+                // It may be much, and what is heard of the others must not wait for it.
+                .read(move |client| Box::pin(async move { read::jobs(client, &keys).await }))
                 .await?;
             jobs.extend(found.into_iter().map(Arc::new));
         }
@@ -57,7 +51,7 @@ impl Tail for FeedTail {
         let roster = nodes::pack(connected)?;
         let readers = &self.shared.readers;
         readers
-            .read_own(SOON, move |client| {
+            .read_own(move |client| {
                 let roster = roster.clone();
                 Box::pin(async move { nodes::announce(client, node, &roster).await })
             })
@@ -68,7 +62,7 @@ impl Tail for FeedTail {
         let node = self.shared.news.node();
         let readers = &self.shared.readers;
         readers
-            .read_own(SOON, move |client| Box::pin(nodes::leave(client, node)))
+            .read_own(move |client| Box::pin(nodes::leave(client, node)))
             .await
     }
 
