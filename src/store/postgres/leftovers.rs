@@ -1,7 +1,7 @@
 //! What is left of removed jobs: tasks and events in a range that a few other jobs keep, and the tombstones that tell of them. Taken away in slices, by any
 //! node: who finds others at it leaves it to them.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use deadpool_postgres::ClientWrapper;
 use uuid::Uuid;
@@ -18,8 +18,10 @@ use crate::{
 
 /// Tombstones that one statement takes away.
 pub(super) const TOMBSTONES_AT_ONCE: usize = 2_000;
-/// Rows that one statement looks at: few, because each that it takes away may have two megabytes.
-pub(super) const ROWS_AT_ONCE: usize = 200;
+/// Rows that one statement may look at: few, because each that it takes away may have two megabytes; and fewer where even so many last too long.
+pub(super) const ROWS_AT_ONCE: RangeInclusive<usize> = 1..=200;
+/// Who is at it; whoever makes ranges is not held up by it. "LngHleft".
+pub(super) const LOCK: i64 = 0x4c6e_6748_6c65_6674;
 /// Never the newest event: it is what cursors go up to.
 pub(super) const TIDY: &str = "DELETE FROM removed WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM removed WHERE time < $1 ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED))
@@ -57,11 +59,14 @@ pub(super) struct Place {
 }
 
 /// What came of a slice.
-#[derive(Debug)]
-pub(super) struct Slice {
-    pub(super) removed: u64,
-    /// Where to go on; `None` after the last range, or if others are at it.
-    pub(super) next: Option<Place>,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Slice {
+    /// So many rows went; the rest is behind this place.
+    GoOn { removed: u64, next: Place },
+    /// Behind the place there is nothing.
+    Over,
+    /// Others are at it.
+    Elsewhere,
 }
 
 /// Takes away what some rows have left behind of jobs that are gone, in ranges that ended so long ago: there all jobs but such as take longer are over. No
@@ -70,16 +75,13 @@ pub(super) async fn remove(
     client: &ClientWrapper,
     kept: Duration,
     from: Place,
+    rows: usize,
 ) -> Result<Slice, StoreError> {
-    let mut slice = Slice {
-        removed: 0,
-        next: None,
-    };
-    alone(client, async |now| {
+    let slice = alone(client, LOCK, async |now| {
         let past = first_id(now.saturating_sub(millis(kept)));
         let ranges = query(client, RANGE, &[&past, &from.high]).await?;
         let Some(range) = ranges.first() else {
-            return Ok(());
+            return Ok(Slice::Over);
         };
         let (name, high): (&str, Uuid) = (range.try_get(0)?, range.try_get(1)?);
         let mut place = if high == from.high {
@@ -95,24 +97,24 @@ pub(super) async fn remove(
             .row
             .clone()
             .unwrap_or((String::new(), Uuid::nil(), -1));
-        let rows = as_limit(ROWS_AT_ONCE);
+        let rows = as_limit(rows);
         let parameters = [&tenant as _, &job as _, &number as _, &rows as _];
         let last = client.query_opt(&sql, &parameters).await?;
-        let mut looked = 0;
+        let (mut looked, mut removed) = (0, 0);
         if let Some(last) = &last {
             looked = last.try_get(3)?;
-            slice.removed = unsigned("count", last.try_get(4)?)?;
+            removed = unsigned("count", last.try_get(4)?)?;
             place.row = Some((last.try_get(0)?, last.try_get(1)?, last.try_get(2)?));
         }
-        slice.next = Some(if looked == rows {
+        let next = if looked == rows {
             place
         } else {
             place.behind_table()
-        });
-        Ok(())
+        };
+        Ok(Slice::GoOn { removed, next })
     })
     .await?;
-    Ok(slice)
+    Ok(slice.unwrap_or(Slice::Elsewhere))
 }
 
 impl Place {

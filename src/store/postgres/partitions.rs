@@ -14,8 +14,8 @@ use crate::store::StoreError;
 const AHEAD: u32 = 2;
 /// How far a node's clock may be behind: what is older gets no new jobs.
 const LATEST: Duration = Duration::from_secs(3_600);
-/// One node at a time. "LngHpart".
-const LOCK: i64 = 0x4c6e_6748_7061_7274;
+/// Who makes and drops ranges. "LngHpart".
+pub(super) const LOCK: i64 = 0x4c6e_6748_7061_7274;
 /// What holds others up must not take long. Whoever is in the way is not waited for.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
 const NOW: &str =
@@ -56,7 +56,7 @@ pub(super) async fn make_for(
     width: Duration,
     job: Uuid,
 ) -> Result<(), StoreError> {
-    alone(client, async |now| {
+    let made = alone(client, LOCK, async |now| {
         let newest = query(client, NEWEST, &[]).await?;
         let newest: Option<Uuid> = newest.first().map(|row| row.try_get(0)).transpose()?;
         for range in missing(newest, now, millis(width), time_of(job)) {
@@ -64,27 +64,29 @@ pub(super) async fn make_for(
         }
         Ok(())
     })
-    .await
+    .await?;
+    if made.is_none() {
+        tracing::debug!("another node makes or drops ranges of jobs just now");
+    }
+    Ok(())
 }
 
 /// Drops the oldest range of which no job is left, with all that is left of theirs; answers whether there was one.
 pub(super) async fn drop_empty(client: &ClientWrapper) -> Result<bool, StoreError> {
-    let mut dropped = false;
-    alone(client, async |now| {
+    let dropped = alone(client, LOCK, async |now| {
         let past = first_id(now.saturating_sub(millis(LATEST)));
         for row in query(client, PAST, &[&past]).await? {
             let (name, low): (&str, Option<Uuid>) = (row.try_get(0)?, row.try_get(1)?);
             if is_empty(client, &format!("jobs_{name}")).await? {
-                dropped = drop_one(client, name, low).await?;
-                if dropped {
-                    break;
+                if drop_one(client, name, low).await? {
+                    return Ok(true);
                 }
             }
         }
-        Ok(())
+        Ok(false)
     })
     .await?;
-    Ok(dropped)
+    Ok(dropped.unwrap_or(false))
 }
 
 async fn is_empty(client: &ClientWrapper, table: &str) -> Result<bool, StoreError> {
@@ -94,24 +96,26 @@ async fn is_empty(client: &ClientWrapper, table: &str) -> Result<bool, StoreErro
     Ok(!found.try_get::<_, bool>(0)?)
 }
 
-/// In a transaction that nobody else is in.
-pub(super) async fn alone(
+/// In a transaction with this lock, which one node has at a time; nothing if others have it.
+pub(super) async fn alone<T>(
     client: &ClientWrapper,
-    work: impl AsyncFnOnce(i64) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+    lock: i64,
+    work: impl AsyncFnOnce(i64) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
     client.batch_execute(BEGIN).await?;
-    let done = async {
-        let row = query_one(client, NOW, &[&LOCK]).await?;
+    let done: Result<Option<T>, StoreError> = async {
+        let row = query_one(client, NOW, &[&lock]).await?;
         match row.try_get(0)? {
-            true => work(row.try_get(1)?).await,
-            false => Ok(()),
+            true => Ok(Some(work(row.try_get(1)?).await?)),
+            false => Ok(None),
         }
     }
     .await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = client.batch_execute(end).await;
-    done?;
-    Ok(ended?)
+    let done = done?;
+    ended?;
+    Ok(done)
 }
 
 /// A range of ids: from `low`, or from the beginning, up to but without `high`; both in milliseconds since 1970.

@@ -12,6 +12,12 @@ use super::{
 const WIDTH: Duration = Duration::from_secs(3_600);
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 
+/// What one node reads by.
+fn node(database: &Database) -> Readers {
+    let connector = Connector::new(database.url().parse().expect("an address"));
+    Readers::new(connector, 2)
+}
+
 async fn opened() -> (Database, Readers) {
     let cluster = Cluster::start(Options::default().set("fsync", "off"));
     let database = cluster.database();
@@ -19,7 +25,8 @@ async fn opened() -> (Database, Readers) {
     open::open(&connector, true, open::Tables::Make, Some(WIDTH))
         .await
         .expect("a database");
-    (database, Readers::new(connector, 2))
+    let readers = node(&database);
+    (database, readers)
 }
 
 /// A range of ids that begin with this and end before the next number.
@@ -77,7 +84,7 @@ async fn what_removed_jobs_have_left_goes_though_others_stay_in_their_range() {
     add_range(&database, "of_1", &first, &second);
     add_range(&database, "of_2", &second, &third);
     // More than a slice has of each, and jobs that are there: first, last and in between.
-    let left = 3 * u32::try_from(leftovers::ROWS_AT_ONCE).expect("a small number");
+    let left = 3 * u32::try_from(*ROWS_AT_ONCE.end()).expect("a small number");
     let jobs = [1, 77, left];
     let list = jobs.map(|job| job.to_string()).join(",");
     fill(&database, "00000000-0001-7fff-8000", &list, left);
@@ -85,11 +92,11 @@ async fn what_removed_jobs_have_left_goes_though_others_stay_in_their_range() {
     assert_eq!(counts(&database), format!("6|{}|{}", 2 * left, 4 * left));
 
     let kept = RETENTION + WIDTH;
-    let mut place = Place::default();
-    remove_leftovers(&readers, kept, &mut place).await;
+    let mut round = Round::default();
+    remove_leftovers(&readers, kept, &mut round).await;
     assert_eq!(counts(&database), "6|6|12");
-    assert_eq!(place, Place::default(), "all were looked through");
-    remove_leftovers(&readers, kept, &mut place).await;
+    assert_eq!(round, Round::default(), "all were looked through");
+    remove_leftovers(&readers, kept, &mut round).await;
     assert_eq!(counts(&database), "6|6|12");
 }
 
@@ -98,7 +105,7 @@ async fn what_removed_jobs_have_left_goes_though_others_stay_in_their_range() {
 async fn a_turn_ends_where_nothing_is_left_and_the_next_one_goes_on() {
     let (database, readers) = opened().await;
     let slices = MAX_IN_VAIN + 2;
-    let jobs = slices * leftovers::ROWS_AT_ONCE;
+    let jobs = slices * ROWS_AT_ONCE.end();
     let id = "('00000000-0001-7fff-8000-' || lpad(to_hex(i), 12, '0'))::uuid";
     for (what, select) in [
         (
@@ -120,10 +127,10 @@ async fn a_turn_ends_where_nothing_is_left_and_the_next_one_goes_on() {
     database.sql(
         "UPDATE partitions SET high = '00000000-0002-0000-0000-000000000000' WHERE low IS NULL",
     );
-    let mut place = Place::default();
-    remove_leftovers(&readers, RETENTION, &mut place).await;
+    let mut round = Round::default();
+    remove_leftovers(&readers, RETENTION, &mut round).await;
     assert_eq!(tasks(), jobs.to_string());
-    remove_leftovers(&readers, RETENTION, &mut place).await;
+    remove_leftovers(&readers, RETENTION, &mut round).await;
     assert_eq!(tasks(), (jobs - 1).to_string());
 }
 
@@ -134,7 +141,7 @@ async fn a_range_whose_time_is_not_over_is_left_alone() {
     database.sql(&format!(
         "INSERT INTO tasks (tenant, job, ordinal, driver, spec, rest) SELECT 'acme', ({id} || '7fff8000000000000000')::uuid, 0, 'd', '', ''"
     ));
-    remove_leftovers(&readers, RETENTION, &mut Place::default()).await;
+    remove_leftovers(&readers, RETENTION, &mut Round::default()).await;
     assert_eq!(counts(&database), "0|1|0");
 }
 
@@ -153,9 +160,96 @@ async fn all_tombstones_go_that_are_old_however_many() {
     add(1, many, "25 hours");
     let left = || database.sql("SELECT string_agg(xid::text, ' ') FROM removed");
     // Two nodes at once, neither in the other's way.
-    tokio::join!(tidy(&readers), tidy(&readers));
+    let other = node(&database);
+    tokio::join!(tidy(&readers), tidy(&other));
     assert_eq!(left(), many.to_string(), "the newest event stays");
     add(many + 1, many + 1, "23 hours");
     tidy(&readers).await;
     assert_eq!(left(), (many + 1).to_string());
+}
+
+/// A node that comes by while another one is at it goes on later where it was.
+#[tokio::test]
+async fn who_finds_others_at_it_keeps_the_place() {
+    let (database, readers) = opened().await;
+    let other = node(&database);
+    let left = 3 * u32::try_from(*ROWS_AT_ONCE.end()).expect("a small number");
+    fill(&database, "00000000-0001-7fff-8000", "", left);
+    database.sql(
+        "UPDATE partitions SET high = '00000000-0002-0000-0000-000000000000' WHERE low IS NULL",
+    );
+    let slice = async |readers: &Readers, round: &Round| {
+        let (from, rows) = (round.place.clone(), round.rows);
+        let removed =
+            readers.read(move |client| Box::pin(leftovers::remove(client, RETENTION, from, rows)));
+        removed.await.expect("an answer")
+    };
+    let Slice::GoOn { next, .. } = slice(&readers, &Round::default()).await else {
+        panic!("there is more");
+    };
+    let begun = Round {
+        place: next,
+        rows: 7,
+    };
+    // The other one is in the middle of a slice.
+    let (is_in, came_in) = tokio::sync::oneshot::channel();
+    let (leave, left_alone) = tokio::sync::oneshot::channel::<()>();
+    let holds = other.read(move |client| {
+        Box::pin(async move {
+            let held = partitions::alone(client, leftovers::LOCK, async |_| {
+                let _ = is_in.send(());
+                let _ = left_alone.await;
+                Ok(())
+            });
+            held.await
+        })
+    });
+    let meanwhile = async {
+        came_in.await.expect("the other one's turn");
+        let before = counts(&database);
+        let mut round = Round {
+            place: begun.place.clone(),
+            rows: begun.rows,
+        };
+        remove_leftovers(&readers, RETENTION, &mut round).await;
+        assert_eq!(round, begun);
+        assert_eq!(counts(&database), before);
+        // Ranges are made all the same.
+        let made = readers.read(|client| {
+            Box::pin(partitions::alone(
+                client,
+                partitions::LOCK,
+                async |_| Ok(()),
+            ))
+        });
+        assert_eq!(made.await.expect("an answer"), Some(()));
+        let _ = leave.send(());
+        round
+    };
+    let (held, mut round) = tokio::join!(holds, meanwhile);
+    assert_eq!(held.expect("an answer"), Some(()));
+    // The rule can fail: with nobody in the way it goes on, to the end.
+    remove_leftovers(&readers, RETENTION, &mut round).await;
+    assert_eq!(round, Round::default());
+    assert_eq!(counts(&database), "0|0|0");
+}
+
+/// The server ends a slice that takes too long.
+#[tokio::test]
+async fn what_is_too_much_at_once_goes_in_smaller_slices() {
+    let (database, readers) = opened().await;
+    fill(&database, "00000000-0001-7fff-8000", "", 20);
+    database.sql(
+        "UPDATE partitions SET high = '00000000-0002-0000-0000-000000000000' WHERE low IS NULL",
+    );
+    // Whoever takes away more than five rows with one statement is ended.
+    database.sql(
+        "CREATE FUNCTION too_much() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF (SELECT count(*) FROM gone) > 5 THEN RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END IF;
+            RETURN NULL;
+         END $$;
+         CREATE TRIGGER too_much AFTER DELETE ON tasks_first REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION too_much()",
+    );
+    remove_leftovers(&readers, RETENTION, &mut Round::default()).await;
+    assert_eq!(counts(&database), "0|0|0");
 }
