@@ -28,6 +28,7 @@ pub(super) const WITH_TASKS: &str = "LEFT JOIN LATERAL (
             WHERE k.tenant = j.tenant AND k.job = j.id ORDER BY k.ordinal
         ) AS o
     ) AS t ON true";
+
 /// Bytes of the tasks of a job with their documents, which are not read for that.
 pub(super) fn bytes_of(tenant: &str, job: &str) -> String {
     format!(

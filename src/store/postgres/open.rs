@@ -177,8 +177,8 @@ pub(super) async fn open(
     }
     Ok(Opened {
         server,
-        token_key: made_once(&client, "token_key").await?,
-        feed_id: made_once(&client, FEED_ID).await?,
+        token_key: made_once(&client, "token_key", tables).await?,
+        feed_id: made_once(&client, FEED_ID, tables).await?,
         newest_time: read::newest_time(&client).await?,
         now: read::clock(&client).await?,
     })
@@ -431,17 +431,26 @@ fn renumber() -> String {
     )
 }
 
-/// Random bytes that are made when they are first asked for, by whichever node comes first, and stay.
+/// Random bytes that are made when they are first asked for, by whichever node comes first, and stay. Where nothing may be made, those that a node would
+/// make are only lent.
 async fn made_once<const N: usize>(
     client: &ClientWrapper,
     key: &str,
+    tables: Tables,
 ) -> Result<[u8; N], OpenError> {
+    let ask = "SELECT value FROM meta WHERE key = $1";
+    let mut rows = query(client, ask, &[&key]).await?;
     let mut value = [0_u8; N];
     aws_lc_rs::rand::fill(&mut value)
         .map_err(|_| StoreError::Failed("there is no randomness".into()))?;
-    let make = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    query(client, make, &[&key, &value.as_slice()]).await?;
-    let row = query_one(client, "SELECT value FROM meta WHERE key = $1", &[&key]).await?;
+    if rows.is_empty() && tables == Tables::Make {
+        let make = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        query(client, make, &[&key, &value.as_slice()]).await?;
+        rows = query(client, ask, &[&key]).await?;
+    }
+    let Some(row) = rows.first() else {
+        return Ok(value);
+    };
     let stored: &[u8] = row.try_get(0)?;
     let wrong = |_| StoreError::Corrupt(format!("{key} has not {N} bytes"));
     Ok(stored.try_into().map_err(wrong)?)

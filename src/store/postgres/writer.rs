@@ -36,6 +36,7 @@ const LONGEST_CALL: Duration = Duration::from_secs(35);
 /// Nobody waits long for a row: the others' transactions are short. A node that stands still must not hold up the others with what it has locked.
 const LIMITS: &str =
     "lock_timeout = '3s'; idle_in_transaction_session_timeout = '2s'; statement_timeout = '30s'";
+
 /// See [`Writer`].
 pub(super) struct PostgresWriter {
     line: Line,
