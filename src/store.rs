@@ -335,7 +335,8 @@ pub trait Writer: Send {
     async fn commit(&mut self, changes: &Changes) -> Result<Committed, StoreError>;
     /// Ends the transaction without a change.
     async fn rollback(&mut self);
-    /// Does what is better done now than in the middle of work, in bounded time; `now` decides which leftovers may go. Not in a transaction.
+    /// Does what is better done now than in the middle of work, in bounded time; `now` decides which leftovers may go, where the writer removes them. Not in a
+    /// transaction.
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError>;
     /// Notes something, or that there is nothing to note, and returns once it is on stable storage. Not in a transaction.
     async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError>;

@@ -11,10 +11,7 @@ use super::{
     read::{self, as_limit},
     session::{prepared, query},
 };
-use crate::{
-    domain::Timestamp,
-    store::{StoreError, TOMBSTONE_LIFE, rows::unsigned},
-};
+use crate::store::{StoreError, TOMBSTONE_LIFE, rows::unsigned};
 
 /// Tombstones that one statement takes away.
 pub(super) const TOMBSTONES_AT_ONCE: usize = 2_000;
@@ -32,19 +29,16 @@ const RANGE: &str =
 /// Where rows are left, and what counts within a job there.
 const TABLES: [(&str, &str); 2] = [("tasks", "ordinal"), ("events", "revision")];
 
-/// Takes away tombstones that have told everybody; answers how many those were.
-pub(super) async fn tidy(client: &ClientWrapper, now: Timestamp) -> Result<usize, StoreError> {
-    let before = now.before(TOMBSTONE_LIFE).as_micros();
+/// Takes away tombstones that have told everybody, by the database's clock; answers how many those were.
+pub(super) async fn tidy(client: &ClientWrapper) -> Result<usize, StoreError> {
+    let before = read::clock(client)
+        .await?
+        .before(TOMBSTONE_LIFE)
+        .as_micros();
     let statement = prepared(client, TIDY).await?;
     let parameters = [&before as _, &as_limit(TOMBSTONES_AT_ONCE) as _];
     let removed = client.execute(&statement, &parameters).await?;
     Ok(usize::try_from(removed).unwrap_or(usize::MAX))
-}
-
-/// The same by the database's clock.
-pub(super) async fn tidy_now(client: &ClientWrapper) -> Result<usize, StoreError> {
-    let now = read::clock(client).await?;
-    tidy(client, now).await
 }
 
 /// How far the ranges have been looked through.

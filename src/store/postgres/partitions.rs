@@ -20,7 +20,7 @@ pub(super) const LOCK: i64 = 0x4c6e_6748_7061_7274;
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
 const NOW: &str =
     "SELECT pg_try_advisory_xact_lock($1), (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-const NEWEST: &str = "SELECT high FROM partitions ORDER BY high DESC LIMIT 1";
+const ALL: &str = "SELECT low, high FROM partitions ORDER BY high";
 const PAST: &str = "SELECT name, low FROM partitions WHERE high < $1 ORDER BY high";
 
 /// The tables that are cut, with what each partition is set to.
@@ -47,19 +47,25 @@ const TABLES: [(&str, &str); 3] = [
 
 /// Makes the ranges that are missing.
 pub(super) async fn make(client: &ClientWrapper, width: Duration) -> Result<(), StoreError> {
-    make_for(client, width, Uuid::nil()).await
+    make_for(client, width, &[]).await
 }
 
-/// Makes the ranges that are missing, as far as this job's; whoever gave it its id may have had a clock that was ahead.
+/// Makes the ranges that are missing, also these jobs'; whoever gave them their ids may have had a clock that was ahead.
 pub(super) async fn make_for(
     client: &ClientWrapper,
     width: Duration,
-    job: Uuid,
+    jobs: &[Uuid],
 ) -> Result<(), StoreError> {
     let made = alone(client, LOCK, async |now| {
-        let newest = query(client, NEWEST, &[]).await?;
-        let newest: Option<Uuid> = newest.first().map(|row| row.try_get(0)).transpose()?;
-        for range in missing(newest, now, millis(width), time_of(job)) {
+        let mut there = Vec::new();
+        for row in query(client, ALL, &[]).await? {
+            there.push(Range {
+                low: row.try_get::<_, Option<Uuid>>(0)?.map(time_of),
+                high: time_of(row.try_get(1)?),
+            });
+        }
+        let times = jobs.iter().copied().map(time_of);
+        for range in missing(there, now, millis(width), times) {
             make_one(client, &range).await?;
         }
         Ok(())
@@ -125,36 +131,71 @@ struct Range {
     high: i64,
 }
 
-/// The ranges that have to be made. Where nobody was there to make them in time, one makes up for all; and one is as wide as it takes to `reach` a time
-/// beyond them.
-fn missing(newest: Option<Uuid>, now: i64, width: i64, reach: i64) -> Vec<Range> {
+/// The ranges that have to be made beside those that are `there`. Where nobody was there to make them in time, one makes up for all. Times far ahead have
+/// ranges of their own, no wider than others: those in between are made in time, and so all of them are over in time.
+fn missing(
+    mut there: Vec<Range>,
+    now: i64,
+    width: i64,
+    times: impl IntoIterator<Item = i64>,
+) -> Vec<Range> {
     let start = now - now.rem_euclid(width);
-    let mut ranges = Vec::new();
-    let mut end = newest.map(time_of);
-    if end.is_none_or(|end| end < start) {
-        ranges.push(Range {
-            low: end,
-            high: start,
-        });
-        end = Some(start);
-    }
+    let mut made = Vec::new();
+    let mut make = |there: &mut Vec<Range>, range: Range| {
+        there.push(range);
+        made.push(range);
+    };
+    let is_begun = |range: &&Range| range.low.is_none_or(|low| low <= start);
+    let end = there.iter().filter(is_begun).map(|range| range.high).max();
     let mut low = end.unwrap_or(start);
+    if end.is_none_or(|end| end < start) {
+        let high = start;
+        make(&mut there, Range { low: end, high });
+        low = start;
+    }
     while low < now.saturating_add(width.saturating_mul(i64::from(AHEAD))) {
-        let high = low.saturating_add(width);
-        ranges.push(Range {
-            low: Some(low),
-            high,
-        });
-        low = high;
+        low = match holder(&there, low) {
+            Some(range) => range.high,
+            None => {
+                let high = low.saturating_add(width).min(next_begin(&there, low));
+                make(
+                    &mut there,
+                    Range {
+                        low: Some(low),
+                        high,
+                    },
+                );
+                high
+            }
+        };
     }
-    if reach >= low {
-        let high = reach - reach.rem_euclid(width);
-        ranges.push(Range {
-            low: Some(low),
-            high: high.saturating_add(width),
-        });
+    for time in times {
+        if time < low || holder(&there, time).is_some() {
+            continue;
+        }
+        let begin = time - time.rem_euclid(width);
+        let ended = there.iter().map(|range| range.high);
+        let ended = ended.filter(|high| *high <= time).max();
+        let range = Range {
+            low: Some(begin.max(ended.unwrap_or(begin))),
+            high: begin.saturating_add(width).min(next_begin(&there, time)),
+        };
+        make(&mut there, range);
     }
+    made
+}
+
+/// The range that this time is in.
+fn holder(ranges: &[Range], time: i64) -> Option<&Range> {
     ranges
+        .iter()
+        .find(|range| range.low.is_none_or(|low| low <= time) && time < range.high)
+}
+
+/// Where the next range begins behind a time that is in none.
+fn next_begin(ranges: &[Range], time: i64) -> i64 {
+    let begins = ranges.iter().filter_map(|range| range.low);
+    begins.filter(|low| *low > time).min().unwrap_or(i64::MAX)
 }
 
 async fn make_one(client: &ClientWrapper, range: &Range) -> Result<(), StoreError> {
@@ -221,7 +262,12 @@ fn name(range: &Range) -> String {
         .low
         .and_then(|low| jiff::Timestamp::from_millisecond(low).ok());
     begin.map_or("first".to_owned(), |begin| {
-        begin.strftime("%Y%m%dt%H%M%S").to_string()
+        let second = begin.strftime("%Y%m%dt%H%M%S");
+        // One that goes up to another of a former width may be a short one.
+        match begin.subsec_millisecond() {
+            0 => second.to_string(),
+            rest => format!("{second}_{rest:03}"),
+        }
     })
 }
 
@@ -247,10 +293,17 @@ mod tests {
     const HOUR: i64 = 3_600_000;
     const NOW: i64 = 1_700_000_000_000;
 
+    fn range(low: i64, high: i64) -> Range {
+        Range {
+            low: Some(low),
+            high,
+        }
+    }
+
     #[test]
     fn ranges_follow_one_another_and_reach_ahead() {
         let start = NOW - NOW % HOUR;
-        let all = missing(None, NOW, HOUR, 0);
+        let all = missing(Vec::new(), NOW, HOUR, []);
         assert_eq!(all[0].low, None);
         assert!(all.windows(2).all(|two| two[1].low == Some(two[0].high)));
         let current = all.iter().position(|range| range.low == Some(start));
@@ -258,36 +311,64 @@ mod tests {
         assert_eq!(all.len(), 2 + AHEAD as usize);
 
         let newest = all.last().map(|range| range.high).unwrap_or_default();
-        assert_eq!(missing(Some(first_id(newest)), NOW, HOUR, NOW), []);
-        let later = missing(Some(first_id(newest)), NOW + HOUR, HOUR, 0);
-        assert_eq!(
-            later,
-            [Range {
-                low: Some(newest),
-                high: newest + HOUR
-            }]
-        );
+        assert_eq!(missing(all.clone(), NOW, HOUR, [NOW]), []);
+        let later = missing(all, NOW + HOUR, HOUR, []);
+        assert_eq!(later, [range(newest, newest + HOUR)]);
     }
 
     #[test]
     fn one_range_makes_up_for_a_long_absence() {
-        let newest = NOW - 1_000 * HOUR;
-        let all = missing(Some(first_id(newest)), NOW, HOUR, 0);
-        assert_eq!(all[0].low, Some(newest));
+        let first = Range {
+            low: None,
+            high: NOW - 1_000 * HOUR,
+        };
+        let all = missing(vec![first], NOW, HOUR, []);
+        assert_eq!(all[0].low, Some(first.high));
         assert!(all[0].high <= NOW && all[0].high > NOW - HOUR);
         assert_eq!(all.len(), 2 + AHEAD as usize);
     }
 
     #[test]
-    fn one_range_reaches_a_job_of_a_clock_that_is_ahead() {
-        let all = missing(None, NOW, HOUR, 0);
+    fn what_was_dropped_is_not_made_again() {
+        let mut all = missing(Vec::new(), NOW, HOUR, []);
+        all[0].high -= 5 * HOUR;
+        assert_eq!(missing(all, NOW, HOUR, []), []);
+    }
+
+    #[test]
+    fn a_job_of_a_clock_that_is_ahead_has_a_range_and_those_before_it_are_made_in_time() {
+        let all = missing(Vec::new(), NOW, HOUR, []);
         let newest = all.last().map(|range| range.high).unwrap_or_default();
-        for ahead in [newest, newest + 1, newest + 1_000 * HOUR] {
-            let far = missing(Some(first_id(newest)), NOW, HOUR, ahead);
-            assert!(matches!(far[..], [Range { low: Some(low), high }]
-                if low == newest && high > ahead && high <= ahead + HOUR));
-            assert_eq!(missing(None, NOW, HOUR, ahead), [&all[..], &far].concat());
+        for ahead in [newest, newest + 1, newest + 1_000 * HOUR + 1] {
+            // Two of one batch, of which the first is the earlier one.
+            let times = [ahead, ahead + HOUR];
+            let far = missing(all.clone(), NOW, HOUR, times);
+            assert_eq!(far.len(), 2);
+            for (range, time) in far.iter().zip(times) {
+                assert!(range.low.is_some_and(|low| low <= time) && time < range.high);
+                assert_eq!(range.low.map(|low| low + HOUR), Some(range.high));
+            }
+            let mut there = [&all[..], &far].concat();
+            assert_eq!(missing(there.clone(), NOW, HOUR, times), []);
+            // Time goes on, past the one far ahead, though the width has become another.
+            for turn in 0..2_100 {
+                let now = NOW + turn * HOUR / 2;
+                there.extend(missing(there.clone(), now, HOUR * 2 / 3, []));
+            }
+            there.sort_unstable_by_key(|range| range.high);
+            let is_run = |two: &[Range]| two[1].low == Some(two[0].high);
+            assert!(there.windows(2).all(is_run), "{there:?}");
+            assert!(
+                there[1..]
+                    .iter()
+                    .all(|r| r.high - r.low.unwrap_or(0) <= HOUR)
+            );
         }
+    }
+
+    #[test]
+    fn ranges_of_one_second_have_names_of_their_own() {
+        assert_ne!(name(&range(NOW, HOUR)), name(&range(NOW + 1, HOUR)));
     }
 
     #[test]

@@ -121,7 +121,7 @@ async fn remove_leftovers(readers: &Readers, kept: Duration, round: &mut Round) 
 async fn tidy(readers: &Readers) {
     for _slice in 0..MAX_SLICES {
         match readers
-            .read(|client| Box::pin(leftovers::tidy_now(client)))
+            .read(|client| Box::pin(leftovers::tidy(client)))
             .await
         {
             Ok(removed) if removed == TOMBSTONES_AT_ONCE => {}

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::Error;
 
 use super::{
-    Shared, fault, leftovers,
+    Shared, fault,
     line::Line,
     lock, partitions, queue, read, scan,
     session::{self, prepared},
@@ -89,8 +89,8 @@ impl PostgresWriter {
         let Some(client) = self.line.client() else {
             return;
         };
-        let newest = changes.jobs.iter().map(|write| write.job.id.0).max();
-        let making = partitions::make_for(client, self.shared.width, newest.unwrap_or_default());
+        let jobs: Vec<_> = changes.jobs.iter().map(|write| write.job.id.0).collect();
+        let making = partitions::make_for(client, self.shared.width, &jobs);
         match timeout(LONGEST_CALL, making).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the range of new jobs could not be made"),
@@ -316,14 +316,9 @@ impl Writer for PostgresWriter {
         }
     }
 
-    async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        // Without a connection there is nothing new to tidy either.
-        let Some(client) = self.line.client() else {
-            return Ok(());
-        };
-        let answer = timeout(LONGEST_CALL, leftovers::tidy(client, now)).await;
-        let answer = answer.unwrap_or_else(|_| Err(silent()));
-        self.heard(answer.map(drop))
+    /// That is done beside it, by any node: see `upkeep`.
+    async fn tidy(&mut self, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn set_note(&mut self, note: Note, value: Option<&[u8]>) -> Result<(), StoreError> {

@@ -36,6 +36,21 @@ async fn only_who_serves_makes_ranges_ahead() {
 }
 
 #[tokio::test]
+async fn who_only_reads_or_looks_makes_no_keys() {
+    let database = database();
+    open(Purpose::Fill, &database).await.unwrap();
+    let keys = || database.sql("SELECT count(*) FROM meta WHERE key IN ('token_key', 'feed_id')");
+    assert_eq!(keys(), "2");
+    database.sql("DELETE FROM meta WHERE key IN ('token_key', 'feed_id')");
+    for purpose in [Purpose::Read, Purpose::Look] {
+        open(purpose, &database).await.unwrap();
+        assert_eq!(keys(), "0", "{purpose:?}");
+    }
+    open(Purpose::Fill, &database).await.unwrap();
+    assert_eq!(keys(), "2");
+}
+
+#[tokio::test]
 async fn an_older_schema_is_left_as_it_is_by_who_only_looks() {
     let database = database();
     open(Purpose::Fill, &database).await.unwrap();
