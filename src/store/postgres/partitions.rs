@@ -83,10 +83,10 @@ pub(super) async fn drop_empty(client: &ClientWrapper) -> Result<bool, StoreErro
         let past = first_id(now.saturating_sub(millis(LATEST)));
         for row in query(client, PAST, &[&past]).await? {
             let (name, low): (&str, Option<Uuid>) = (row.try_get(0)?, row.try_get(1)?);
-            if is_empty(client, &format!("jobs_{name}")).await? {
-                if drop_one(client, name, low).await? {
-                    return Ok(true);
-                }
+            if is_empty(client, &format!("jobs_{name}")).await?
+                && drop_one(client, name, low).await?
+            {
+                return Ok(true);
             }
         }
         Ok(false)
