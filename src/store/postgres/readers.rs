@@ -31,6 +31,10 @@ use crate::store::StoreError;
 
 /// How long a read waits for a connection that others use.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks for one that has become free while no further one can be made,
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// and how many times.
+const MOST_LOOKS: u32 = 100;
 /// How long a read may take.
 const LONGEST_READ: Duration = session::PATIENCE;
 /// The same where little is read, and the server is asked all the time: so a node knows of a server that has fallen silent.
@@ -118,12 +122,12 @@ impl Readers {
         let pool = pool.clone();
         let task = async move {
             let client = tokio::select! {
-                client = pool.get() => client,
+                client = connection(&pool) => client,
                 () = reply.closed() => return,
             };
             let answer = match client {
                 Ok(client) => timeout(longest, read_with(client, read)).await,
-                Err(error) => Ok(Err(no_connection(error, &pool))),
+                Err(error) => Ok(Err(error)),
             };
             let answer = answer.unwrap_or_else(|_| {
                 // The others are not tried one after another: new ones find out soon whether the server is there.
@@ -141,6 +145,20 @@ impl Readers {
             .await
             .map_err(|_| StoreError::Failed("a read was given up".into()))?
     }
+}
+
+/// A connection; as long as no further one can be made, one of those that there are, when it is free.
+async fn connection(pool: &Pool) -> Result<Object<Maker>, StoreError> {
+    for _ in 0..MOST_LOOKS {
+        match pool.get().await {
+            Ok(client) => return Ok(client),
+            Err(PoolError::Backend(_)) if pool.status().size > 0 => sleep(LOOK_AGAIN).await,
+            Err(error) => return Err(no_connection(error, pool)),
+        }
+    }
+    Err(StoreError::Busy(
+        "no connection was free for some seconds, and no further one can be made".into(),
+    ))
 }
 
 /// A connection that did not answer in time is not used again; nor is one on which something failed, which may be the connection's own: a plan that does
@@ -265,6 +283,8 @@ struct GateState {
     /// Why it is shut, and the task that opens it.
     shut: Option<(String, AbortOnDropHandle<()>)>,
     pauses: Pauses,
+    /// That is in the log.
+    is_told: bool,
 }
 
 impl Gate {
@@ -282,6 +302,13 @@ impl Gate {
         let mut state = self.state();
         if state.shut.is_some() {
             return;
+        }
+        if !state.is_told {
+            state.is_told = true;
+            tracing::warn!(
+                reason,
+                "no further connection to PostgreSQL can be made; trying again until it can"
+            );
         }
         let pause = state.pauses.next().unwrap_or_default();
         let gate = Arc::downgrade(self);
@@ -366,6 +393,28 @@ mod tests {
             "{silent:?}"
         );
         assert_ne!(pid(&readers).await.expect("an answer"), first);
+    }
+
+    #[tokio::test]
+    async fn where_no_further_connection_can_be_made_those_that_there_are_serve_all() {
+        let database = Database::fresh();
+        let connector = Connector::new(database.url().parse().expect("an address"));
+        let readers = Readers::new(connector, 6);
+        let first = pid(&readers).await.expect("an answer");
+        database.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 1', current_database()); END $$");
+        let slow = || {
+            let ask = "SELECT pg_backend_pid() FROM pg_sleep(0.05)";
+            readers.read(move |client| {
+                Box::pin(async move {
+                    let row = session::query_one(client, ask, &[]).await?;
+                    Ok(row.try_get::<_, i32>(0)?)
+                })
+            })
+        };
+        let answers = futures_util::future::join_all((0..10).map(|_| slow())).await;
+        for answer in answers {
+            assert_eq!(answer.expect("an answer"), first);
+        }
     }
 
     #[tokio::test]
