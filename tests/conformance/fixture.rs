@@ -328,3 +328,11 @@ pub fn list(tenant: &str, limit: usize) -> ListQuery {
         limit,
     }
 }
+
+/// Runs one case of a property to its end.
+pub fn block_on(case: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(case);
+}

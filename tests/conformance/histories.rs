@@ -25,7 +25,7 @@ use longhaul::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::fixture::{Stored, at, id};
+use crate::fixture::{Stored, at, block_on, id};
 
 pub const TENANTS: [&str; 2] = ["acme", "umbrella"];
 pub const DRIVERS: [&str; 2] = ["ansible", "terraform"];
@@ -567,11 +567,7 @@ pub async fn all_pages(
 }
 
 fn run(database: impl Future<Output = Stored>, steps: Vec<Step>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    block_on(async {
         let mut history = History::begin(database.await).await;
         for step in steps {
             history.take(step).await;

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use tonic::Status;
 
 use crate::{
-    fixture::Stored,
+    fixture::{Stored, block_on},
     histories::{DRIVERS, History, REQUEST_IDS, Said, Step, TENANTS, steps},
     served::{Served, document, in_an_hour, reason, reason_of},
 };
@@ -476,11 +476,7 @@ fn report(said: Said) -> Report {
 }
 
 fn run(serve: impl Future<Output = Served>, steps: Vec<Step>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    block_on(async {
         let mut mirror = Mirror::begin(serve.await).await;
         for step in steps {
             mirror.take(step).await;
