@@ -137,20 +137,12 @@ async fn compare_writers(history: &mut History, there: &dyn Store) {
     here.rollback().await;
 }
 
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(test);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn a_copy_of_an_embedded_store_is_as_its_source(steps in steps()) {
-        run(async {
+        block_on(async {
             let mut history = History::begin(Stored::in_sqlite()).await;
             for step in steps {
                 history.take(step).await;
@@ -176,7 +168,7 @@ proptest! {
 
     #[test]
     fn a_copy_of_a_shared_store_is_as_its_source(steps in steps()) {
-        run(async {
+        block_on(async {
             let mut history = History::begin(Stored::in_postgres().await).await;
             for step in steps {
                 history.take(step).await;

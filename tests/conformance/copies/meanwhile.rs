@@ -15,7 +15,7 @@ use super::{
 /// Another process, to its end.
 fn elsewhere(deed: impl AsyncFnOnce() + Send) {
     std::thread::scope(|scope| {
-        scope.spawn(|| run(deed())).join().unwrap();
+        scope.spawn(|| block_on(deed())).join().unwrap();
     });
 }
 
