@@ -50,41 +50,30 @@ impl Mirror {
     }
 
     /// The step as both can take it; `None` for those that cannot be compared, as nobody waits here.
-    fn comparable(&mut self, step: Step) -> Option<Step> {
+    fn comparable(&mut self, mut step: Step) -> Option<Step> {
         let count = self.model.jobs.len();
-        match step {
+        match &mut step {
             Step::Wait(_) => None,
             // What the model takes for the content of a job is the same for all jobs.
-            Step::Retry(number, _) => Some(Step::Retry(number, 0)),
+            Step::Retry(_, request_id) => {
+                *request_id = 0;
+                Some(step)
+            }
             Step::Submit {
+                tenant,
                 request_id,
                 tasks,
-                chained,
-                priority,
                 parent,
-                delayed,
-                attempts,
-                payload,
                 ..
             } => {
-                let step = Step::Submit {
-                    tenant: 0,
-                    request_id,
-                    tasks,
-                    chained,
-                    priority,
-                    parent: parent.and_then(|number| number.checked_rem(count)),
-                    delayed,
-                    attempts,
-                    payload,
-                };
-                if request_id == 0 {
-                    return Some(step);
+                *tenant = 0;
+                *parent = parent.and_then(|number| number.checked_rem(count));
+                match (*request_id, *tasks) {
+                    (0, _) => Some(step),
+                    named => Some(self.submitted.entry(named).or_insert(step).clone()),
                 }
-                let first = self.submitted.entry((request_id, tasks)).or_insert(step);
-                Some(first.clone())
             }
-            other => Some(other),
+            _ => Some(step),
         }
     }
 
