@@ -13,4 +13,5 @@ pub mod proto;
 pub mod rest;
 pub mod server;
 pub mod store;
+pub mod trust;
 pub mod worker;

@@ -44,11 +44,8 @@ fn check(
     };
     let text: String = roots.iter().map(armoured).collect();
     fs::write(pem.path(), text).expect("a temporary file");
-    let source = RootSource::File(pem.path().to_owned());
-    let verifier = Verifier {
-        provider: Arc::new(aws_lc_rs::default_provider()),
-        trust: Trust::of(&source, with_name).expect("certificates"),
-    };
+    let trust = Trust::of_file("ca", pem.path(), with_name).expect("certificates");
+    let verifier = trust.verifier(provider());
     let now = UnixTime::since_unix_epoch(Duration::from_secs(NOW_S));
     let name = ServerName::try_from(name).expect("a name");
     let checked = verifier.verify_server_cert(shown, &[], &name, &[], now);
