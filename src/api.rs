@@ -10,6 +10,7 @@ mod fault;
 mod fields;
 mod jobs;
 mod lease;
+mod peer;
 pub(crate) mod render;
 mod room;
 mod submission;
@@ -22,6 +23,8 @@ pub(crate) use fault::{Fault, Reason};
 pub(crate) use render::View;
 pub(crate) use watch::JobWatchStream;
 pub(crate) use workers::OpenWork;
+
+pub use peer::Peer;
 
 use crate::engine::Engine;
 

@@ -10,6 +10,8 @@ mod intake;
 mod listener;
 mod routes;
 mod stream_end;
+mod tls;
+mod wire;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -36,6 +38,8 @@ use crate::{
 };
 use listener::Listener;
 use routes::{Front, Health};
+use tls::Tls;
+pub use tls::{ClientCertificates, TlsError, TlsSettings};
 
 /// Connections that may wait to be accepted, if the system allows as many: after a restart all clients come back at once.
 const BACKLOG: u32 = 4_096;
@@ -57,6 +61,10 @@ pub enum Storage {
 pub struct ServeSettings {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// How to speak TLS; without it whoever stands between can read along.
+    pub tls: Option<TlsSettings>,
+    /// Whether each call needs a credential.
+    pub auth: bool,
     /// What keeps the jobs.
     pub storage: Storage,
     /// How long open calls have to end when the server stops.
@@ -88,6 +96,8 @@ impl Default for ServeSettings {
         let policy = Policy::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            tls: None,
+            auth: false,
             storage: Storage::Embedded(PathBuf::from(DEFAULT_DATA_DIR)),
             drain_timeout: Duration::from_secs(25),
             lease_duration: policy.lease_duration,
@@ -117,6 +127,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// TLS can not be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store can not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -168,6 +181,8 @@ pub struct RunningServer {
     listener: Listener,
     health: Health,
     health_follows: AbortOnDropHandle<()>,
+    /// Ends with the server.
+    _tls_follows: Option<AbortOnDropHandle<()>>,
     draining: CancellationToken,
     streams: TaskTracker,
     drain_timeout: Duration,
@@ -179,6 +194,7 @@ pub struct RunningServer {
 /// The address is taken, or the store can not be opened.
 pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError> {
     let socket = bind(settings.listen)?;
+    let tls = speak_tls(&settings).await?;
     let store: Arc<dyn Store> = match settings.storage.clone() {
         Storage::Embedded(data_dir) => {
             let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir))
@@ -188,7 +204,7 @@ pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError>
         }
         Storage::Postgres(database) => postgres::open(*database, settings.retention).await?,
     };
-    serve(socket, settings, store).await
+    serve(socket, tls, settings, store).await
 }
 
 /// As [`start`], on a store that is open already; `storage` does not count.
@@ -200,7 +216,16 @@ pub async fn start_on(
     store: Arc<dyn Store>,
 ) -> Result<RunningServer, StartError> {
     let socket = bind(settings.listen)?;
-    serve(socket, settings, store).await
+    let tls = speak_tls(&settings).await?;
+    serve(socket, tls, settings, store).await
+}
+
+/// Before the store is opened: files that can not be used are told of at once.
+async fn speak_tls(settings: &ServeSettings) -> Result<Option<(Tls, tls::Watcher)>, TlsError> {
+    match settings.tls.clone() {
+        Some(settings) => Ok(Some(tls::load(settings).await?)),
+        None => Ok(None),
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -219,6 +244,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 async fn serve(
     socket: TcpListener,
+    tls: Option<(Tls, tls::Watcher)>,
     settings: ServeSettings,
     store: Arc<dyn Store>,
 ) -> Result<RunningServer, StartError> {
@@ -282,15 +308,18 @@ async fn serve(
         max_streams: settings.max_streams_per_connection,
     };
     let address = settings.listen;
-    let listener = Listener::start(socket, front, limits)
+    let (tls, watcher) = tls.unzip();
+    let tls_follows = watcher.map(|w| AbortOnDropHandle::new(tokio::spawn(w.follow())));
+    let listener = Listener::start(socket, tls, front, limits)
         .map_err(|source| StartError::Bind { address, source })?;
-    tracing::info!(address = %listener.address(), store = engine.store_info().name, "serving");
+    tracing::info!(address = %listener.address(), tls = tls_follows.is_some(), store = engine.store_info().name, "serving");
     Ok(RunningServer {
         engine,
         thread,
         listener,
         health,
         health_follows,
+        _tls_follows: tls_follows,
         draining,
         streams,
         drain_timeout: settings.drain_timeout,

@@ -1,6 +1,6 @@
 //! A request, taken apart.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{answer, body, query::Query, submit::IDEMPOTENCY_KEY};
 use crate::{
-    api::{Caller, Fault, Reason, traceparent},
+    api::{Caller, Fault, Peer, Reason, traceparent},
     domain::{
         JobId, JobKey,
         wording::{Sentence, sentence},
@@ -26,8 +26,8 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(120);
 /// See the module.
 pub(super) struct Call {
     pub(super) caller: Caller,
-    /// Where the connection comes from, as far as this machine can see.
-    pub(super) peer: Option<IpAddr>,
+    /// Who is at the other end of the connection.
+    pub(super) peer: Option<Arc<Peer>>,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     /// What stands in the gaps of the path, without escapes.
@@ -42,7 +42,7 @@ impl Call {
         body: Bytes,
         gaps: Vec<(String, String)>,
         query: Query,
-        peer: Option<IpAddr>,
+        peer: Option<Arc<Peer>>,
     ) -> Self {
         let head = match body.is_empty() {
             true => detached(head),
@@ -59,6 +59,11 @@ impl Call {
             query,
             body,
         }
+    }
+
+    /// Where the connection comes from, as far as this machine can see.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.peer.as_ref().map(|peer| peer.address.ip())
     }
 
     /// A header that is text.
@@ -157,11 +162,16 @@ impl Call {
         of_both.next().is_some_and(|first| is_one(first, &[kind]))
     }
 
-    /// Where the caller has reached us, as in `http://host:port`. HTTP/1 does not tell the scheme, and we do not speak TLS.
+    /// Where the caller has reached us, as in `http://host:port`. HTTP/1 does not tell the scheme; over TLS it is clear, and without, in HTTP/2, a proxy may
+    /// pass on what it was told.
     pub(super) fn origin(&self) -> String {
         let authority = self.uri.authority().map(|authority| authority.as_str());
         let host = authority.or_else(|| self.header(&header::HOST));
-        let scheme = self.uri.scheme_str().unwrap_or("http");
+        let is_tls = self.peer.as_ref().is_some_and(|peer| peer.is_tls);
+        let scheme = match is_tls {
+            true => "https",
+            false => self.uri.scheme_str().unwrap_or("http"),
+        };
         format!("{scheme}://{}", host.unwrap_or("localhost"))
     }
 }
@@ -223,13 +233,18 @@ mod tests {
 
     use super::*;
 
-    fn call(uri: &str, host: Option<&str>) -> Call {
+    fn call(uri: &str, host: Option<&str>, is_tls: bool) -> Call {
         let request = Request::builder().uri(uri);
         let request = host
             .into_iter()
             .fold(request, |r, host| r.header("host", host));
         let (head, ()) = request.body(()).unwrap().into_parts();
-        Call::new(head, Bytes::new(), Vec::new(), Query::default(), None)
+        let peer = Peer {
+            is_tls,
+            ..Peer::plain(([127, 0, 0, 1], 1).into())
+        };
+        let peer = Some(Arc::new(peer));
+        Call::new(head, Bytes::new(), Vec::new(), Query::default(), peer)
     }
 
     #[test]
@@ -244,7 +259,10 @@ mod tests {
             ("http://d:7070/api/jobs", Some("other"), "http://d:7070"),
             ("/api/jobs", None, "http://localhost"),
         ] {
-            assert_eq!(call(uri, host).origin(), origin, "{uri}");
+            assert_eq!(call(uri, host, false).origin(), origin, "{uri}");
+            let (_, rest) = origin.split_once("://").unwrap();
+            let over_tls = call(uri, host, true).origin();
+            assert_eq!(over_tls, format!("https://{rest}"), "{uri}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Finds what answers a request, and puts what went wrong into the words of the dialect that was spoken.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use super::{
     submit,
 };
 use crate::{
-    api::{Api, Fault, Reason},
+    api::{Api, Fault, Peer, Reason},
     domain::wording::{Sentence, sentence},
     locale::Language,
 };
@@ -128,7 +128,7 @@ impl Gateway {
     pub fn answer(
         self,
         request: Request<Body>,
-        peer: Option<IpAddr>,
+        peer: Option<Arc<Peer>>,
     ) -> BoxFuture<'static, Response> {
         match *request.method() {
             // The protocol does not see to it: over HTTP/2 the body would go out, and a stream would never end.
@@ -138,7 +138,11 @@ impl Gateway {
     }
 
     /// The answer to a request, with its body. What has to be found out first is found out at once: a request that waits is no larger than what it waits for.
-    fn whole(self, request: Request<Body>, peer: Option<IpAddr>) -> BoxFuture<'static, Response> {
+    fn whole(
+        self,
+        request: Request<Body>,
+        peer: Option<Arc<Peer>>,
+    ) -> BoxFuture<'static, Response> {
         let inner = self.0;
         let (head, mut body) = request.into_parts();
         let (language, version) = (call::language(&head.headers), head.version);
@@ -317,7 +321,7 @@ impl Inner {
         &self,
         head: Parts,
         body: &mut Body,
-        peer: Option<IpAddr>,
+        peer: Option<Arc<Peer>>,
         language: Language,
     ) -> Response {
         let path = head.uri.path();

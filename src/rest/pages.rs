@@ -130,7 +130,7 @@ impl Pages {
                 None => return Err(Fault::bad_field("page_token", not_from_here())),
             },
             None if offset == 0 => None,
-            None => self.end_before(&key(tenant, call.peer, &of, offset)),
+            None => self.end_before(&key(tenant, call.address(), &of, offset)),
         };
         // What was not told yet must be counted off.
         let left = match place {
@@ -195,10 +195,15 @@ impl Pages {
         if !is_linked && let Some(end) = end.or(began) {
             // A page of large jobs, or the last one, ends early, which a client that adds up limits does not see.
             if jobs.len() < limit {
-                let key = key(tenant, call.peer, &of, offset.saturating_add(limit));
+                let key = key(tenant, call.address(), &of, offset.saturating_add(limit));
                 self.remember(key, end.clone(), descending);
             }
-            let key = key(tenant, call.peer, &of, offset.saturating_add(jobs.len()));
+            let key = key(
+                tenant,
+                call.address(),
+                &of,
+                offset.saturating_add(jobs.len()),
+            );
             self.remember(key, end, descending);
         }
         let next = next.map(|next| engine.seal_position(PURPOSE, &bound_to, &next));

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -29,9 +30,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     gather::{Gathered, Outgoing, gather},
     intake::Intake,
+    tls::Tls,
+    wire::Wire,
 };
+use crate::api::Peer;
 
-/// How long a client has to say which protocol it speaks, and to send the head of its first request in HTTP/1.
+/// How long a client has to shake hands over TLS, to say which protocol it speaks, and to send the head of its first request in HTTP/1; all together.
 const OPENING: Duration = Duration::from_secs(10);
 /// How every HTTP/2 connection begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -95,16 +99,30 @@ impl Protocols {
 /// Serves one connection to its end; after `draining` it takes no new calls and ends with the last open one.
 pub(super) async fn serve(
     stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Tls>,
     protocols: Protocols,
     intake: Intake,
     draining: CancellationToken,
 ) {
     // Small messages must not wait for larger ones; without it they are only late.
     let _ = stream.set_nodelay(true);
-    let (stream, outgoing) = gather(stream);
-    let asked = Arc::new(AtomicBool::new(false));
-    let opening = Opening::new(stream, Arc::clone(&asked));
+    let mut deadline = Box::pin(tokio::time::sleep(OPENING));
     // In boxes, each as large as it is, so that none has to carry the others along.
+    let (wire, peer) = match tls {
+        None => (Wire::plain(stream), Peer::plain(address)),
+        Some(tls) => {
+            let shaken = Box::pin(shake_hands(tls, stream, address, &mut deadline, &draining));
+            match shaken.await {
+                Some(shaken) => shaken,
+                None => return,
+            }
+        }
+    };
+    let intake = intake.of(peer);
+    let (stream, outgoing) = gather(wire);
+    let asked = Arc::new(AtomicBool::new(false));
+    let opening = Opening::new(stream, deadline, Arc::clone(&asked));
     let begun = Box::pin(begin(opening, &draining)).await;
     let Some((opening, speaks_http2)) = begun else {
         return;
@@ -127,6 +145,28 @@ pub(super) async fn serve(
     if let Err(error) = result {
         // Peers that go without a word are everyday business.
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Begins TLS; none if it comes to nothing, or if the server goes before.
+async fn shake_hands(
+    tls: Tls,
+    stream: TcpStream,
+    address: SocketAddr,
+    deadline: &mut Pin<Box<Sleep>>,
+    draining: &CancellationToken,
+) -> Option<(Wire, Peer)> {
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream, address) => shaken,
+        () = deadline => Err(io::ErrorKind::TimedOut.into()),
+        () = draining.cancelled() => return None,
+    };
+    match shaken {
+        Ok(shaken) => Some(shaken),
+        Err(error) => {
+            tracing::debug!(peer = %address, %error, "a handshake came to nothing");
+            None
+        }
     }
 }
 
@@ -174,10 +214,10 @@ struct Opening {
 }
 
 impl Opening {
-    fn new(stream: Gathered, asked: Arc<AtomicBool>) -> Self {
+    fn new(stream: Gathered, deadline: Pin<Box<Sleep>>, asked: Arc<AtomicBool>) -> Self {
         Self {
             stream,
-            deadline: Some(Box::pin(tokio::time::sleep(OPENING))),
+            deadline: Some(deadline),
             asked,
             start: [0; PREFACE.len()],
             length: 0,

@@ -15,13 +15,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
     time::Sleep,
 };
 
+use super::wire::Wire;
 use crate::engine::monotonic_now;
 
 /// A connection that has not spoken for so long speaks at once: a lone call does not wait.
@@ -37,19 +34,16 @@ const KEPT_BYTES: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A connection's stream, for its protocol to read from and write to.
-pub(super) struct Gathered {
-    read: OwnedReadHalf,
-    outgoing: Outgoing,
-}
+pub(super) struct Gathered(Outgoing);
 
 /// What was gathered. Both holders are polled by one task, so the lock is never waited for.
 #[derive(Clone)]
 pub(super) struct Outgoing(Arc<Mutex<Pending>>);
 
 struct Pending {
-    write: OwnedWriteHalf,
+    wire: Wire,
     bytes: Vec<u8>,
-    /// How many of them the kernel has.
+    /// How many of them the wire has; over TLS the kernel may not have them yet.
     written: usize,
     /// How many there were the last time, which is a good guess.
     expected: usize,
@@ -58,20 +52,15 @@ struct Pending {
 }
 
 /// The two ends: one for the protocol, one for whoever drives it.
-pub(super) fn gather(stream: TcpStream) -> (Gathered, Outgoing) {
-    let (read, write) = stream.into_split();
+pub(super) fn gather(wire: Wire) -> (Gathered, Outgoing) {
     let outgoing = Outgoing(Arc::new(Mutex::new(Pending {
-        write,
+        wire,
         bytes: Vec::new(),
         written: 0,
         expected: 0,
         patience: None,
     })));
-    let gathered = Gathered {
-        read,
-        outgoing: outgoing.clone(),
-    };
-    (gathered, outgoing)
+    (Gathered(outgoing.clone()), outgoing)
 }
 
 impl Outgoing {
@@ -139,13 +128,21 @@ impl Pending {
 
     /// Resolves when all that was gathered is with the kernel, or the peer has taken nothing for too long.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(left @ [_, ..]) = self.bytes.get(self.written..) {
-            match Pin::new(&mut self.write).poll_write(cx, left) {
+        loop {
+            let mut wire = Pin::new(&mut self.wire);
+            let polled = match self.bytes.get(self.written..) {
+                Some(left @ [_, ..]) => wire.as_mut().poll_write(cx, left),
+                // Over TLS there may be records that have not gone.
+                _ => wire.as_mut().poll_flush(cx).map_ok(|()| 0),
+            };
+            let is_written = self.written == self.bytes.len();
+            if self.wire.has_moved() {
+                self.patience = None;
+            }
+            match polled {
+                Poll::Ready(Ok(0)) if is_written => break,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => {
-                    self.written += written;
-                    self.patience = None;
-                }
+                Poll::Ready(Ok(written)) => self.written += written,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     ready!(self.poll_impatient(cx));
@@ -153,6 +150,7 @@ impl Pending {
                 }
             }
         }
+        self.patience = None;
         self.expected = self.bytes.len();
         self.written = 0;
         self.bytes.clear();
@@ -171,20 +169,18 @@ impl Pending {
 
     /// The last thing to do for a protocol that has ended: one that failed has not closed the stream, but takes what it flushed for sent.
     fn part(&mut self) {
-        if let Some(left @ [_, ..]) = self.bytes.get(self.written..) {
-            // What does not go now does not go: nobody is there any more to wait for it.
-            let _ = self.write.try_write(left);
-        }
+        // Nobody is there any more to wait for what does not go now.
+        self.wire.write_last(&self.bytes[self.written..]);
     }
 }
 
 impl AsyncRead for Gathered {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.read).poll_read(cx, buf)
+        Pin::new(&mut self.0.pending().wire).poll_read(cx, buf)
     }
 }
 
@@ -202,7 +198,7 @@ impl AsyncWrite for Gathered {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut pending = self.outgoing.pending();
+        let mut pending = self.0.pending();
         ready!(pending.poll_room(cx))?;
         Poll::Ready(Ok(pending.take(bufs)))
     }
@@ -217,9 +213,9 @@ impl AsyncWrite for Gathered {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pending = self.outgoing.pending();
+        let mut pending = self.0.pending();
         ready!(pending.poll_write_out(cx))?;
-        Pin::new(&mut pending.write).poll_shutdown(cx)
+        Pin::new(&mut pending.wire).poll_shutdown(cx)
     }
 }
 

@@ -7,7 +7,7 @@ mod body;
 mod framing;
 mod room;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
@@ -24,7 +24,11 @@ use self::{
     room::Room,
 };
 use super::routes::Front;
-use crate::{api::BodyError, grpc::error, locale::Language};
+use crate::{
+    api::{BodyError, Peer},
+    grpc::error,
+    locale::Language,
+};
 
 /// Methods whose requests are streams for as long as the caller likes: a worker's has a clock of its own, and reflection's end with the answers.
 const STREAMS: [&str; 3] = [
@@ -49,7 +53,7 @@ impl Intake {
     }
 
     /// For a connection from there.
-    pub(super) fn of(&self, peer: SocketAddr) -> Self {
+    pub(super) fn of(&self, peer: Peer) -> Self {
         Self {
             front: self.front.of(peer),
             bounds: Arc::clone(&self.bounds),

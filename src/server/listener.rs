@@ -14,6 +14,7 @@ use super::{
     connection::{self, Limits, Protocols},
     intake::Intake,
     routes::Front,
+    tls::Tls,
 };
 
 /// The pause after an accept that failed for want of something, such as file descriptors.
@@ -57,11 +58,16 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn start(socket: TcpListener, front: Front, limits: Limits) -> io::Result<Self> {
+    pub(super) fn start(
+        socket: TcpListener,
+        tls: Option<Tls>,
+        front: Front,
+        limits: Limits,
+    ) -> io::Result<Self> {
         let address = socket.local_addr()?;
         watch_peers(&socket)?;
         let draining = CancellationToken::new();
-        let task = tokio::spawn(accept(socket, front, limits, draining.clone()));
+        let task = tokio::spawn(accept(socket, tls, front, limits, draining.clone()));
         Ok(Self {
             address,
             draining,
@@ -91,6 +97,7 @@ impl Listener {
 /// Answers the connections that were open when the draining began.
 async fn accept(
     socket: TcpListener,
+    tls: Option<Tls>,
     front: Front,
     limits: Limits,
     draining: CancellationToken,
@@ -126,8 +133,14 @@ async fn accept(
                     continue;
                 };
                 is_full = false;
-                let serve =
-                    connection::serve(stream, protocols.clone(), intake.of(peer), draining.clone());
+                let serve = connection::serve(
+                    stream,
+                    peer,
+                    tls.clone(),
+                    protocols.clone(),
+                    intake.clone(),
+                    draining.clone(),
+                );
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);

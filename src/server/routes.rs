@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,7 +19,7 @@ use tower::Service;
 
 use super::{intake::is_grpc, stream_end::EndWith};
 use crate::{
-    api::{Api, MAX_MESSAGE_BYTES},
+    api::{Api, MAX_MESSAGE_BYTES, Peer},
     grpc::{
         Admin, Jobs, Workers, error,
         service::{
@@ -165,7 +165,7 @@ type Whole = fn(Response) -> Result<Response, Infallible>;
 pub(super) struct Front {
     grpc: Router,
     rest: Gateway,
-    peer: Option<IpAddr>,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Front {
@@ -178,9 +178,9 @@ impl Front {
     }
 
     /// For a connection from there.
-    pub(super) fn of(&self, peer: SocketAddr) -> Self {
+    pub(super) fn of(&self, peer: Peer) -> Self {
         Self {
-            peer: Some(peer.ip()),
+            peer: Some(Arc::new(peer)),
             ..self.clone()
         }
     }
@@ -207,7 +207,7 @@ where
         let answer = self
             .rest
             .clone()
-            .answer(request.map(axum::body::Body::new), self.peer);
+            .answer(request.map(axum::body::Body::new), self.peer.clone());
         Either::Right(answer.map(Ok as Whole))
     }
 }
