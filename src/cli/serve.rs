@@ -1,5 +1,7 @@
 //! `serve`: runs a server until a signal, and then lets it drain.
 
+mod exposure;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgMatches, Args};
@@ -34,7 +36,8 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Result<Exit, Failure> {
     let settings = Settings::resolve(args.layer, matches, args.config.as_deref())?;
     // Before they are printed: what is printed can be served with.
-    refuse_exposure(&settings.serve, settings.insecure)?;
+    let missing = exposure::missing(&settings.serve);
+    exposure::refuse(&settings.serve, missing, settings.insecure)?;
     refuse_nothing(&settings.serve)?;
     if args.print_config {
         out.lines(settings.lines())?;
@@ -47,15 +50,22 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Res
         );
     }
     let listen = settings.serve.listen;
-    if !listen.ip().is_loopback() {
-        warn!(%listen, "serving other machines without TLS and authentication: whoever reaches the port owns the jobs");
+    if let Some(missing) = missing {
+        warn!(%listen, "insecure: serving other machines although {missing}: {}", missing.consequence());
     }
+    let scheme = match settings.serve.tls {
+        Some(_) => "https",
+        None => "http",
+    };
 
     let mut signals = Signals::new()?;
     let mut server = server::start(settings.serve)
         .await
         .map_err(|error| Failure::local("can't serve", &error))?;
-    match out.line(format_args!("listening on http://{}", server.local_addr())) {
+    match out.line(format_args!(
+        "listening on {scheme}://{}",
+        server.local_addr()
+    )) {
         // Whoever started the server need not stay to hear where it listens.
         Ok(()) | Err(Failure::PipeClosed) => {}
         Err(failure) => return Err(failure),
@@ -75,21 +85,6 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Res
             format!("ended at once by a second signal ({signal}); calls that were open are cut off, nothing acknowledged is lost"),
         )),
     }
-}
-
-/// There is no TLS and no authentication yet, so whoever reaches the port owns the jobs.
-fn refuse_exposure(settings: &ServeSettings, insecure: bool) -> Result<(), Failure> {
-    let listen = settings.listen;
-    if listen.ip().is_loopback() || insecure {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "refused to listen on {listen}: other machines could reach it, and there is neither TLS nor authentication"
-    ))
-    .hint(format!(
-        "listen on 127.0.0.1:{}, or, where every machine that can reach it may submit, read and cancel all jobs, add --insecure",
-        listen.port()
-    )))
 }
 
 /// Below this a worker that is well loses its leases, and so every task fails.
