@@ -20,20 +20,25 @@
 //! ```
 
 mod backoff;
+mod builder;
 mod channel;
 pub(crate) mod clock;
+mod connect;
+mod credential;
 mod error;
 mod position;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod tls;
 mod watch;
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
-
 pub(crate) use backoff::Backoff;
+pub use builder::ClientBuilder;
+pub use credential::Calls;
 pub use error::ClientError;
+pub use tls::TlsError;
 pub use watch::{Watch, WatchOptions, WatchUpdate};
 
 use crate::proto::v1::{
@@ -53,26 +58,22 @@ const WAIT_CALL_MARGIN: Duration = Duration::from_secs(10);
 /// A connection to a server. Cheap to clone; the clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    commands: Channel,
-    watches: Channel,
+    commands: Calls,
+    watches: Calls,
 }
 
 impl Client {
+    /// What connects to the server at `endpoint`, such as `https://jobs.example.com:7070`, with more than an address.
+    pub fn builder(endpoint: &str) -> ClientBuilder {
+        ClientBuilder::new(endpoint)
+    }
+
     /// Connects to the server at `endpoint`, such as `http://127.0.0.1:7070`. Reconnects by itself later on.
     ///
     /// # Errors
-    /// The endpoint is not a URL of a server, or nothing answers there within 5 s.
+    /// The endpoint is not a URL of a server, or nothing that can be trusted answers there within some seconds.
     pub async fn connect(endpoint: &str) -> Result<Self, ClientError> {
-        let endpoint = channel::endpoint(endpoint)?;
-        let commands = endpoint
-            .connect()
-            .await
-            .map_err(|source| ClientError::Connect {
-                endpoint: endpoint.uri().to_string(),
-                source,
-            })?;
-        let watches = endpoint.connect_lazy();
-        Ok(Self { commands, watches })
+        Self::builder(endpoint).connect().await
     }
 
     /// As [`Client::connect`], but connects with the first call. Must be called inside a tokio runtime.
@@ -80,25 +81,21 @@ impl Client {
     /// # Errors
     /// The endpoint is not a URL of a server.
     pub fn connect_lazy(endpoint: &str) -> Result<Self, ClientError> {
-        let endpoint = channel::endpoint(endpoint)?;
-        Ok(Self {
-            commands: endpoint.connect_lazy(),
-            watches: endpoint.connect_lazy(),
-        })
+        Self::builder(endpoint).connect_lazy()
     }
 
     /// The generated client of `JobService`, on the channel for commands.
-    pub fn jobs(&self) -> JobServiceClient<Channel> {
+    pub fn jobs(&self) -> JobServiceClient<Calls> {
         JobServiceClient::new(self.commands.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The generated client of `WorkerService`, on the channel for commands.
-    pub fn workers(&self) -> WorkerServiceClient<Channel> {
+    pub fn workers(&self) -> WorkerServiceClient<Calls> {
         WorkerServiceClient::new(self.commands.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The generated client of `AdminService`, on the channel for commands.
-    pub fn admin(&self) -> AdminServiceClient<Channel> {
+    pub fn admin(&self) -> AdminServiceClient<Calls> {
         AdminServiceClient::new(self.commands.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 

@@ -126,7 +126,15 @@ impl Failure {
     /// What became of a call to the server at `endpoint`.
     pub fn from_client(error: &ClientError, endpoint: &str) -> Self {
         match error {
-            ClientError::InvalidEndpoint { .. } => Self::usage(error.to_string()),
+            ClientError::InvalidEndpoint { .. }
+            | ClientError::Tls(_)
+            | ClientError::InvalidApiKey
+            | ClientError::Exposed { .. } => Self::usage(error.to_string()),
+            // What to do is in the cause.
+            error if error.is_distrust() => Self::new(
+                Exit::CannotConnect,
+                format!("can't connect to {endpoint}: {}", innermost(error)),
+            ),
             error if error.is_unreachable() => Self::cannot_connect(endpoint, innermost(error)),
             ClientError::Status(status) => Self::refused(status),
             error => Self::new(Exit::Failed, text::one_line(&error.to_string())),

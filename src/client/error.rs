@@ -5,6 +5,8 @@ use std::{error::Error as _, fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{FieldViolation, StatusExt as _};
 
+use super::tls::{self, TlsError};
+
 /// Why a call, a watch or a connection failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,10 +21,27 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Nothing that speaks our protocol answers at the address.
+    /// What was to be trusted or shown can not be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The credential can not be sent in a header.
     #[error(
-        "can't connect to {endpoint}: {}; is the server running (`longhaul serve`), and is the address right?",
-        root_cause(source)
+        "the API key is empty, or has spaces or characters that no key has; is it whole, and on one line?"
+    )]
+    InvalidApiKey,
+    /// The credential would go through the network as it is.
+    #[error(
+        "the API key was not sent to {endpoint}: everybody on the way could read it; write https://, or, where the way is safe, say so with --insecure"
+    )]
+    Exposed {
+        /// The address.
+        endpoint: String,
+    },
+    /// Nothing that speaks our protocol, and can be trusted, answers at the address.
+    #[error(
+        "can't connect to {endpoint}: {}{}",
+        root_cause(source),
+        advice(source)
     )]
     Connect {
         /// The address.
@@ -64,6 +83,9 @@ impl ClientError {
         match self {
             Self::Status(status) => Some(status),
             Self::InvalidEndpoint { .. }
+            | Self::Tls(_)
+            | Self::InvalidApiKey
+            | Self::Exposed { .. }
             | Self::Connect { .. }
             | Self::Silent(_)
             | Self::EndedEarly
@@ -97,6 +119,9 @@ impl ClientError {
             Self::Connect { .. } | Self::Silent(_) => true,
             Self::Status(status) => broke_on_the_way(status),
             Self::InvalidEndpoint { .. }
+            | Self::Tls(_)
+            | Self::InvalidApiKey
+            | Self::Exposed { .. }
             | Self::EndedEarly
             | Self::Gap { .. }
             | Self::Malformed(_) => false,
@@ -106,10 +131,21 @@ impl ClientError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
+            _ if self.is_distrust() => false,
             Self::Connect { .. } | Self::Silent(_) | Self::EndedEarly => true,
             Self::Status(status) => broke_on_the_way(status) || may_succeed_later(status),
-            Self::InvalidEndpoint { .. } | Self::Gap { .. } | Self::Malformed(_) => false,
+            Self::InvalidEndpoint { .. }
+            | Self::Tls(_)
+            | Self::InvalidApiKey
+            | Self::Exposed { .. }
+            | Self::Gap { .. }
+            | Self::Malformed(_) => false,
         }
+    }
+
+    /// Whether the server was reached, but one did not come to trust the other: TLS, and certificates.
+    pub fn is_distrust(&self) -> bool {
+        tls::is_distrust(self)
     }
 }
 
@@ -164,6 +200,14 @@ impl fmt::Display for Described<'_> {
             write!(f, "\n  {}: {}", violation.field, violation.description)?;
         }
         Ok(())
+    }
+}
+
+/// What to look at, unless the cause says that itself.
+fn advice(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    match tls::is_distrust(error) {
+        true => "",
+        false => "; is the server running (`longhaul serve`), and is the address right?",
     }
 }
 

@@ -12,9 +12,9 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use tokio::time::{Instant, timeout};
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
-use super::{Backoff, ClientError, clock, position::Position};
+use super::{Backoff, Calls, ClientError, clock, position::Position};
 use crate::proto::v1::{self, WatchJobResponse, job_service_client::JobServiceClient};
 
 /// The server's heartbeat interval if none is asked for.
@@ -81,11 +81,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(
-        jobs: JobServiceClient<Channel>,
-        job_id: &str,
-        options: WatchOptions,
-    ) -> Self {
+    pub(super) fn new(jobs: JobServiceClient<Calls>, job_id: &str, options: WatchOptions) -> Self {
         let follower = Follower::new(jobs, job_id, options);
         let updates = futures_util::stream::unfold(follower, |mut follower| async {
             let update = follower.next().await?;
@@ -127,7 +123,7 @@ enum Link {
 }
 
 struct Follower {
-    jobs: JobServiceClient<Channel>,
+    jobs: JobServiceClient<Calls>,
     options: WatchOptions,
     position: Position,
     link: Link,
@@ -139,7 +135,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(jobs: JobServiceClient<Channel>, job_id: &str, options: WatchOptions) -> Self {
+    fn new(jobs: JobServiceClient<Calls>, job_id: &str, options: WatchOptions) -> Self {
         let heartbeat = options.heartbeat_interval.unwrap_or(DEFAULT_HEARTBEAT);
         Self {
             jobs,

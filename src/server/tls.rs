@@ -6,7 +6,13 @@ mod accept;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{self, Digest};
 use rustls::{
@@ -250,17 +256,14 @@ impl Files {
 /// Tells of a key that others may read. It is no reason not to serve: those who put secrets into containers have modes of their own.
 fn warn_if_open(settings: &TlsSettings) {
     let key = &settings.key;
-    match is_open(key) {
-        Ok(true) => {
-            tracing::warn!(key = %key.display(), "others on this machine may read the key of the certificate: chmod 600");
-        }
-        // What can not be read is told of when it is read.
-        Ok(false) | Err(_) => {}
+    // What can not be read is told of when it is read.
+    if is_open(key).unwrap_or(false) {
+        tracing::warn!(key = %key.display(), "others on this machine may read the key of the certificate: chmod 600");
     }
 }
 
 /// Whether more than its owner, or a group if it is root's, may read it.
-fn is_open(key: &std::path::Path) -> io::Result<bool> {
+fn is_open(key: &Path) -> io::Result<bool> {
     let metadata = fs::metadata(key)?;
     let closed_to = match metadata.uid() {
         0 => 0o037,

@@ -9,11 +9,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use super::{WorkerError, crew::Crew, desk::Desk};
 use crate::{
-    client::{Backoff, ClientError, clock},
+    client::{Backoff, Calls, ClientError, clock},
     proto::v1::{WorkRequest, WorkResponse, directive, worker_service_client::WorkerServiceClient},
 };
 
@@ -29,7 +29,7 @@ const OUTBOUND_MESSAGES: usize = 1;
 
 /// See the module.
 pub(super) struct Session<'a> {
-    pub(super) service: WorkerServiceClient<Channel>,
+    pub(super) service: WorkerServiceClient<Calls>,
     pub(super) name: &'a str,
     pub(super) drivers: &'a [String],
     pub(super) desk: Arc<Desk>,
