@@ -35,6 +35,10 @@ const OTHER_DIR: &str = "/srv/longhaul";
 /// A database, and the file with its password.
 const DATABASE: &str = "postgres://longhaul@db.example.com/longhaul";
 const PASSWORD_FILE: &str = "/etc/longhaul/password";
+/// Where other files are that documents make.
+const FILES: &str = "/etc/longhaul/";
+/// Ports of servers that documents start.
+const PORTS: [&str; 2] = ["7443", "7444"];
 
 /// A fenced block of a document.
 #[derive(Debug, PartialEq, Eq)]
@@ -164,8 +168,12 @@ async fn on_this_machine(
     home: &TempDir,
 ) -> (String, Option<Database>) {
     let script = script.replace(DEFAULT_ADDRESS, &server.address());
+    let script = PORTS.iter().fold(script, |script, port| {
+        script.replace(port, &harness::free_port().to_string())
+    });
+    let files = format!("{}/", home.path().display());
     if !script.contains(DATA_DIR) {
-        return (script, None);
+        return (script.replace(FILES, &files), None);
     }
     let left = home.path().join("left");
     let mut former = Server::start_on(&left).await;
@@ -186,7 +194,7 @@ async fn on_this_machine(
     ];
     let places = places.iter();
     let script = places.fold(script, |script, (place, here)| script.replace(place, here));
-    (script, Some(database))
+    (script.replace(FILES, &files), Some(database))
 }
 
 #[test]

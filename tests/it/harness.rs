@@ -140,7 +140,11 @@ impl Server {
 
     /// Where it serves, as a URL.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address())
+        match scheme(&self.flags) {
+            // By a name that is in the certificate.
+            "https" => format!("https://localhost:{}", self.port),
+            scheme => format!("{scheme}://{}", self.address()),
+        }
     }
 
     /// Where it serves, as `HOST:PORT`.
@@ -358,10 +362,18 @@ async fn serve(
         .args(flags);
     let mut process = Process::spawn_to_read(command, "serve", folder.path());
     let line = process.first_line(START_WITHIN).await;
-    if line == format!("listening on http://127.0.0.1:{port}") {
+    if line == format!("listening on {}://127.0.0.1:{port}", scheme(flags)) {
         Ok(process)
     } else {
         Err(format!("{line}\n{}", process.log()))
+    }
+}
+
+/// What a server with these flags speaks.
+fn scheme(flags: &[String]) -> &'static str {
+    match flags.iter().any(|flag| flag == "--tls-cert") {
+        true => "https",
+        false => "http",
     }
 }
 

@@ -22,6 +22,7 @@ mod rest;
 mod slow_watcher;
 mod state_machine;
 mod store_copy;
+mod tls;
 mod trace_context;
 mod watch;
 mod wire;

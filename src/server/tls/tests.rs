@@ -92,9 +92,18 @@ impl Files {
 
     /// How to call, with a certificate or without.
     fn config(&self, identity: Option<&(String, String)>) -> ClientConfig {
+        self.config_for(rustls::ALL_VERSIONS, identity)
+    }
+
+    /// The same with these versions.
+    fn config_for(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        identity: Option<&(String, String)>,
+    ) -> ClientConfig {
         let trusted = Trust::of_file("ca", &self.path("ca.pem"), true).expect("certificates");
         let builder = ClientConfig::builder_with_provider(trust::provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("versions")
             .dangerous()
             .with_custom_certificate_verifier(trusted.verifier(trust::provider()));
@@ -180,10 +189,13 @@ async fn who_shows_none_is_nobody_or_is_turned_away() {
     assert!(server.expect("any client").1.identities.is_empty());
 
     let (tls, _) = load(files.settings(Some(true))).await.expect("files");
-    let (server, client) = shake(&tls, files.config(None), "localhost").await;
-    assert!(server.is_err());
-    let refused = client.err().expect("a refusal").to_string();
-    assert!(refused.contains("CertificateRequired"), "{refused}");
+    for version in rustls::ALL_VERSIONS {
+        let config = files.config_for(&[*version], None);
+        let (server, client) = shake(&tls, config, "localhost").await;
+        assert!(server.is_err());
+        let refused = client.err().expect("a refusal").to_string();
+        assert!(refused.contains("CertificateRequired"), "{refused}");
+    }
 }
 
 #[tokio::test]
@@ -226,7 +238,10 @@ async fn there_are_no_tickets_where_there_are_certificates() {
     ] {
         let (tls, _) = load(files.settings(clients)).await.expect("files");
         let config = files.config(Some(&known));
-        shake(&tls, config.clone(), "localhost").await.1.expect("a client");
+        shake(&tls, config.clone(), "localhost")
+            .await
+            .1
+            .expect("a client");
         let (_, again) = shake(&tls, config, "localhost").await;
         let again = again.expect("the same client");
         assert_eq!(again.get_ref().1.handshake_kind(), Some(kind));
@@ -249,7 +264,10 @@ async fn files_that_can_not_be_used_are_told_of() {
         let refused = load(files.settings(Some(true))).await.err().expect(told);
         let refused = refused.to_string();
         let path = files.path(name).display().to_string();
-        assert!(refused.contains(told) && refused.contains(&path), "{refused}");
+        assert!(
+            refused.contains(told) && refused.contains(&path),
+            "{refused}"
+        );
         assert!(!refused.contains("s3cret"), "{refused}");
         files.put(name, &before);
     }
@@ -329,7 +347,12 @@ fn a_key_that_others_may_read_is_noticed() {
     let files = Files::make();
     let key = files.path("server.key");
     let is_root = fs::metadata(&key).expect("a file").uid() == 0;
-    for (mode, open) in [(0o600, false), (0o400, false), (0o640, !is_root), (0o644, true)] {
+    for (mode, open) in [
+        (0o600, false),
+        (0o400, false),
+        (0o640, !is_root),
+        (0o644, true),
+    ] {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("a file");
         assert_eq!(is_open(&key).expect("a file"), open, "{mode:o}");
     }
@@ -341,7 +364,10 @@ async fn who_speaks_no_tls_is_told_so_in_its_own_words() {
     let (tls, _) = load(files.settings(None)).await.expect("files");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for (said, begin) in [
-        (&b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"[..], &b"HTTP/1.1 400 "[..]),
+        (
+            &b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"[..],
+            &b"HTTP/1.1 400 "[..],
+        ),
         (preface, b"\0\0\0\x04\0"),
         (b"\0", b"HTTP/1.1 400 "),
     ] {
@@ -357,6 +383,9 @@ async fn who_speaks_no_tls_is_told_so_in_its_own_words() {
         let (accepted, heard) = tokio::time::timeout(PATIENCE, both).await.expect("an end");
         assert!(accepted.is_err());
         let told = String::from_utf8_lossy(&heard);
-        assert!(heard.starts_with(begin) && told.contains("https://"), "{told}");
+        assert!(
+            heard.starts_with(begin) && told.contains("https://"),
+            "{told}"
+        );
     }
 }

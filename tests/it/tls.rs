@@ -1,0 +1,7 @@
+//! TLS and credentials, as clients of any kind meet them.
+
+mod certificates;
+mod command_line;
+mod credentials;
+mod protocols;
+mod reload;
