@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use rcgen::{CertificateParams, KeyPair};
+use rustix::net::sockopt;
 use rustls::{
     ClientConfig, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
@@ -28,7 +29,11 @@ type Pair = (Wire, Box<dyn Far>);
 /// Without TLS and with it.
 async fn pairs() -> io::Result<[Pair; 2]> {
     let (near, far) = sockets().await?;
-    Ok([(Wire::plain(near), Box::new(far)), over_tls().await?])
+    let others = sockets().await?;
+    Ok([
+        (Wire::plain(near), Box::new(far)),
+        over_tls(others.0, others.1).await?,
+    ])
 }
 
 async fn sockets() -> io::Result<(TcpStream, TcpStream)> {
@@ -37,8 +42,7 @@ async fn sockets() -> io::Result<(TcpStream, TcpStream)> {
     Ok((near, listener.accept().await?.0))
 }
 
-async fn over_tls() -> io::Result<Pair> {
-    let (near, far) = sockets().await?;
+async fn over_tls(near: TcpStream, far: TcpStream) -> io::Result<Pair> {
     let key = KeyPair::generate().expect("randomness");
     let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
     let certificate = params.self_signed(&key).expect("a key that can sign");
@@ -75,6 +79,8 @@ async fn talk_for_ever(mut stream: Gathered) -> io::Result<()> {
 
 /// More than the kernel takes at once, so that writing has to wait for the reader.
 const ALL: usize = 16 * 1024 * 1024;
+/// What a small socket keeps, as far as the system lets it.
+const SMALL_BYTES: usize = 4 * 1024;
 
 #[tokio::test]
 async fn all_that_was_written_arrives_in_order() -> io::Result<()> {
@@ -227,6 +233,52 @@ async fn a_peer_that_takes_nothing_is_left() -> io::Result<()> {
         Ok(())
     }
     for pair in pairs().await? {
+        over(pair).await?;
+    }
+    Ok(())
+}
+
+/// Over TLS that is not seen from what was handed over, because records wait in between.
+#[tokio::test]
+async fn a_peer_that_takes_a_little_is_waited_for_anew() -> io::Result<()> {
+    async fn over(pair: Pair) -> io::Result<()> {
+        let (near, mut far) = pair;
+        let (stream, outgoing) = gather(near);
+        let protocol = pin!(talk_for_ever(stream));
+        let mut driven = pin!(outgoing.drive::<(), io::Error, io::Error>(protocol));
+        let mut deadlines = Vec::new();
+        while deadlines.len() < 2 {
+            let stalled = async {
+                loop {
+                    tokio::task::yield_now().await;
+                    let pending = outgoing.pending();
+                    if let (MOST_BYTES.., Some(p)) = (pending.bytes.len(), &pending.patience) {
+                        break p.deadline();
+                    }
+                }
+            };
+            deadlines.push(tokio::select! {
+                ended = &mut driven => return ended,
+                deadline = stalled => deadline,
+            });
+            // More than the system keeps on the way, and less than is gathered.
+            let mut taken = [0; MOST_BYTES / 2];
+            tokio::select! {
+                ended = &mut driven => return ended,
+                read = far.read_exact(&mut taken) => read.map(drop)?,
+            }
+        }
+        assert!(deadlines[0] < deadlines[1], "{deadlines:?}");
+        Ok(())
+    }
+    for is_tls in [false, true] {
+        let (near, far) = sockets().await?;
+        sockopt::set_socket_send_buffer_size(&near, SMALL_BYTES)?;
+        sockopt::set_socket_recv_buffer_size(&far, SMALL_BYTES)?;
+        let pair: Pair = match is_tls {
+            false => (Wire::plain(near), Box::new(far)),
+            true => over_tls(near, far).await?,
+        };
         over(pair).await?;
     }
     Ok(())

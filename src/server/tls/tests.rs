@@ -193,7 +193,7 @@ async fn who_shows_none_is_nobody_or_is_turned_away() {
         let config = files.config_for(&[*version], None);
         let (server, client) = shake(&tls, config, "localhost").await;
         assert!(server.is_err());
-        let refused = client.err().expect("a refusal").to_string();
+        let refused = client.expect_err("a refusal").to_string();
         assert!(refused.contains("CertificateRequired"), "{refused}");
     }
 }
@@ -221,7 +221,7 @@ async fn a_certificate_that_does_not_hold_is_refused_even_where_none_is_needed()
             let config = files.config(Some(identity));
             let (server, client) = shake(&tls, config, "localhost").await;
             assert!(server.is_err(), "{alert}");
-            let refused = client.err().expect(alert).to_string();
+            let refused = client.expect_err(alert).to_string();
             assert!(refused.contains(alert), "{refused}");
         }
     }
@@ -322,7 +322,7 @@ async fn what_can_not_be_used_changes_nothing() {
     assert!(matches!(watcher.look().await, Ok(None)));
     let (certificate, key) = files.server("second.example");
     files.put("server.pem", &certificate);
-    let refused = watcher.look().await.err().expect("the key is missing");
+    let refused = watcher.look().await.expect_err("the key is missing");
     assert!(refused.to_string().contains("tls_key"), "{refused}");
     let (_, served) = shake(&tls, files.config(None), "localhost").await;
     served.expect("what was there before");
