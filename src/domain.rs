@@ -3,6 +3,8 @@
 //! Everything that happens to a job is a [`command::Command`]; [`decide::decide`] turns a batch of them into changes, replies and events. The
 //! state machine is in [`transition`] and nowhere else.
 
+pub mod access;
+pub mod audit;
 pub mod claim;
 pub mod command;
 pub mod counts;
@@ -14,6 +16,7 @@ pub mod id;
 pub mod job;
 pub mod lifecycle;
 pub mod limits;
+pub mod registry;
 pub mod report;
 pub mod submission;
 pub mod task;

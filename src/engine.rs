@@ -11,6 +11,7 @@ mod hub;
 mod publish;
 mod query;
 mod reach;
+mod registry;
 mod select;
 mod tail;
 mod token;
@@ -550,7 +551,7 @@ fn submitted(reply: Reply) -> (Arc<Job>, bool) {
     match reply {
         Reply::Submitted { job, created } => (job, created),
         Reply::Job(job) => (job, false),
-        Reply::Reported(_) | Reply::Done => {
+        Reply::Reported(_) | Reply::Record(_) | Reply::Done => {
             unreachable!("commands about jobs are answered with jobs")
         }
     }

@@ -9,6 +9,7 @@ mod filter;
 mod kept;
 pub mod memory;
 pub mod postgres;
+mod registry;
 mod rows;
 pub mod sqlite;
 
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 
 pub use cursor::FeedCursor;
 pub use kept::{Kept, MAX_KEPT_EVENTS, Note, Scan, Scanned};
+pub use registry::{AuditPosition, AuditQuery, RecordQuery, Registry};
 
 use crate::domain::{
     Job, JobKey, JobState, Status, Tenant, Timestamp,
@@ -25,6 +27,7 @@ use crate::domain::{
     counts::Counts,
     event::Event,
     filter::Filter,
+    registry::{Record, RecordKey},
 };
 
 /// Why a store could not do what it was asked.
@@ -289,6 +292,8 @@ pub trait Store: Send + Sync + 'static {
     async fn scan(&self, from: &Scan, limit: usize) -> Result<Scanned, StoreError>;
     /// What was noted; `None` if nothing was.
     async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError>;
+    /// What is kept beside the jobs.
+    fn registry(&self) -> &dyn Registry;
     /// How many others serve the store, of those who have said so within [`ANNOUNCEMENT_LIFE`]; 0 where nobody else can.
     async fn others(&self) -> Result<usize, StoreError>;
 }
@@ -307,6 +312,8 @@ pub trait Writer: Send {
         &mut self,
         keys: &[RequestKey],
     ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError>;
+    /// The records that are stored, of those asked for. Where others write too, they do not change until the end of the transaction.
+    async fn records(&mut self, keys: &[RecordKey]) -> Result<Vec<Record>, StoreError>;
     /// The jobs that are stored, of those asked for; where others write too, with all of their ancestors. Of a job that is left out because others are at
     /// it or at one of its ancestors, the ancestors may come all the same.
     async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError>;

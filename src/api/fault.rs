@@ -49,6 +49,7 @@ pub(crate) enum Code {
     Unimplemented = 12,
     Unavailable = 14,
     DataLoss = 15,
+    Unauthenticated = 16,
 }
 
 macro_rules! reasons {
@@ -106,6 +107,15 @@ reasons! {
     JobSucceeded = "JOB_SUCCEEDED", FailedPrecondition, 409;
     ResultTooLarge = "RESULT_TOO_LARGE", ResourceExhausted, 413;
     LeaseLost = "LEASE_LOST", FailedPrecondition, 409;
+    CredentialRequired = "CREDENTIAL_REQUIRED", Unauthenticated, 401;
+    CredentialInvalid = "CREDENTIAL_INVALID", Unauthenticated, 401;
+    CredentialExpired = "CREDENTIAL_EXPIRED", Unauthenticated, 401;
+    RoleRequired = "ROLE_REQUIRED", PermissionDenied, 403;
+    QuotaExceeded = "QUOTA_EXCEEDED", ResourceExhausted, 429;
+    TenantExists = "TENANT_EXISTS", AlreadyExists, 409;
+    TenantNotFound = "TENANT_NOT_FOUND", NotFound, 404;
+    KeyExists = "KEY_EXISTS", AlreadyExists, 409;
+    KeyNotFound = "KEY_NOT_FOUND", NotFound, 404;
     StoreFull = "STORE_FULL", ResourceExhausted, 507;
     OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable, 503;
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, 503;
@@ -361,6 +371,10 @@ impl From<Refusal> for Fault {
             Refusal::JobNotEnded(job) => (Reason::JobNotEnded, "job-not-ended", Some(*job)),
             Refusal::JobSucceeded(job) => (Reason::JobSucceeded, "job-succeeded", Some(*job)),
             Refusal::ResultTooLarge => (Reason::ResultTooLarge, "result-too-large", None),
+            Refusal::TenantExists(_) => (Reason::TenantExists, "tenant-exists", None),
+            Refusal::TenantNotFound(_) => (Reason::TenantNotFound, "tenant-not-found", None),
+            Refusal::KeyExists(_) => (Reason::KeyExists, "key-exists", None),
+            Refusal::KeyNotFound(_) => (Reason::KeyNotFound, "key-not-found", None),
             Refusal::LeaseLost => (Reason::LeaseLost, "lease-lost", None),
         };
         let mut arguments = Vec::new();
@@ -373,6 +387,12 @@ impl From<Refusal> for Fault {
             }
             Refusal::TooDeep(_) => arguments.push(("most", (&MAX_DEPTH).into())),
             Refusal::ResultTooLarge => arguments.push(("most", (&MAX_RESULT_BYTES).into())),
+            Refusal::TenantExists(tenant) | Refusal::TenantNotFound(tenant) => {
+                arguments.push(("tenant", (&tenant.to_string()).into()));
+            }
+            Refusal::KeyExists(key) | Refusal::KeyNotFound(key) => {
+                arguments.push(("key", (&key.to_string()).into()));
+            }
             Refusal::JobNotFound(_)
             | Refusal::ParentNotFound(_)
             | Refusal::ParentEnded(_)

@@ -4,7 +4,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Document, Job, JobKey, JobSpec, LeaseKey, Task, TaskSpec, Tenant, Timestamp,
-    counts::CountDeltas, event::Event, limits::Policy, task::Progress,
+    access::Actor,
+    audit::AuditRecord,
+    counts::CountDeltas,
+    event::Event,
+    limits::Policy,
+    registry::{Administration, Record},
+    task::Progress,
 };
 
 /// A digest of what was submitted, to tell a repeated submission from another one under the same request id.
@@ -75,6 +81,26 @@ pub enum Command {
         /// Which.
         driver: Arc<str>,
     },
+    /// Change what is known of tenants and credentials.
+    Administer(Administration),
+    /// Somebody tried what they may not do.
+    Denied {
+        /// What.
+        action: String,
+        /// To what.
+        target: String,
+    },
+    /// A command that goes into the audit log.
+    Audited(Box<Audited>),
+}
+
+/// A command, and who gave it.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub command: Command,
 }
 
 /// A checked job on its way to the store.
@@ -165,8 +191,25 @@ impl Command {
             | Self::Sweep { .. }
             | Self::Expire { .. }
             | Self::PauseDriver { .. }
-            | Self::ResumeDriver { .. } => 0,
+            | Self::ResumeDriver { .. }
+            | Self::Administer(_)
+            | Self::Denied { .. } => 0,
+            Self::Audited(audited) => audited.command.document_bytes(),
         }
+    }
+
+    /// The command that is carried out, whoever gave it.
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Audited(audited) => audited.command.bare(),
+            bare => bare,
+        }
+    }
+
+    /// The same, and that this one gave it.
+    pub fn by(self, actor: Actor) -> Self {
+        let command = self;
+        Self::Audited(Audited { actor, command }.into())
     }
 }
 
@@ -235,6 +278,8 @@ pub struct Loaded {
     pub jobs: Vec<Arc<Job>>,
     /// Request ids that the commands name and that are stored.
     pub requests: HashMap<RequestKey, RequestRecord>,
+    /// Records that the commands name and that are stored.
+    pub records: Vec<Record>,
     /// Tasks that may be taken, by driver; at least as many for each tenant as the claims want, or all there are.
     pub ready: HashMap<Arc<str>, Vec<ReadyTask>>,
 }
@@ -279,6 +324,8 @@ pub enum Reply {
     Job(Arc<Job>),
     /// To Report.
     Reported(Reported),
+    /// To what changes a record.
+    Record(Box<Record>),
     /// To the rest.
     Done,
 }
@@ -333,6 +380,18 @@ pub enum Refusal {
     /// The results of a job would be too large together.
     #[error("the results of the job's tasks may have {max} bytes together; store large ones elsewhere and return where", max = super::limits::MAX_RESULT_BYTES)]
     ResultTooLarge,
+    /// There is such a tenant.
+    #[error("there is a tenant {0} already")]
+    TenantExists(Tenant),
+    /// There is no such tenant.
+    #[error("no tenant {0}; make it with `longhaul tenant create {0}`")]
+    TenantNotFound(Tenant),
+    /// There is such a credential.
+    #[error("there is a key {0} already")]
+    KeyExists(Arc<str>),
+    /// There is no such credential, or it is another tenant's.
+    #[error("no key {0}")]
+    KeyNotFound(Arc<str>),
     /// The lease is not, or no longer, the worker's.
     #[error("the lease has ended or was given to another worker; stop working on this task")]
     LeaseLost,
@@ -380,6 +439,15 @@ pub enum WriteKind {
     Delete,
 }
 
+/// What becomes of a record in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordWrite {
+    /// The record as it is now.
+    pub record: Record,
+    /// Its revision as it is stored; 0 if it is new.
+    pub before: u64,
+}
+
 /// Since when a driver is paused, and why.
 pub type Pause = (Timestamp, String);
 
@@ -396,12 +464,20 @@ pub struct Changes {
     pub counts: CountDeltas,
     /// Drivers paused with time and reason, or resumed.
     pub drivers: Vec<(Arc<str>, Option<Pause>)>,
+    /// Records of tenants and credentials, each once.
+    pub records: Vec<RecordWrite>,
+    /// What the audit log is told, in order.
+    pub audit: Vec<AuditRecord>,
 }
 
 impl Changes {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.events.is_empty() && self.drivers.is_empty()
+        self.jobs.is_empty()
+            && self.events.is_empty()
+            && self.drivers.is_empty()
+            && self.records.is_empty()
+            && self.audit.is_empty()
     }
 }
 

@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use super::{
-    Job, JobId, JobKey, JobState, Status, TaskId, TaskState, Timestamp, claim,
+    Job, JobId, JobKey, JobState, Status, TaskId, TaskState, Timestamp,
+    audit::Matter,
+    claim,
     command::{
-        Claim, Command, Context, Decision, Fingerprint, Loaded, Refusal, Reply, RequestKey,
+        Audited, Claim, Command, Context, Decision, Fingerprint, Loaded, Refusal, Reply, RequestKey,
         RequestRecord, Submission,
     },
     event::EventKind,
     lifecycle,
     limits::MAX_DEPTH,
-    report,
+    registry, report,
     task::Task,
     transition::TaskInput,
     working::Working,
@@ -105,6 +107,18 @@ fn obey(working: &mut Working, ctx: &mut Context<'_>, command: Command) -> Resul
         Command::ResumeDriver { driver } => {
             working.out.changes.drivers.push((driver, None));
             Ok(Reply::Done)
+        }
+        Command::Administer(act) => registry::administer(working, ctx.now, act),
+        Command::Denied { .. } => Ok(Reply::Done),
+        Command::Audited(audited) => {
+            let Audited { actor, command } = *audited;
+            let matter = Matter::of(&command);
+            let was_denied = matches!(command, Command::Denied { .. });
+            let reply = obey(working, ctx, command);
+            let id = ctx.source.id(ctx.now);
+            let record = matter.record(id, ctx.now, actor, was_denied, &reply);
+            working.out.changes.audit.push(record);
+            reply
         }
     }
 }

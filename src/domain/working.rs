@@ -19,6 +19,7 @@ use super::{
     event::{Event, EventKind, TaskRef},
     lifecycle,
     limits::Policy,
+    registry::{Entry, Record, RecordKey, Records},
     transition::{self, TaskInput},
 };
 
@@ -35,6 +36,7 @@ pub(super) struct Working {
     /// Keys in the order in which they were first changed, so that writes are deterministic.
     changed: Vec<JobKey>,
     pub(super) requests: HashMap<RequestKey, RequestRecord>,
+    records: Records,
     /// Tasks that became ready in this batch, by driver; some may have ceased to be.
     pub(super) became_ready: HashMap<Arc<str>, Vec<ReadyTask>>,
     /// Tasks in the snapshots so far.
@@ -88,6 +90,7 @@ impl Working {
             slots,
             changed: Vec::new(),
             requests: loaded.requests,
+            records: Records::new(loaded.records),
             became_ready: HashMap::new(),
             shown_tasks: 0,
             out: Decision::default(),
@@ -100,6 +103,16 @@ impl Working {
             .get(key)
             .filter(|slot| !slot.dirty.deleted)
             .map(|slot| &slot.job)
+    }
+
+    /// What a record says by now.
+    pub(super) fn record(&self, key: &RecordKey) -> Option<&Entry> {
+        self.records.get(key)
+    }
+
+    /// What a record says from now on.
+    pub(super) fn put_record(&mut self, entry: Entry) -> Record {
+        self.records.put(entry)
     }
 
     /// Adds a new job and makes its first revision.
@@ -226,6 +239,7 @@ impl Working {
             };
             self.out.changes.jobs.push(JobWrite { job: slot.job, how });
         }
+        self.out.changes.records = self.records.into_writes();
         self.out.keep_last_of_each_job();
         for driver in self.became_ready.into_keys() {
             let told = [&self.out.ready_drivers, &self.out.exhausted_drivers];

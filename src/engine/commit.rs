@@ -559,5 +559,5 @@ impl Message {
 }
 
 fn makes_a_job(command: &Command) -> bool {
-    matches!(command, Command::Submit(_) | Command::Retry { .. })
+    matches!(command.bare(), Command::Submit(_) | Command::Retry { .. })
 }

@@ -139,7 +139,9 @@ impl Engine {
             .map(|answer| {
                 answer.map(|reply| match reply {
                     Reply::Reported(reported) => reported,
-                    Reply::Submitted { .. } | Reply::Job(_) | Reply::Done => Reported::default(),
+                    Reply::Submitted { .. } | Reply::Job(_) | Reply::Record(_) | Reply::Done => {
+                        Reported::default()
+                    }
                 })
             })
             .collect())

@@ -1,6 +1,8 @@
 //! The model of a store: everything in maps, nothing on disk. It says in the plainest way what a store has to do; the tests hold every other store
 //! against it. Not for work: it forgets everything, and a list looks at every job.
 
+mod registry;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -15,14 +17,16 @@ use uuid::Uuid;
 use super::{
     Committed, FeedCursor, FeedItem, Kept, ListOrder, ListPosition, ListQuery, Locked,
     MAX_COUNTED_BEFORE, MAX_FEED_EVENTS, MAX_KEPT_EVENTS, MAX_TENANTS_PER_CLAIM, Note, Page, Ready,
-    Scan, Scanned, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Tail, Tally, Writer,
+    Registry, Scan, Scanned, Store, StoreError, StoreInfo, TOMBSTONE_LIFE, Tail, Tally, Writer,
     kept::MAX_SCANNED_BYTES,
 };
+use self::registry::MemoryRegistry;
 use crate::domain::{
     Job, JobId, JobKey, Tenant, Timestamp,
     command::{Changes, ReadyTask, RequestKey, RequestRecord, WriteKind},
     counts::{Counted, Counts},
     event::{Event, EventKind},
+    registry::{Record, RecordKey},
 };
 
 /// See the module.
@@ -30,6 +34,7 @@ use crate::domain::{
 pub struct MemoryStore {
     info: StoreInfo,
     contents: Arc<Mutex<Contents>>,
+    registry: Arc<MemoryRegistry>,
     writer_taken: AtomicBool,
 }
 
@@ -63,6 +68,7 @@ impl MemoryStore {
                 shared_time: None,
             },
             contents: Arc::new(Mutex::new(contents)),
+            registry: Arc::default(),
             writer_taken: AtomicBool::new(false),
         }
     }
@@ -83,7 +89,7 @@ impl Default for MemoryStore {
     }
 }
 
-fn lock(contents: &Mutex<Contents>) -> MutexGuard<'_, Contents> {
+fn lock<T>(contents: &Mutex<T>) -> MutexGuard<'_, T> {
     contents.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -99,6 +105,7 @@ impl Store for MemoryStore {
         }
         Ok(Box::new(MemoryWriter {
             contents: Arc::clone(&self.contents),
+            registry: Arc::clone(&self.registry),
         }))
     }
 
@@ -182,6 +189,10 @@ impl Store for MemoryStore {
 
     async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.contents().notes.get(&note).cloned())
+    }
+
+    fn registry(&self) -> &dyn Registry {
+        &*self.registry
     }
 
     async fn others(&self) -> Result<usize, StoreError> {
@@ -444,6 +455,7 @@ fn rank(position: &ListPosition) -> u128 {
 /// Nobody else writes, and a commit is applied at once: so a transaction has nothing to hold.
 struct MemoryWriter {
     contents: Arc<Mutex<Contents>>,
+    registry: Arc<MemoryRegistry>,
 }
 
 impl MemoryWriter {
@@ -465,6 +477,10 @@ impl Writer for MemoryWriter {
         let contents = self.contents();
         let record = |key: &RequestKey| Some((key.clone(), contents.requests.get(key)?.clone()));
         Ok(keys.iter().filter_map(record).collect())
+    }
+
+    async fn records(&mut self, keys: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
+        Ok(self.registry.get(keys))
     }
 
     async fn jobs(&mut self, keys: &[JobKey], _: Locked) -> Result<Vec<Job>, StoreError> {
@@ -535,12 +551,14 @@ impl Writer for MemoryWriter {
         let mut contents = self.contents();
         let first_position = Some(contents.position + 1);
         contents.apply(changes);
+        self.registry.apply(changes);
         Ok(Committed { first_position })
     }
 
     async fn rollback(&mut self) {}
 
     async fn tidy(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.registry.tidy(now);
         let mut contents = self.contents();
         let (newest, oldest_kept) = (contents.position, now.before(TOMBSTONE_LIFE));
         contents.events.retain(|position, event| {

@@ -4,12 +4,16 @@
 //! rest is packed into one, because the time of a write goes by the number of columns. This module must not know any database. Whoever adds a field to a
 //! domain type is stopped here by the compiler, because rows are made by taking the types apart.
 
+mod audit;
 mod event;
 mod job;
+mod record;
 mod task;
 
+pub(crate) use audit::AuditRow;
 pub(crate) use event::EventRow;
 pub(crate) use job::{JobSpecRow, JobStateRow, assemble};
+pub(crate) use record::RecordRow;
 pub(crate) use task::{StoredDocument, TaskSpecRow, TaskStateRow, task};
 
 use serde::{Deserialize, Serialize};

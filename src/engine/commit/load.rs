@@ -14,6 +14,7 @@ use crate::{
         Job, JobKey, Timestamp,
         command::{Claim, Command, Loaded, RequestKey},
         limits::MAX_DEPTH,
+        registry::RecordKey,
     },
     store::{Locked, StoreError},
 };
@@ -51,6 +52,13 @@ impl CommitLoop {
                 wanted.push(record.key.clone());
                 loaded.requests.insert(key, record);
             }
+        }
+        let mut records: Vec<RecordKey> = commands.iter().flat_map(records_of).collect();
+        if !records.is_empty() {
+            // In one order, so that nobody waits in a circle.
+            records.sort_unstable();
+            records.dedup();
+            loaded.records = self.writer.records(&records).await?;
         }
         let mut seen = HashSet::with_capacity(wanted.len());
         self.jobs(wanted, Locked::Wait, &mut seen, &mut loaded)
@@ -215,7 +223,7 @@ pub(super) fn next_look(
 fn fresh_drivers(commands: &[Command]) -> HashSet<Arc<str>> {
     commands
         .iter()
-        .filter_map(|command| match command {
+        .filter_map(|command| match command.bare() {
             Command::Submit(submission) => Some(submission),
             _ => None,
         })
@@ -225,7 +233,7 @@ fn fresh_drivers(commands: &[Command]) -> HashSet<Arc<str>> {
 }
 
 fn request_of(command: &Command) -> Option<RequestKey> {
-    let (tenant, id) = match command {
+    let (tenant, id) = match command.bare() {
         Command::Submit(submission) => (&submission.tenant, &submission.request_id),
         Command::Retry {
             key, request_id, ..
@@ -238,7 +246,10 @@ fn request_of(command: &Command) -> Option<RequestKey> {
         | Command::Sweep { .. }
         | Command::Expire { .. }
         | Command::PauseDriver { .. }
-        | Command::ResumeDriver { .. } => return None,
+        | Command::ResumeDriver { .. }
+        | Command::Administer(_)
+        | Command::Denied { .. }
+        | Command::Audited(_) => return None,
     };
     (!id.is_empty()).then(|| RequestKey {
         tenant: tenant.clone(),
@@ -246,8 +257,16 @@ fn request_of(command: &Command) -> Option<RequestKey> {
     })
 }
 
+/// Records that a command names.
+fn records_of(command: &Command) -> Vec<RecordKey> {
+    match command.bare() {
+        Command::Administer(act) => act.needs(),
+        _ => Vec::new(),
+    }
+}
+
 fn key_of(command: &Command) -> Option<JobKey> {
-    match command {
+    match command.bare() {
         Command::Submit(submission) => submission.spec.parent.map(|job| JobKey {
             tenant: submission.tenant.clone(),
             job,
@@ -260,6 +279,10 @@ fn key_of(command: &Command) -> Option<JobKey> {
         Command::Report { lease, .. }
         | Command::CancelDelivered { lease }
         | Command::Recall { lease } => Some(lease.job_key()),
-        Command::PauseDriver { .. } | Command::ResumeDriver { .. } => None,
+        Command::PauseDriver { .. }
+        | Command::ResumeDriver { .. }
+        | Command::Administer(_)
+        | Command::Denied { .. }
+        | Command::Audited(_) => None,
     }
 }
