@@ -59,6 +59,13 @@ pub enum StoreError {
     Fatal(String),
 }
 
+impl StoreError {
+    /// A record is not as it was read, or is there though it was not.
+    fn changed_meanwhile(key: &RecordKey) -> Self {
+        Self::Conflict(format!("the {key} was changed meanwhile"))
+    }
+}
+
 /// What a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreInfo {

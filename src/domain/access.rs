@@ -248,7 +248,10 @@ mod tests {
     #[test]
     fn a_set_has_what_was_put_in() {
         let roles: Roles = [Role::Audit, Role::Submit].into_iter().collect();
-        assert_eq!(roles.iter().collect::<Vec<_>>(), [Role::Submit, Role::Audit]);
+        assert_eq!(
+            roles.iter().collect::<Vec<_>>(),
+            [Role::Submit, Role::Audit]
+        );
         assert!(Roles::all().includes(roles) && !roles.includes(Roles::all()));
         assert!(Roles::default().is_empty() && !roles.is_empty());
         for role in Role::ALL {

@@ -69,9 +69,7 @@ impl Matter {
             Command::Submit(submission) => {
                 matter(Some(&submission.tenant), "Submit", String::new())
             }
-            Command::Cancel { key, .. } => {
-                matter(Some(&key.tenant), "Cancel", key.job.to_string())
-            }
+            Command::Cancel { key, .. } => matter(Some(&key.tenant), "Cancel", key.job.to_string()),
             Command::Retry { key, .. } => matter(Some(&key.tenant), "Retry", key.job.to_string()),
             Command::Delete { key } => matter(Some(&key.tenant), "Delete", key.job.to_string()),
             Command::PauseDriver { driver, .. } => matter(None, "PauseDriver", driver.to_string()),

@@ -10,8 +10,8 @@ use super::{
     audit::Matter,
     claim,
     command::{
-        Audited, Claim, Command, Context, Decision, Fingerprint, Loaded, Refusal, Reply, RequestKey,
-        RequestRecord, Submission,
+        Audited, Claim, Command, Context, Decision, Fingerprint, Loaded, Refusal, Reply,
+        RequestKey, RequestRecord, Submission,
     },
     event::EventKind,
     lifecycle,

@@ -1,6 +1,6 @@
 //! What is known of tenants and credentials, and how that changes. Few and small: a record is written whole.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -229,6 +229,17 @@ impl RecordKey {
     }
 }
 
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            RecordKind::Tenant => "tenant",
+            RecordKind::Key => "key",
+            RecordKind::DataKey => "data key",
+        };
+        write!(f, "{kind} {}", self.id)
+    }
+}
+
 impl KeyEntry {
     /// Whether its holder may still use it.
     pub fn is_good(&self, now: Timestamp) -> bool {
@@ -410,7 +421,8 @@ impl Records {
         if let Some((record, _)) = known.filter(|(record, _)| record.entry == entry) {
             return record.clone();
         }
-        let (revision, stored) = known.map_or((0, 0), |(record, stored)| (record.revision, *stored));
+        let (revision, stored) =
+            known.map_or((0, 0), |(record, stored)| (record.revision, *stored));
         if revision == stored {
             self.changed.push(key.clone());
         }

@@ -32,6 +32,7 @@ mod plans;
 mod queue;
 mod read;
 mod readers;
+mod registry;
 mod scan;
 mod session;
 mod tail;
@@ -65,8 +66,8 @@ pub use tls::TlsError;
 use writer::PostgresWriter;
 
 use super::{
-    FeedCursor, FeedItem, ListQuery, Note, Page, Scan, Scanned, Store, StoreError, StoreInfo, Tail,
-    Tally, Writer,
+    FeedCursor, FeedItem, ListQuery, Note, Page, Registry, Scan, Scanned, Store, StoreError,
+    StoreInfo, Tail, Tally, Writer,
 };
 use crate::domain::{
     Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
@@ -332,6 +333,10 @@ impl Store for PostgresStore {
     async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(move |client| Box::pin(scan::note(client, note)))
             .await
+    }
+
+    fn registry(&self) -> &dyn Registry {
+        self
     }
 
     async fn others(&self) -> Result<usize, StoreError> {

@@ -59,6 +59,17 @@ pub trait Registry: Send + Sync {
 }
 
 impl AuditPosition {
+    /// Before all records.
+    pub(super) const FIRST: Self = Self {
+        time: Timestamp::from_micros(i64::MIN),
+        id: Uuid::nil(),
+    };
+    /// Behind all records.
+    pub(super) const LAST: Self = Self {
+        time: Timestamp::from_micros(i64::MAX),
+        id: Uuid::max(),
+    };
+
     /// Where a record stands.
     pub fn of(record: &AuditRecord) -> Self {
         Self {

@@ -18,6 +18,7 @@ mod open;
 mod plans;
 mod read;
 mod readers;
+mod registry;
 mod scan;
 mod space;
 mod write;
@@ -39,8 +40,8 @@ use space::Space;
 use writer::SqliteWriter;
 
 use super::{
-    FeedCursor, FeedItem, ListQuery, Note, Page, Scan, Scanned, Store, StoreError, StoreInfo, Tail,
-    Tally, Writer, rows::number,
+    FeedCursor, FeedItem, ListQuery, Note, Page, Registry, Scan, Scanned, Store, StoreError,
+    StoreInfo, Tail, Tally, Writer, rows::number,
 };
 use crate::domain::{
     Job, JobKey, Tenant, Timestamp, command::ReadyTask, counts::Counts, event::Event,
@@ -232,6 +233,10 @@ impl Store for SqliteStore {
         self.readers
             .read(move |moment| scan::note(moment, note))
             .await
+    }
+
+    fn registry(&self) -> &dyn Registry {
+        self
     }
 
     async fn others(&self) -> Result<usize, StoreError> {

@@ -501,7 +501,7 @@ fn claim(slots: u32) -> Claim {
 
 /// The job that a command names.
 fn named(command: &Command) -> Option<JobKey> {
-    match command {
+    match command.bare() {
         Command::Submit(submission) => submission.spec.parent.map(|job: JobId| JobKey {
             tenant: submission.tenant.clone(),
             job,
@@ -514,7 +514,7 @@ fn named(command: &Command) -> Option<JobKey> {
         Command::Report { lease, .. }
         | Command::CancelDelivered { lease }
         | Command::Recall { lease } => Some(lease.job_key()),
-        Command::PauseDriver { .. } | Command::ResumeDriver { .. } => None,
+        _ => None,
     }
 }
 

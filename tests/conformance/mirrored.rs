@@ -430,6 +430,10 @@ fn word(refusal: &Refusal) -> &'static str {
         Refusal::JobNotEnded(_) => "JOB_NOT_ENDED",
         Refusal::JobSucceeded(_) => "JOB_SUCCEEDED",
         Refusal::ResultTooLarge => "RESULT_TOO_LARGE",
+        Refusal::TenantExists(_) => "TENANT_EXISTS",
+        Refusal::TenantNotFound(_) => "TENANT_NOT_FOUND",
+        Refusal::KeyExists(_) => "KEY_EXISTS",
+        Refusal::KeyNotFound(_) => "KEY_NOT_FOUND",
         Refusal::LeaseLost => "LEASE_LOST",
     }
 }

@@ -81,7 +81,7 @@ impl Audit {
         });
         let mut gone: HashSet<JobKey> = HashSet::new();
         for (command, reply) in seen.commands.iter().zip(&decision.replies) {
-            match command {
+            match command.bare() {
                 Command::Submit(submission) => {
                     let request = RequestKey {
                         tenant: submission.tenant.clone(),
@@ -133,7 +133,10 @@ impl Audit {
                 Command::CancelDelivered { .. }
                 | Command::Recall { .. }
                 | Command::PauseDriver { .. }
-                | Command::ResumeDriver { .. } => {}
+                | Command::ResumeDriver { .. }
+                | Command::Administer(_)
+                | Command::Denied { .. }
+                | Command::Audited(_) => {}
             }
             self.requests.retain(|_, (_, job)| !gone.contains(job));
         }

@@ -30,6 +30,7 @@ impl Alone {
         let loaded = Loaded {
             jobs: job.clone().into_iter().collect(),
             requests: HashMap::new(),
+            records: Vec::new(),
             ready: HashMap::from([(Arc::from("d"), ready)]),
         };
         drop(job);

@@ -7,9 +7,14 @@ use std::{
 
 use longhaul::domain::{
     Job, JobKey, Tenant, Timestamp,
-    command::{Changes, Claim, Command, Loaded, ReadyTask, RequestKey, RequestRecord, WriteKind},
+    audit::AuditRecord,
+    command::{
+        Changes, Claim, Command, Loaded, ReadyTask, RecordWrite, RequestKey, RequestRecord,
+        WriteKind,
+    },
     counts::Counted,
     event::Event,
+    registry::{Record, RecordKey},
 };
 
 #[derive(Clone, Default)]
@@ -19,6 +24,8 @@ pub struct Store {
     pub counts: BTreeMap<Counted, i64>,
     pub paused: BTreeSet<Arc<str>>,
     pub events: Vec<Event>,
+    pub records: BTreeMap<RecordKey, Record>,
+    pub audit: Vec<AuditRecord>,
 }
 
 impl Store {
@@ -37,6 +44,9 @@ impl Store {
                 loaded.requests.insert(key, record.clone());
             }
         }
+        let needed: BTreeSet<RecordKey> = commands.iter().flat_map(records).collect();
+        let stored = needed.iter().filter_map(|key| self.records.get(key));
+        loaded.records = stored.cloned().collect();
         let mut slots: HashMap<Arc<str>, usize> = HashMap::new();
         for claim in claims {
             for driver in claim.drivers.iter() {
@@ -166,6 +176,19 @@ impl Store {
                 None => self.paused.remove(driver),
             };
         }
+        for RecordWrite { record, before } in &changes.records {
+            let key = record.key();
+            let stored = self.records.insert(key.clone(), record.clone());
+            let revision = stored.as_ref().map_or(0, |stored| stored.revision);
+            if (*before, record.revision) != (revision, revision + 1) {
+                let wanted = (before, record.revision);
+                wrong.push(format!("the {key} at {revision} is written as {wanted:?}"));
+            }
+            if stored.is_some_and(|stored| stored.entry == record.entry) {
+                wrong.push(format!("the {key} is written for nothing"));
+            }
+        }
+        self.audit.extend(changes.audit.iter().cloned());
         wrong
     }
 }
@@ -177,7 +200,7 @@ pub fn rank(task: &ReadyTask) -> impl Ord + use<> {
 }
 
 fn named(command: &Command) -> Option<JobKey> {
-    match command {
+    match command.bare() {
         Command::Submit(submission) => submission.spec.parent.map(|job| JobKey {
             tenant: submission.tenant.clone(),
             job,
@@ -190,12 +213,19 @@ fn named(command: &Command) -> Option<JobKey> {
         Command::Report { lease, .. }
         | Command::CancelDelivered { lease }
         | Command::Recall { lease } => Some(lease.job_key()),
-        Command::PauseDriver { .. } | Command::ResumeDriver { .. } => None,
+        _ => None,
+    }
+}
+
+fn records(command: &Command) -> Vec<RecordKey> {
+    match command.bare() {
+        Command::Administer(act) => act.needs(),
+        _ => Vec::new(),
     }
 }
 
 fn request(command: &Command) -> Option<RequestKey> {
-    let (tenant, id) = match command {
+    let (tenant, id) = match command.bare() {
         Command::Submit(submission) => (&submission.tenant, &submission.request_id),
         Command::Retry {
             key, request_id, ..

@@ -14,15 +14,17 @@ use async_trait::async_trait;
 use longhaul::{
     domain::{
         Job, JobKey, Tenant, Timestamp,
+        audit::AuditRecord,
         command::{Changes, ReadyTask, RequestKey, RequestRecord},
         counts::Counts,
         event::{Event, EventKind},
+        registry::{Record, RecordKey},
     },
     engine::{Clock as _, SteadyClock},
     store::{
-        Committed, Connected, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS, Note, Page,
-        Ready, Scan, Scanned, Store, StoreError, StoreInfo, Stretch, Tail, Tally, Writer,
-        memory::MemoryStore,
+        AuditQuery, Committed, Connected, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS,
+        Note, Page, Ready, RecordQuery, Registry, Scan, Scanned, Store, StoreError, StoreInfo,
+        Stretch, Tail, Tally, Writer, memory::MemoryStore,
     },
 };
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard, watch};
@@ -256,10 +258,29 @@ impl Store for SharedStore {
         self.core.reach()?;
         self.core.model.note(note).await
     }
+    fn registry(&self) -> &dyn Registry {
+        self
+    }
     async fn others(&self) -> Result<usize, StoreError> {
         self.core.reach()?;
         let announced = self.core.announced.lock().unwrap();
         Ok(announced.len())
+    }
+}
+
+#[async_trait]
+impl Registry for SharedStore {
+    async fn record(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        self.core.reach()?;
+        self.core.model.registry().record(key).await
+    }
+    async fn records(&self, query: RecordQuery) -> Result<Vec<Record>, StoreError> {
+        self.core.reach()?;
+        self.core.model.registry().records(query).await
+    }
+    async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditRecord>, StoreError> {
+        self.core.reach()?;
+        self.core.model.registry().audit(query).await
     }
 }
 
@@ -358,6 +379,9 @@ impl Writer for SharedWriter {
         keys: &[RequestKey],
     ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
         self.writer().requests(keys).await
+    }
+    async fn records(&mut self, keys: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
+        self.writer().records(keys).await
     }
     async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError> {
         // With their ancestors, each once.

@@ -13,10 +13,11 @@ use longhaul::{
         counts::Counts,
         event::Event,
         filter::Filter,
+        registry::{Record, RecordKey},
     },
     store::{
-        Committed, FeedCursor, FeedItem, ListQuery, Locked, Note, Page, Ready, Scan, Scanned,
-        Store, StoreError, StoreInfo, Tail, Tally, Writer, memory::MemoryStore,
+        Committed, FeedCursor, FeedItem, ListQuery, Locked, Note, Page, Ready, Registry, Scan,
+        Scanned, Store, StoreError, StoreInfo, Tail, Tally, Writer, memory::MemoryStore,
     },
 };
 
@@ -160,6 +161,9 @@ impl Store for TamperedStore {
     async fn note(&self, note: Note) -> Result<Option<Vec<u8>>, StoreError> {
         self.store.note(note).await
     }
+    fn registry(&self) -> &dyn Registry {
+        self.store.registry()
+    }
     async fn others(&self) -> Result<usize, StoreError> {
         self.store.others().await
     }
@@ -175,6 +179,9 @@ impl<T: Tampering> Writer for TamperedWriter<T> {
         keys: &[RequestKey],
     ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
         self.writer.requests(keys).await
+    }
+    async fn records(&mut self, keys: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
+        self.writer.records(keys).await
     }
     async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError> {
         let mut jobs = self.writer.jobs(keys, locked).await?;

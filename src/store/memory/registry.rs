@@ -32,6 +32,19 @@ impl MemoryRegistry {
         found.cloned().collect()
     }
 
+    /// Whether the records that are changed are as they were read.
+    pub(super) fn check(&self, changes: &Changes) -> Result<(), StoreError> {
+        let contents = lock(&self.0);
+        let is_as_read = |write: &&RecordWrite| {
+            let stored = contents.records.get(&write.record.key());
+            stored.map_or(0, |stored| stored.revision) == write.before
+        };
+        match changes.records.iter().find(|write| !is_as_read(write)) {
+            Some(write) => Err(StoreError::changed_meanwhile(&write.record.key())),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn apply(&self, changes: &Changes) {
         let mut contents = lock(&self.0);
         for RecordWrite { record, .. } in &changes.records {

@@ -72,11 +72,11 @@ impl<'a> Cells<'a> {
         Ok(value)
     }
 
-    fn number(&mut self) -> Result<i64, StoreError> {
+    pub(super) fn number(&mut self) -> Result<i64, StoreError> {
         self.next::<i16>().map(i64::from)
     }
 
-    fn text(&mut self) -> Result<Cow<'static, str>, StoreError> {
+    pub(super) fn text(&mut self) -> Result<Cow<'static, str>, StoreError> {
         self.next::<String>().map(Into::into)
     }
 

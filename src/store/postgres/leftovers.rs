@@ -1,4 +1,5 @@
-//! What is left of removed jobs: tasks and events in a range that a few other jobs keep, and the tombstones that tell of them. Taken away in slices, by any
+//! What is left of removed jobs: tasks and events in a range that a few other jobs keep, and the tombstones that tell of them; and what is too old of the
+//! audit log. Taken away in slices, by any
 //! node: who finds others at it leaves it to them.
 
 use std::{ops::RangeInclusive, time::Duration};
@@ -11,10 +12,13 @@ use super::{
     read::{self, as_limit},
     session::{prepared, query},
 };
-use crate::store::{StoreError, TOMBSTONE_LIFE, rows::unsigned};
+use crate::{
+    domain::audit::AUDIT_LIFE,
+    store::{StoreError, TOMBSTONE_LIFE, rows::unsigned},
+};
 
-/// Tombstones that one statement takes away.
-pub(super) const TOMBSTONES_AT_ONCE: usize = 2_000;
+/// Tombstones, or records of the audit log, that one statement takes away.
+pub(super) const OLD_AT_ONCE: usize = 2_000;
 /// Rows that one statement may look at: few, because each that it takes away may have two megabytes; and fewer where even so many last too long.
 pub(super) const ROWS_AT_ONCE: RangeInclusive<usize> = 1..=200;
 /// Who is at it; whoever makes ranges is not held up by it. "LngHleft".
@@ -23,6 +27,9 @@ pub(super) const LOCK: i64 = 0x4c6e_6748_6c65_6674;
 pub(super) const TIDY: &str = "DELETE FROM removed WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM removed WHERE time < $1 ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED))
     AND xid < (SELECT greatest((SELECT max(xid) FROM events), (SELECT max(xid) FROM removed)))";
+/// The log has no end that anything hangs on.
+pub(super) const TIDY_AUDIT: &str = "DELETE FROM audit WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM audit WHERE time < $1 ORDER BY time, id LIMIT $2 FOR UPDATE SKIP LOCKED))";
 /// The first range at or behind a place, if its time is over.
 const RANGE: &str =
     "SELECT name, high FROM partitions WHERE high < $1 AND high >= $2 ORDER BY high LIMIT 1";
@@ -31,12 +38,22 @@ const TABLES: [(&str, &str); 2] = [("tasks", "ordinal"), ("events", "revision")]
 
 /// Takes away tombstones that have told everybody, by the database's clock; answers how many those were.
 pub(super) async fn tidy(client: &ClientWrapper) -> Result<usize, StoreError> {
-    let before = read::clock(client)
-        .await?
-        .before(TOMBSTONE_LIFE)
-        .as_micros();
-    let statement = prepared(client, TIDY).await?;
-    let parameters = [&before as _, &as_limit(TOMBSTONES_AT_ONCE) as _];
+    remove_old(client, TIDY, TOMBSTONE_LIFE).await
+}
+
+/// The same of the audit log.
+pub(super) async fn tidy_audit(client: &ClientWrapper) -> Result<usize, StoreError> {
+    remove_old(client, TIDY_AUDIT, AUDIT_LIFE).await
+}
+
+async fn remove_old(
+    client: &ClientWrapper,
+    sql: &str,
+    life: Duration,
+) -> Result<usize, StoreError> {
+    let before = read::clock(client).await?.before(life).as_micros();
+    let statement = prepared(client, sql).await?;
+    let parameters = [&before as _, &as_limit(OLD_AT_ONCE) as _];
     let removed = client.execute(&statement, &parameters).await?;
     Ok(usize::try_from(removed).unwrap_or(usize::MAX))
 }

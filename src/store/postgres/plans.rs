@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     cluster::{Cluster, Database, Options},
     connect::Connector,
-    feed, leftovers, list, lock, open, partitions, queue, read, scan, session,
+    feed, leftovers, list, lock, open, partitions, queue, read, registry, scan, session,
     write::statements,
 };
 use crate::{
@@ -148,6 +148,11 @@ fn fill(database: &Database) {
                 INSERT INTO ready_tasks (tenant, job, ready_time, ordinal, priority, driver) SELECT tenant, id, i, 0, 0, 'd' FROM n WHERE i % 6 = 0
             ), q AS (
                 INSERT INTO request_ids (tenant, id, job, fingerprint) SELECT tenant, i::text, id, '' FROM n
+            ), c AS (
+                INSERT INTO records (kind, id, tenant, revision, body) SELECT 1 + i % 3, i::text, tenant, 1, '' FROM n
+            ), a AS (
+                INSERT INTO audit (tenant, time, id, outcome, actor, actor_tenant, address, request_id, action, target, detail)
+                SELECT tenant, i, id, 1, '', '', '', '', '', '', '' FROM n
             ), e AS (
                 INSERT INTO events (tenant, job, revision, xid, n, time, kind, rest)
                 SELECT tenant, id, r, i, r, i, 1, '' FROM n CROSS JOIN generate_series(1, 2) AS r
@@ -198,6 +203,9 @@ async fn every_statement_is_quick(client: &ClientWrapper) {
         (statements::DELETE_READY, &["ready_tasks_pkey"]),
         (statements::DELETE_READY_OF_JOBS, &["ready_tasks_pkey"]),
         (statements::DELETE_REQUESTS, &["request_ids_pkey"]),
+        (&registry::SOME, &["records_pkey"]),
+        (&registry::LOCK, &["records_pkey"]),
+        (registry::UPDATE, &["records_pkey"]),
     ] {
         assert_quick(sql, indexes, &plan(client, sql).await);
     }
@@ -216,6 +224,13 @@ async fn every_statement_is_quick(client: &ClientWrapper) {
         ),
         (&leftovers::statement(&name, 0), whole),
         (&leftovers::statement(&name, 1), &[jobs, events]),
+        (&registry::PAGE, &["records_pkey"]),
+        (&registry::PAGE_OF_TENANT, &["records_of_tenant"]),
+        (&registry::AUDIT[0], &["audit_time"]),
+        (&registry::AUDIT[1], &["audit_time"]),
+        (&registry::AUDIT_OF_TENANT[0], &["audit_pkey"]),
+        (&registry::AUDIT_OF_TENANT[1], &["audit_pkey"]),
+        (leftovers::TIDY_AUDIT, &["audit_time"]),
     ] {
         let steps = plan(client, sql).await;
         assert_quick(sql, indexes, &steps);

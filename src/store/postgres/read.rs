@@ -61,9 +61,10 @@ pub(super) const OPEN_CHILDREN: &str = "SELECT tenant, id FROM jobs
     WHERE tenant = $1 AND parent = $2 AND parent IS NOT NULL AND state <= 3 ORDER BY id LIMIT $3";
 const PAUSED_DRIVERS: &str = "SELECT driver, since, reason FROM paused_drivers ORDER BY driver";
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-/// The newest event's, or that of the newest tombstone.
+/// The newest event's, or that of the newest tombstone or record of the audit log.
 const NEWEST_TIME: &str = "SELECT greatest(
-    (SELECT time FROM events ORDER BY xid DESC, n DESC LIMIT 1), (SELECT time FROM removed ORDER BY xid DESC, n DESC LIMIT 1), 0)";
+    (SELECT time FROM events ORDER BY xid DESC, n DESC LIMIT 1), (SELECT time FROM removed ORDER BY xid DESC, n DESC LIMIT 1),
+    (SELECT time FROM audit ORDER BY time DESC, id DESC LIMIT 1), 0)";
 
 /// Keys as the two arrays that statements take.
 pub(super) fn columns_of<'a>(

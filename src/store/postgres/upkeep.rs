@@ -2,11 +2,12 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::poll;
+use deadpool_postgres::ClientWrapper;
+use futures_util::{future::BoxFuture, poll};
 use tokio::time::sleep;
 
 use super::{
-    leftovers::{self, Place, ROWS_AT_ONCE, Slice, TOMBSTONES_AT_ONCE},
+    leftovers::{self, OLD_AT_ONCE, Place, ROWS_AT_ONCE, Slice},
     partitions,
     readers::Readers,
 };
@@ -31,6 +32,7 @@ pub(super) async fn run(readers: Arc<Readers>, retention: Duration, width: Durat
         make_and_drop(&readers, width).await;
         remove_leftovers(&readers, kept, &mut round).await;
         tidy(&readers).await;
+        tidy_audit(&readers).await;
     }
 }
 
@@ -119,19 +121,30 @@ async fn remove_leftovers(readers: &Readers, kept: Duration, round: &mut Round) 
 
 /// Takes away all tombstones that are old enough.
 async fn tidy(readers: &Readers) {
+    if let Err(error) = remove_old(readers, |client| Box::pin(leftovers::tidy(client))).await {
+        tracing::warn!(%error, "what is left of removed jobs could not be taken away; trying again in a minute");
+    }
+}
+
+/// Takes away what is too old of the audit log.
+async fn tidy_audit(readers: &Readers) {
+    if let Err(error) = remove_old(readers, |client| Box::pin(leftovers::tidy_audit(client))).await
+    {
+        tracing::warn!(%error, "what is too old of the audit log could not be taken away; trying again in a minute");
+    }
+}
+
+/// One slice after another, until one finds no more.
+async fn remove_old(
+    readers: &Readers,
+    slice: for<'a> fn(&'a ClientWrapper) -> BoxFuture<'a, Result<usize, StoreError>>,
+) -> Result<(), StoreError> {
     for _slice in 0..MAX_SLICES {
-        match readers
-            .read(|client| Box::pin(leftovers::tidy(client)))
-            .await
-        {
-            Ok(removed) if removed == TOMBSTONES_AT_ONCE => {}
-            Ok(_) => break,
-            Err(error) => {
-                tracing::warn!(%error, "what is left of removed jobs could not be taken away; trying again in a minute");
-                break;
-            }
+        if readers.read(slice).await? < OLD_AT_ONCE {
+            break;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::registry;
 use crate::{
     domain::{
         Document, Job, JobKey, Task, Timestamp,
@@ -26,12 +27,12 @@ use crate::{
 use statements::*;
 
 /// The value of a parameter: mostly a column of all rows at once.
-type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
 /// A statement and its parameters.
 pub(super) struct Step<'a> {
     pub(super) sql: &'static str,
-    parameters: Vec<Parameter<'a>>,
+    pub(super) parameters: Vec<Parameter<'a>>,
 }
 
 impl Step<'_> {
@@ -66,6 +67,8 @@ pub(super) fn steps(changes: &Changes, shard: i16) -> Vec<Step<'_>> {
     let of_queue = new_tasks.iter().filter(is_ready);
     insert_ready(&mut steps, of_queue.chain(tasks.iter().filter(is_ready)));
     insert_events(&mut steps, &changes.events);
+    registry::write_records(&mut steps, changes);
+    registry::write_audit(&mut steps, changes);
     insert_requests(&mut steps, changes);
     add_counts(&mut steps, changes, shard);
     set_drivers(&mut steps, changes);
@@ -121,7 +124,9 @@ impl Before {
     }
 }
 
-fn column<'a, T: ToSql + Sync + Send + 'a>(values: impl Iterator<Item = T>) -> Parameter<'a> {
+pub(super) fn column<'a, T: ToSql + Sync + Send + 'a>(
+    values: impl Iterator<Item = T>,
+) -> Parameter<'a> {
     Box::new(values.collect::<Vec<T>>())
 }
 
@@ -138,7 +143,7 @@ fn expected<'a, T>(rows: &[T]) -> Parameter<'a> {
     Box::new(number(rows.len() as u64))
 }
 
-fn small(code: i64) -> i16 {
+pub(super) fn small(code: i64) -> i16 {
     i16::try_from(code).unwrap_or(i16::MAX)
 }
 

@@ -17,7 +17,7 @@ use tokio_postgres::Error;
 use super::{
     Shared, fault,
     line::Line,
-    lock, partitions, queue, read, scan,
+    lock, partitions, queue, read, registry, scan,
     session::{self, prepared},
     write::{self, Step},
 };
@@ -25,6 +25,7 @@ use crate::{
     domain::{
         Job, JobKey, Tenant, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
+        registry::{Record, RecordKey},
     },
     store::{Committed, Locked, Note, Ready, StoreError, Writer},
 };
@@ -225,6 +226,12 @@ impl Writer for PostgresWriter {
     ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
         let open = self.transaction()?;
         let answer = open.ask(read::requests(open.client, keys)).await;
+        self.heard(answer)
+    }
+
+    async fn records(&mut self, keys: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
+        let open = self.transaction()?;
+        let answer = open.ask(registry::lock(open.client, keys)).await;
         self.heard(answer)
     }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Result, types::Value};
 
-use super::{list, open, read, scan};
+use super::{list, open, read, registry, scan};
 use crate::{
     domain::{
         JobId, Tenant,
@@ -67,6 +67,14 @@ fn every_question_finds_its_rows_by_an_index() {
         scan::NEXT_TENANT,
         &scan::BY_KEY,
         &scan::BY_CHANGE,
+        &registry::RECORD,
+        &registry::RECORDS,
+        &registry::RECORDS_OF_TENANT,
+        &registry::AUDIT[0],
+        &registry::AUDIT[1],
+        &registry::AUDIT_OF_TENANT[0],
+        &registry::AUDIT_OF_TENANT[1],
+        registry::TIDY,
     ] {
         let steps = plan(&connection, sql).unwrap();
         assert!(slow_steps(&steps).is_empty(), "{sql}\n{steps:#?}");

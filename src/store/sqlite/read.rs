@@ -153,14 +153,14 @@ pub(super) fn position(connection: &Connection) -> Result<u64, StoreError> {
 
 /// The newest time that anything was decided under, or a little later: see [`Event::time`].
 pub(super) fn newest_time(connection: &Connection) -> rusqlite::Result<Timestamp> {
-    let micros: Option<i64> = connection
-        .query_row(
-            "SELECT time FROM events ORDER BY position DESC LIMIT 1",
-            (),
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(Timestamp::from_micros(micros.unwrap_or(0)))
+    let micros = connection.query_row(
+        "SELECT max(
+            coalesce((SELECT time FROM events ORDER BY position DESC LIMIT 1), 0),
+            coalesce((SELECT time FROM audit ORDER BY time DESC LIMIT 1), 0))",
+        (),
+        |row| row.get(0),
+    )?;
+    Ok(Timestamp::from_micros(micros))
 }
 
 /// The counters of a tenant.

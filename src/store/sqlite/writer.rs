@@ -5,12 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use super::{Shared, fault, read, readers::READERS, scan, space::Space, write};
+use super::{Shared, fault, read, readers::READERS, registry, scan, space::Space, write};
 use crate::{
     domain::{
         Job, JobKey, Tenant, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
         event::EventKind,
+        registry::{Record, RecordKey},
     },
     store::{Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer, rows::Coded as _},
 };
@@ -98,6 +99,7 @@ impl SqliteWriter {
 
     fn write(&mut self, changes: &Changes, first_position: u64) -> Result<(), StoreError> {
         write::changes(&self.connection, changes, first_position)?;
+        registry::write(&self.connection, changes)?;
         self.connection
             .prepare_cached("COMMIT")?
             .execute(())
@@ -155,6 +157,10 @@ impl Writer for SqliteWriter {
         read::requests(&self.connection, keys)
     }
 
+    async fn records(&mut self, keys: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
+        registry::records(&self.connection, keys)
+    }
+
     async fn jobs(&mut self, keys: &[JobKey], _: Locked) -> Result<Vec<Job>, StoreError> {
         let jobs = keys.iter().map(|key| read::job(&self.connection, key));
         jobs.filter_map(Result::transpose).collect()
@@ -196,8 +202,10 @@ impl Writer for SqliteWriter {
             return Err(self.failed(error));
         }
         self.position += changes.events.len() as u64;
-        if let Some(newest) = changes.events.last() {
-            self.space.check_if_stale(newest.time);
+        let of_event = changes.events.last().map(|event| event.time);
+        let of_record = changes.audit.last().map(|record| record.time);
+        if let Some(newest) = of_event.max(of_record) {
+            self.space.check_if_stale(newest);
         }
         let jobs = changes.jobs.iter().map(|write| write.job.memory_bytes());
         self.unlooked += COMMIT_BYTES + jobs.sum::<usize>();
@@ -235,9 +243,10 @@ impl Writer for SqliteWriter {
                 now.before(TOMBSTONE_LIFE).as_micros(),
                 read::as_limit(TOMBSTONES_AT_ONCE)
             ])
+            .and_then(|_| registry::tidy(&self.connection, now))
             .map_err(fault::in_commit);
         let tidied = match removed {
-            Ok(_) => self.checkpoint_from(CHECKPOINT_PAGES).await,
+            Ok(()) => self.checkpoint_from(CHECKPOINT_PAGES).await,
             Err(error) => Err(error),
         };
         tidied.map_err(|error| self.failed(error))

@@ -12,10 +12,11 @@ use longhaul::{
         command::{Changes, ReadyTask, RequestKey, RequestRecord},
         counts::Counts,
         event::Event,
+        registry::{Record, RecordKey},
     },
     store::{
-        Committed, FeedCursor, FeedItem, ListQuery, Locked, Note, Page, Ready, Scan, Scanned,
-        Store, StoreError, StoreInfo, Tail, Tally, Writer,
+        Committed, FeedCursor, FeedItem, ListQuery, Locked, Note, Page, Ready, Registry, Scan,
+        Scanned, Store, StoreError, StoreInfo, Tail, Tally, Writer,
     },
 };
 
@@ -177,6 +178,9 @@ impl Store for Dying {
         }
         self.store.note(note).await
     }
+    fn registry(&self) -> &dyn Registry {
+        self.store.registry()
+    }
     async fn others(&self) -> Result<usize, StoreError> {
         self.store.others().await
     }
@@ -192,6 +196,9 @@ impl Writer for DyingWriter {
         keys: &[RequestKey],
     ) -> Result<Vec<(RequestKey, RequestRecord)>, StoreError> {
         self.writer.requests(keys).await
+    }
+    async fn records(&mut self, keys: &[RecordKey]) -> Result<Vec<Record>, StoreError> {
+        self.writer.records(keys).await
     }
     async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError> {
         self.writer.jobs(keys, locked).await

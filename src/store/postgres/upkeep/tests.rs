@@ -8,6 +8,7 @@ use super::{
     },
     *,
 };
+use crate::domain::audit::AUDIT_LIFE;
 
 const WIDTH: Duration = Duration::from_secs(3_600);
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
@@ -148,7 +149,7 @@ async fn a_range_whose_time_is_not_over_is_left_alone() {
 #[tokio::test]
 async fn all_tombstones_go_that_are_old_however_many() {
     let (database, readers) = opened().await;
-    let many = 2 * TOMBSTONES_AT_ONCE + 5;
+    let many = 2 * OLD_AT_ONCE + 5;
     let add = |from: usize, to: usize, age: &str| {
         database.sql(&format!(
             "INSERT INTO removed (tenant, job, revision, xid, n, time, kind, rest)
@@ -166,6 +167,33 @@ async fn all_tombstones_go_that_are_old_however_many() {
     add(many + 1, many + 1, "23 hours");
     tidy(&readers).await;
     assert_eq!(left(), (many + 1).to_string());
+}
+
+/// It is changed by nothing else: see the migration.
+#[tokio::test]
+async fn the_audit_log_is_kept_for_its_life_and_no_longer() {
+    let (database, readers) = opened().await;
+    let many = OLD_AT_ONCE + 5;
+    let add = |count: usize, age: &str| {
+        database.sql(&format!(
+            "INSERT INTO audit (tenant, time, id, outcome, actor, actor_tenant, address, request_id, action, target, detail)
+             SELECT 'acme', (extract(epoch FROM now() - interval '{age}') * 1000000)::bigint, gen_random_uuid(), 1, '{age}', '', '', '', '', '', ''
+             FROM generate_series(1, {count})"
+        ));
+    };
+    let days = AUDIT_LIFE.as_secs() / (24 * 3600);
+    add(many, &format!("{days} days 1 hour"));
+    add(1, &format!("{days} days -1 hour"));
+    let left = || database.sql("SELECT string_agg(actor, ',') FROM audit");
+    let other = node(&database);
+    tokio::join!(tidy_audit(&readers), tidy_audit(&other));
+    assert_eq!(left(), format!("{days} days -1 hour"));
+    let change = "UPDATE audit SET actor = 'nobody'";
+    let changed = readers
+        .read(move |client| Box::pin(async move { Ok(client.batch_execute(change).await?) }));
+    let refused = changed.await.expect_err("a record was changed").to_string();
+    assert!(refused.contains("never changed"), "{refused}");
+    assert_eq!(left(), format!("{days} days -1 hour"));
 }
 
 /// A node that comes by while another one is at it goes on later where it was.
