@@ -3,30 +3,33 @@
 //! Conversions are free functions per type that take messages apart field by field, so that a new field breaks the build and not the API. Errors are
 //! faults, made in `fault` and nowhere else.
 
+mod access;
 mod admin;
+mod audit;
 mod body;
 mod caller;
 mod fault;
 mod fields;
 mod jobs;
+mod keys;
 mod lease;
 mod peer;
 pub(crate) mod render;
 mod room;
 mod submission;
+mod tenants;
 mod watch;
 mod workers;
 
+pub(crate) use access::{lasts, required};
 pub(crate) use body::BodyError;
-pub(crate) use caller::{Caller, traceparent};
+pub(crate) use caller::{Caller, admit};
 pub(crate) use fault::{Fault, Reason};
 pub(crate) use render::View;
 pub(crate) use watch::JobWatchStream;
 pub(crate) use workers::OpenWork;
 
-pub use peer::Peer;
-
-use crate::engine::Engine;
+use crate::{auth::Authenticator, engine::Engine};
 
 /// The largest message that is accepted, in bytes: a full batch of small jobs, or the largest job with room to spare.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -42,13 +45,18 @@ pub struct ServerFacts {
 #[derive(Clone)]
 pub struct Api {
     engine: Engine,
+    authenticator: Authenticator,
     facts: ServerFacts,
 }
 
 impl Api {
     /// On an engine.
-    pub fn new(engine: Engine, facts: ServerFacts) -> Self {
-        Self { engine, facts }
+    pub fn new(engine: Engine, authenticator: Authenticator, facts: ServerFacts) -> Self {
+        Self {
+            engine,
+            authenticator,
+            facts,
+        }
     }
 
     /// What it calls.

@@ -36,7 +36,8 @@ use tokio_util::{
 
 pub use clock::{Clock, SteadyClock};
 pub use follow::{Change, FollowItem, JobFollow};
-pub use query::{EventPage, JobPage, ListRequest};
+pub(crate) use query::bad_token;
+pub use query::{EventPage, JobPage, ListRequest, page_size};
 pub use select::{
     Anchor, MAX_SORT_TEXT_BYTES, MAX_SORTED, Residual, Selected, SelectedSorted, Selection,
     SortKey, SortValue, SortedSelection,
@@ -49,6 +50,7 @@ pub use work::{Hello, ToWorker, WorkSession};
 use crate::{
     domain::{
         Job, JobId, JobKey, Tenant, Timestamp,
+        access::Actor,
         command::{Command, Refusal, Reply, Submission},
         limits::Policy,
         submission::Violation,
@@ -347,12 +349,18 @@ impl Engine {
             .collect())
     }
 
-    /// Stops a job. Answers with the job as it is then.
+    /// Stops a job. Answers with the job as it is then. The audit log is told who did it, here and below, unless nobody did.
     ///
     /// # Errors
     /// There is no such job.
-    pub async fn cancel(&self, key: JobKey, reason: String) -> Result<Arc<Job>, EngineError> {
-        Ok(submitted(self.ask_one(Command::Cancel { key, reason }).await?).0)
+    pub async fn cancel(
+        &self,
+        key: JobKey,
+        reason: String,
+        actor: Option<Actor>,
+    ) -> Result<Arc<Job>, EngineError> {
+        let command = Command::Cancel { key, reason }.by(actor);
+        Ok(submitted(self.ask_one(command).await?).0)
     }
 
     /// Tries again; answers with the job that is open now, and whether it is new.
@@ -363,43 +371,52 @@ impl Engine {
         &self,
         key: JobKey,
         request_id: String,
+        actor: Option<Actor>,
     ) -> Result<(Arc<Job>, bool), EngineError> {
         let command = Command::Retry {
             fingerprint: fingerprint(&[b"retry", key.job.0.as_bytes()]),
             key,
             request_id,
         };
-        Ok(submitted(self.ask_one(command).await?))
+        Ok(submitted(self.ask_one(command.by(actor)).await?))
     }
 
     /// Removes a finished job.
     ///
     /// # Errors
     /// There is no such job, or it has not ended.
-    pub async fn delete(&self, key: JobKey) -> Result<(), EngineError> {
-        self.ask_one(Command::Delete { key }).await.map(drop)
+    pub async fn delete(&self, key: JobKey, actor: Option<Actor>) -> Result<(), EngineError> {
+        let command = Command::Delete { key };
+        self.ask_one(command.by(actor)).await.map(drop)
     }
 
     /// Hands out no more tasks of a driver.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn pause_driver(&self, driver: &str, reason: String) -> Result<(), EngineError> {
+    pub async fn pause_driver(
+        &self,
+        driver: &str,
+        reason: String,
+        actor: Option<Actor>,
+    ) -> Result<(), EngineError> {
         let driver = driver.into();
-        self.ask_one(Command::PauseDriver { driver, reason })
-            .await
-            .map(drop)
+        let command = Command::PauseDriver { driver, reason };
+        self.ask_one(command.by(actor)).await.map(drop)
     }
 
     /// Hands out tasks of a driver again.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn resume_driver(&self, driver: &str) -> Result<(), EngineError> {
+    pub async fn resume_driver(
+        &self,
+        driver: &str,
+        actor: Option<Actor>,
+    ) -> Result<(), EngineError> {
         let driver = driver.into();
-        self.ask_one(Command::ResumeDriver { driver })
-            .await
-            .map(drop)
+        let command = Command::ResumeDriver { driver };
+        self.ask_one(command.by(actor)).await.map(drop)
     }
 
     /// One job as it is, to be encoded for whoever asks.

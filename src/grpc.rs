@@ -13,10 +13,9 @@ pub use admin::Admin;
 pub use jobs::Jobs;
 pub use workers::Workers;
 
-use crate::{
-    api::{Caller, traceparent},
-    locale::Language,
-};
+use tonic::{Request, Status};
+
+use crate::{api::Caller, domain::access::Permission, locale::Language};
 
 /// The server traits, generated.
 #[allow(missing_docs, clippy::allow_attributes, clippy::all, rust_2018_idioms)]
@@ -24,10 +23,10 @@ pub(crate) mod service {
     include!(concat!(env!("OUT_DIR"), "/server/longhaul.v1.rs"));
 }
 
-/// Who calls, and the message.
-fn accept<T>(request: tonic::Request<T>) -> (Caller, T) {
+/// Who calls, and the message. Whether it may was found out below the routes.
+fn accept<T>(request: Request<T>) -> Result<(Caller, T), Status> {
     let text = |key| request.metadata().get(key)?.to_str().ok();
-    let language = Language::accepted(text("accept-language"));
-    let caller = Caller::anonymous(traceparent(text("traceparent")), language);
-    (caller, request.into_inner())
+    let caller = Caller::admitted(request.extensions(), text, Permission::Identified, ("", ""));
+    let caller = caller.map_err(|fault| error::status(&fault, Language::English))?;
+    Ok((caller, request.into_inner()))
 }

@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` has the map of the house and the rules that hold in it.
 
 pub mod api;
+pub mod auth;
 pub mod bench;
 pub mod client;
 pub mod domain;

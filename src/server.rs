@@ -15,14 +15,18 @@ mod wire;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 use tokio_util::{
-    sync::CancellationToken,
+    sync::{CancellationToken, DropGuard},
     task::{AbortOnDropHandle, TaskTracker},
 };
 
 use crate::{
     api::{Api, ServerFacts},
+    auth::Authenticator,
     domain::limits::Policy,
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
     rest::{
@@ -89,6 +93,8 @@ pub struct ServeSettings {
     pub allowed_hosts: Vec<String>,
     /// A file, or a folder of files, with routes that turn requests into jobs.
     pub routes: Option<PathBuf>,
+    /// Whether every call needs a credential.
+    pub auth: bool,
 }
 
 impl Default for ServeSettings {
@@ -110,6 +116,7 @@ impl Default for ServeSettings {
             max_waits_per_tenant: 10_000,
             allowed_hosts: Vec::new(),
             routes: None,
+            auth: false,
         }
     }
 }
@@ -183,9 +190,17 @@ pub struct RunningServer {
     health_follows: AbortOnDropHandle<()>,
     /// Ends with the server.
     _tls_follows: Option<AbortOnDropHandle<()>>,
+    keeper: Keeping,
     draining: CancellationToken,
     streams: TaskTracker,
     drain_timeout: Duration,
+}
+
+/// The task that looks after credentials.
+struct Keeping {
+    /// Ends it, also when this is dropped.
+    stop: DropGuard,
+    kept: JoinHandle<()>,
 }
 
 /// Starts a server on the store that the settings name: when this returns it serves.
@@ -287,7 +302,10 @@ async fn serve(
     let facts = ServerFacts {
         drain_timeout: settings.drain_timeout,
     };
-    let api = Api::new(engine.clone(), facts);
+    let (authenticator, keeper) = Authenticator::new(engine.clone(), settings.auth);
+    let keeper_stopped = CancellationToken::new();
+    let kept = tokio::spawn(keeper.run(keeper_stopped.clone()));
+    let api = Api::new(engine.clone(), authenticator.clone(), facts);
     let (router, health) = routes::build(&api, &draining, &streams)
         .await
         .map_err(|error| StartError::Reflection(error.to_string()))?;
@@ -310,7 +328,7 @@ async fn serve(
     let address = settings.listen;
     let (tls, watcher) = tls.unzip();
     let tls_follows = watcher.map(|w| AbortOnDropHandle::new(tokio::spawn(w.follow())));
-    let listener = Listener::start(socket, tls, front, limits)
+    let listener = Listener::start(socket, tls, front, authenticator, limits)
         .map_err(|source| StartError::Bind { address, source })?;
     tracing::info!(address = %listener.address(), tls = tls_follows.is_some(), store = engine.store_info().name, "serving");
     Ok(RunningServer {
@@ -320,6 +338,10 @@ async fn serve(
         health,
         health_follows,
         _tls_follows: tls_follows,
+        keeper: Keeping {
+            stop: keeper_stopped.drop_guard(),
+            kept,
+        },
         draining,
         streams,
         drain_timeout: settings.drain_timeout,
@@ -356,6 +378,10 @@ impl RunningServer {
         let cut_off = self.listener.drain(self.drain_timeout).await;
         // Their connections are gone, so they end as soon as they look.
         self.streams.wait().await;
+        drop(self.keeper.stop);
+        if let Err(error) = self.keeper.kept.await {
+            tracing::error!(%error, "the task that looks after credentials panicked");
+        }
         self.thread.stop().await?;
         tracing::info!(cut_off, "stopped");
         match cut_off {

@@ -1,7 +1,7 @@
 //! `AdminService`.
 
 use super::{
-    Api, Fault, MAX_MESSAGE_BYTES,
+    Api, Caller, Fault, MAX_MESSAGE_BYTES,
     fields::{Fields, driver_name},
     render,
 };
@@ -42,6 +42,7 @@ impl Api {
     /// `PauseDriver`.
     pub(crate) async fn pause_driver(
         &self,
+        caller: &Caller,
         request: v1::PauseDriverRequest,
     ) -> Result<v1::PauseDriverResponse, Fault> {
         let v1::PauseDriverRequest { driver, reason } = request;
@@ -49,20 +50,23 @@ impl Api {
         check_driver(&mut fields, &driver);
         fields.line("reason", &reason);
         fields.check()?;
-        self.engine.pause_driver(&driver, reason).await?;
+        let actor = Some(caller.actor());
+        self.engine.pause_driver(&driver, reason, actor).await?;
         Ok(v1::PauseDriverResponse {})
     }
 
     /// `ResumeDriver`.
     pub(crate) async fn resume_driver(
         &self,
+        caller: &Caller,
         request: v1::ResumeDriverRequest,
     ) -> Result<v1::ResumeDriverResponse, Fault> {
         let v1::ResumeDriverRequest { driver } = request;
         let mut fields = Fields::default();
         check_driver(&mut fields, &driver);
         fields.check()?;
-        self.engine.resume_driver(&driver).await?;
+        let actor = Some(caller.actor());
+        self.engine.resume_driver(&driver, actor).await?;
         Ok(v1::ResumeDriverResponse {})
     }
 

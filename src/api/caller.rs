@@ -1,20 +1,37 @@
 //! Who is calling.
 
+use std::{net::IpAddr, sync::Arc};
+
+use http::Extensions;
+use uuid::Uuid;
+
+use super::Fault;
 use crate::{
-    domain::{Tenant, limits::MAX_TRACEPARENT_BYTES},
+    auth::{ANONYMOUS, AuthError, Identity, nobody},
+    domain::{
+        Tenant,
+        access::{Actor, Permission, Principal},
+        limits::MAX_TRACEPARENT_BYTES,
+    },
     locale::Language,
 };
 
-/// The tenant of callers without a credential.
-const DEFAULT_TENANT: &str = "default";
 /// `00-<32 hex>-<16 hex>-<2 hex>`; later versions of the trace context may only add to that.
 const LEAST_TRACEPARENT_BYTES: usize = 55;
+/// Bytes of the name that a caller may give its call.
+const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// For whom a method is carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
+    /// Who it is, and what it may do.
+    pub(crate) principal: Arc<Principal>,
     /// The tenant that the call acts for.
     pub(crate) tenant: Tenant,
+    /// Where the connection comes from.
+    pub(crate) address: Option<IpAddr>,
+    /// What the caller calls the call; empty if it does not.
+    request_id: String,
     /// The call's W3C trace context, which workers get with the lease; empty if there is none.
     pub(crate) traceparent: String,
     /// What the reader of messages reads.
@@ -22,18 +39,99 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// A caller without a credential.
-    pub(crate) fn anonymous(traceparent: String, language: Language) -> Self {
+    /// Whoever was found out to send a request, if it may do what this takes. `text` finds a header. The log is told of those who may not: what they tried, and
+    /// on what.
+    pub(crate) fn admitted<'a>(
+        extensions: &Extensions,
+        text: impl Fn(&'static str) -> Option<&'a str>,
+        permission: Permission,
+        (action, target): (&str, &str),
+    ) -> Result<Self, Fault> {
+        let identity = extensions.get::<Identity>();
+        let principal = match permission {
+            Permission::Open => nobody().into(),
+            _ => Arc::clone(admit(
+                identity.ok_or(AuthError::Required)?,
+                permission,
+                action,
+                target,
+            )?),
+        };
+        Ok(Self {
+            tenant: principal.tenant.clone(),
+            principal,
+            address: identity.and_then(|identity| identity.address),
+            request_id: request_id(text("x-request-id")),
+            traceparent: traceparent(text("traceparent")),
+            language: Language::accepted(text("accept-language")),
+        })
+    }
+
+    /// Anybody, for tests that have no request.
+    #[cfg(test)]
+    pub(crate) fn anybody() -> Self {
+        let principal = crate::auth::everybody();
         Self {
-            tenant: Tenant::new(DEFAULT_TENANT),
-            traceparent,
-            language,
+            tenant: principal.tenant.clone(),
+            principal: principal.into(),
+            address: None,
+            request_id: String::new(),
+            traceparent: String::new(),
+            language: Language::English,
         }
+    }
+
+    /// Whether it has shown who it is.
+    pub(crate) fn is_known(&self) -> bool {
+        *self.principal.name != *ANONYMOUS
+    }
+
+    /// What the audit log says of it.
+    pub(crate) fn actor(&self) -> Actor {
+        actor(&self.principal, self.address, &self.request_id)
     }
 }
 
+/// Whoever sent a request, if it may do what this takes.
+pub(crate) fn admit<'a>(
+    identity: &'a Identity,
+    permission: Permission,
+    action: &str,
+    target: &str,
+) -> Result<&'a Arc<Principal>, Fault> {
+    let holder = identity.holder.as_ref();
+    let principal = &holder
+        .map_err(|error| Fault::from(error.clone()))?
+        .principal;
+    if principal.may(permission) {
+        return Ok(principal);
+    }
+    let actor = actor(principal, identity.address, "");
+    identity.denials.note(actor, action, target);
+    Err(Fault::role_required(principal, permission))
+}
+
+fn actor(principal: &Principal, address: Option<IpAddr>, request_id: &str) -> Actor {
+    Actor {
+        name: Arc::clone(&principal.name),
+        tenant: principal.tenant.clone(),
+        address: address.map_or_else(String::new, |at| at.to_string()),
+        request_id: match request_id {
+            "" => Uuid::now_v7().to_string(),
+            named => named.to_owned(),
+        },
+    }
+}
+
+/// What a caller calls its call, if that is fit to be shown.
+fn request_id(value: Option<&str>) -> String {
+    let fit = value.filter(|value| value.len() <= MAX_REQUEST_ID_BYTES);
+    let fit = fit.filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic()));
+    fit.unwrap_or_default().to_owned()
+}
+
 /// A trace context as a call brings it. One that can not be right is ignored, as its standard asks: no job fails for it.
-pub(crate) fn traceparent(value: Option<&str>) -> String {
+fn traceparent(value: Option<&str>) -> String {
     value
         .filter(|value| (LEAST_TRACEPARENT_BYTES..=MAX_TRACEPARENT_BYTES).contains(&value.len()))
         .filter(|value| !value.chars().any(char::is_control))

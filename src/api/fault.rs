@@ -9,8 +9,10 @@ use prost_types::Any;
 use tonic_types::pb;
 
 use crate::{
+    auth::AuthError,
     domain::{
         JobId,
+        access::{Permission, Principal, Role},
         command::Refusal,
         limits::{MAX_DEPTH, MAX_RESULT_BYTES},
         submission::Violation,
@@ -195,6 +197,29 @@ impl Fault {
         )
     }
 
+    /// A caller who may not do what this takes.
+    pub(crate) fn role_required(principal: &Principal, permission: Permission) -> Self {
+        let (name, role) = (
+            principal.name.to_string(),
+            permission.role().map_or("", Role::name).to_owned(),
+        );
+        let message = match permission {
+            Permission::Operate => sentence!(
+                "operator-required",
+                "this takes the role {role} for all tenants, which {name} does not have",
+                role,
+                name
+            ),
+            _ => sentence!(
+                "role-required",
+                "this takes the role {role}, which {name} does not have",
+                role,
+                name
+            ),
+        };
+        Self::new(Reason::RoleRequired, message)
+    }
+
     /// A stream that ends because the server goes.
     pub(crate) fn draining() -> Self {
         EngineError::Draining.into()
@@ -353,6 +378,43 @@ impl From<EngineError> for Fault {
                 Self::new(Reason::Stopped, message).retry(RETRY_SOON)
             }
         }
+    }
+}
+
+impl From<AuthError> for Fault {
+    fn from(error: AuthError) -> Self {
+        let (reason, message) = match error {
+            AuthError::Required => (
+                Reason::CredentialRequired,
+                Sentence::plain(
+                    "credential-required",
+                    "a credential is required: send \"Authorization: Bearer lh_…\"",
+                ),
+            ),
+            AuthError::Malformed => (
+                Reason::CredentialInvalid,
+                Sentence::plain(
+                    "credential-malformed",
+                    "this is not a credential: a key begins with lh_ and has to be sent as a whole",
+                ),
+            ),
+            AuthError::Invalid => (
+                Reason::CredentialInvalid,
+                Sentence::plain(
+                    "credential-invalid",
+                    "this credential is not good, or no longer",
+                ),
+            ),
+            AuthError::Expired => (
+                Reason::CredentialExpired,
+                Sentence::plain("credential-expired", "this credential has expired"),
+            ),
+            AuthError::Unavailable(why) => return StoreError::Unavailable(why).into(),
+            AuthError::NoRandomness => {
+                return StoreError::Failed(AuthError::NoRandomness.to_string()).into();
+            }
+        };
+        Self::new(reason, message)
     }
 }
 

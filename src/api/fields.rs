@@ -2,14 +2,17 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::{Caller, Fault, render::View};
 use crate::{
     domain::{
-        JobId, JobKey,
+        JobId, JobKey, Tenant, Timestamp,
         limits::{MAX_LINE_BYTES, MAX_WORD_BYTES},
         submission::{Violation, check_line},
         wording::{Sentence, sentence},
     },
+    engine::{Engine, bad_token, page_size},
     proto::v1,
 };
 
@@ -81,6 +84,19 @@ impl Fields {
         }
     }
 
+    /// A point in time.
+    pub(super) fn time(&mut self, field: &str, time: prost_types::Timestamp) -> Option<Timestamp> {
+        let micros = (0..1_000_000_000)
+            .contains(&time.nanos)
+            .then(|| time.seconds.checked_mul(1_000_000))
+            .flatten()
+            .and_then(|micros| micros.checked_add(i64::from(time.nanos / 1_000)));
+        if micros.is_none() {
+            self.bad(field, Sentence::plain("not-a-time", "is not a time"));
+        }
+        micros.map(Timestamp::from_micros)
+    }
+
     /// A line for people.
     pub(super) fn line(&mut self, field: &str, text: &str) {
         check_line(text, field, MAX_LINE_BYTES, &mut self.violations);
@@ -99,6 +115,66 @@ impl Fields {
             true => Ok(()),
             false => Err(Fault::invalid(self.violations)),
         }
+    }
+}
+
+/// Where pages of a list that is small begin and end.
+pub(super) struct Place<'a> {
+    pub(super) engine: &'a Engine,
+    /// Of what list.
+    pub(super) purpose: &'static [u8],
+    /// Whose matters are in it; all tenants' if `None`.
+    pub(super) tenant: Option<&'a Tenant>,
+}
+
+impl Place<'_> {
+    fn bound_to(&self) -> [&[u8]; 1] {
+        // No tenant has such a name.
+        [self.tenant.map_or(b"*", |tenant| tenant.0.as_bytes())]
+    }
+
+    /// How many are wanted, and behind which place.
+    pub(super) fn read<P: DeserializeOwned>(
+        &self,
+        size: i32,
+        token: &str,
+    ) -> Result<(usize, Option<P>), Fault> {
+        let mut fields = Fields::default();
+        let limit = page_size(size).unwrap_or_else(|violation| {
+            fields.violations.push(violation);
+            0
+        });
+        let after = match token {
+            "" => None,
+            token => {
+                let after = self
+                    .engine
+                    .open_position(self.purpose, &self.bound_to(), token);
+                if after.is_none() {
+                    fields.violations.push(bad_token("page_token"));
+                }
+                after
+            }
+        };
+        fields.check().map(|()| (limit, after))
+    }
+
+    /// Cuts a page of its surplus, which says that there is another; answers with the token for that.
+    pub(super) fn next<T, P: Serialize>(
+        &self,
+        page: &mut Vec<T>,
+        limit: usize,
+        at: impl Fn(&T) -> P,
+    ) -> String {
+        if page.len() <= limit {
+            return String::new();
+        }
+        page.truncate(limit);
+        let last = page.last().map(at);
+        last.map_or_else(String::new, |at| {
+            self.engine
+                .seal_position(self.purpose, &self.bound_to(), &at)
+        })
     }
 }
 

@@ -266,7 +266,10 @@ impl Api {
         fields.line("reason", &reason);
         let key = fields.job(caller, &job_id);
         fields.check()?;
-        let job = self.engine.cancel(key, reason).await?;
+        let job = self
+            .engine
+            .cancel(key, reason, Some(caller.actor()))
+            .await?;
         Ok(v1::CancelResponse {
             job: Some(render::job(&job, View::Full)),
         })
@@ -283,7 +286,10 @@ impl Api {
         check_request_id(&request_id, "request_id", &mut fields.violations);
         let key = fields.job(caller, &job_id);
         fields.check()?;
-        let (job, created) = self.engine.retry(key, request_id).await?;
+        let (job, created) = {
+            let actor = Some(caller.actor());
+            self.engine.retry(key, request_id, actor).await?
+        };
         Ok(v1::RetryResponse {
             job: Some(render::job(&job, View::Full)),
             created,
@@ -297,7 +303,7 @@ impl Api {
         request: v1::DeleteRequest,
     ) -> Result<v1::DeleteResponse, Fault> {
         let key = job_key(caller, &request.job_id)?;
-        self.engine.delete(key).await?;
+        self.engine.delete(key, Some(caller.actor())).await?;
         Ok(v1::DeleteResponse {})
     }
 

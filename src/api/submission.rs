@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Caller, fields::not_a};
+use super::{
+    Caller,
+    fields::{Fields, not_a},
+};
 use crate::{
     domain::{
         Document, JobId, Timestamp,
@@ -29,15 +32,13 @@ pub(super) fn read(
     now: Timestamp,
 ) -> Result<Submission, Violations> {
     let v1::SubmitRequest { job, request_id } = request;
-    let mut reader = Reader {
-        violations: Vec::new(),
-    };
+    let mut reader = Reader::default();
     let id_path = format!("{path}request_id");
-    check_request_id(&request_id, &id_path, &mut reader.violations);
+    check_request_id(&request_id, &id_path, &mut reader.fields.violations);
     let path = format!("{path}job");
     let Some(spec) = job else {
         reader.bad(&path, Sentence::plain("required", "is required"));
-        return Err(reader.violations);
+        return Err(reader.fields.violations);
     };
     let mut new = reader.job(spec, &path);
     // The digest stands for what was asked, not for where the call came from.
@@ -46,7 +47,10 @@ pub(super) fn read(
         _ => fingerprint_of(&new),
     };
     caller.traceparent.clone_into(&mut new.traceparent);
-    match check(new, &path, now, &mut reader.violations) {
+    if new.creator.is_empty() && caller.is_known() {
+        caller.principal.name.as_ref().clone_into(&mut new.creator);
+    }
+    match check(new, &path, now, &mut reader.fields.violations) {
         Some(checked) => Ok(Submission {
             tenant: caller.tenant.clone(),
             request_id,
@@ -54,17 +58,18 @@ pub(super) fn read(
             spec: checked.spec,
             tasks: checked.tasks,
         }),
-        None => Err(reader.violations),
+        None => Err(reader.fields.violations),
     }
 }
 
+#[derive(Default)]
 struct Reader {
-    violations: Violations,
+    fields: Fields,
 }
 
 impl Reader {
     fn bad(&mut self, field: &str, description: impl Into<Sentence>) {
-        self.violations.push(Violation::new(field, description));
+        self.fields.bad(field, description);
     }
 
     fn job(&mut self, spec: v1::JobSpec, path: &str) -> NewJob {
@@ -112,7 +117,7 @@ impl Reader {
             parent,
             failure_policy,
             schedule_time: schedule_time
-                .and_then(|time| self.time(&format!("{path}.schedule_time"), time)),
+                .and_then(|time| self.fields.time(&format!("{path}.schedule_time"), time)),
             tasks: tasks
                 .into_iter()
                 .enumerate()
@@ -208,18 +213,6 @@ impl Reader {
                 None
             }
         }
-    }
-
-    fn time(&mut self, field: &str, time: prost_types::Timestamp) -> Option<Timestamp> {
-        let micros = (0..1_000_000_000)
-            .contains(&time.nanos)
-            .then(|| time.seconds.checked_mul(1_000_000))
-            .flatten()
-            .and_then(|micros| micros.checked_add(i64::from(time.nanos / 1_000)));
-        if micros.is_none() {
-            self.bad(field, Sentence::plain("not-a-time", "is not a time"));
-        }
-        micros.map(Timestamp::from_micros)
     }
 }
 

@@ -260,6 +260,7 @@ impl Settings {
             ),
         };
         let serve = ServeSettings {
+            auth: false,
             listen: listen.0,
             tls: tls::tls(chosen)?,
             auth: layers.pick("auth", auth, file.auth, default.auth),

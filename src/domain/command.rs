@@ -206,10 +206,13 @@ impl Command {
         }
     }
 
-    /// The same, and that this one gave it.
-    pub fn by(self, actor: Actor) -> Self {
+    /// The same, and who gave it, if anybody did.
+    pub fn by(self, actor: Option<Actor>) -> Self {
         let command = self;
-        Self::Audited(Audited { actor, command }.into())
+        match actor {
+            Some(actor) => Self::Audited(Audited { actor, command }.into()),
+            None => command,
+        }
     }
 }
 

@@ -14,6 +14,18 @@ use super::{
 /// The tenant of callers without a credential. It is there without a record.
 pub const DEFAULT_TENANT: &str = "default";
 
+/// Characters of a tenant's name.
+const MAX_TENANT_CHARS: usize = 63;
+
+/// Whether a tenant can have this name: `[a-z0-9-]`, with a letter or digit at both ends.
+pub fn is_tenant(name: &str) -> bool {
+    let is_inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=MAX_TENANT_CHARS).contains(&name.len())
+        && name.bytes().all(is_inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 /// The kinds of records. The order is that of the numbers under which they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKind {

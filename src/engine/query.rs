@@ -352,7 +352,11 @@ fn list_order(text: &str) -> Result<ListOrder, Violation> {
     }
 }
 
-fn page_size(size: i32) -> Result<usize, Violation> {
+/// How many are asked for on a page.
+///
+/// # Errors
+/// It is negative.
+pub fn page_size(size: i32) -> Result<usize, Violation> {
     match usize::try_from(size) {
         Ok(0) => Ok(DEFAULT_PAGE),
         Ok(size) => Ok(size.min(MAX_PAGE)),
@@ -363,7 +367,7 @@ fn page_size(size: i32) -> Result<usize, Violation> {
     }
 }
 
-fn bad_token(field: &str) -> Violation {
+pub(crate) fn bad_token(field: &str) -> Violation {
     Violation::new(
         field,
         Sentence::plain(

@@ -21,11 +21,7 @@ impl Engine {
         act: Administration,
         actor: Option<Actor>,
     ) -> Result<Option<Record>, EngineError> {
-        let command = Command::Administer(act);
-        let command = match actor {
-            Some(actor) => command.by(actor),
-            None => command,
-        };
+        let command = Command::Administer(act).by(actor);
         Ok(match self.ask_one(command).await? {
             Reply::Record(record) => Some(*record),
             Reply::Submitted { .. } | Reply::Job(_) | Reply::Reported(_) | Reply::Done => None,
@@ -43,7 +39,7 @@ impl Engine {
         actor: Actor,
     ) -> Result<(), EngineError> {
         let command = Command::Denied { action, target };
-        self.ask_one(command.by(actor)).await.map(drop)
+        self.ask_one(command.by(Some(actor))).await.map(drop)
     }
 
     /// One record.

@@ -29,7 +29,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.submit(&caller, request).await, caller.language)
     }
 
@@ -37,7 +37,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::SubmitBatchRequest>,
     ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(
             self.api.submit_batch(&caller, request).await,
             caller.language,
@@ -48,7 +48,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.get(&caller, request).await, caller.language)
     }
 
@@ -56,7 +56,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.list(&caller, request).await, caller.language)
     }
 
@@ -66,7 +66,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         let watch = self.api.watch_job(&caller, request).await;
         let language = caller.language;
         answer(
@@ -81,7 +81,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::WatchJobsRequest>,
     ) -> Result<Response<Self::WatchJobsStream>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         let watch = self.api.watch_jobs(&caller, request).await;
         let language = caller.language;
         let messages = watch.map(|watch| {
@@ -96,7 +96,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::WaitRequest>,
     ) -> Result<Response<v1::WaitResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.wait(&caller, request).await, caller.language)
     }
 
@@ -104,7 +104,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::CancelRequest>,
     ) -> Result<Response<v1::CancelResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.cancel(&caller, request).await, caller.language)
     }
 
@@ -112,7 +112,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::RetryRequest>,
     ) -> Result<Response<v1::RetryResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.retry(&caller, request).await, caller.language)
     }
 
@@ -120,7 +120,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.delete(&caller, request).await, caller.language)
     }
 
@@ -128,7 +128,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(
             self.api.list_events(&caller, request).await,
             caller.language,
@@ -139,7 +139,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.explain(&caller, request).await, caller.language)
     }
 
@@ -147,7 +147,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::GetCountsRequest>,
     ) -> Result<Response<v1::GetCountsResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.get_counts(&caller, request).await, caller.language)
     }
 }

@@ -84,7 +84,7 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::AcquireRequest>,
     ) -> Result<Response<v1::AcquireResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.acquire(request).await, caller.language)
     }
 
@@ -92,7 +92,7 @@ impl WorkerService for Workers {
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        let (caller, request) = accept(request);
+        let (caller, request) = accept(request)?;
         answer(self.api.report(request).await, caller.language)
     }
 }

@@ -49,6 +49,15 @@ macro_rules! api_messages {
 }
 
 api_messages!(
+    WatchAuditResponse,
+    UpdateTenantResponse,
+    RevokeKeyResponse,
+    ListTenantsResponse,
+    ListKeysResponse,
+    ListAuditResponse,
+    GetCallerResponse,
+    CreateTenantResponse,
+    CreateKeyResponse,
     AcquireRequest,
     AcquireResponse,
     CancelRequest,

@@ -26,7 +26,9 @@ use super::{
 };
 use crate::{
     api::{Fault, Reason, render},
-    domain::{Job, JobState, Status, Task, TaskState, Timestamp, wording::Sentence},
+    domain::{
+        Job, JobState, Status, Task, TaskState, Timestamp, access::Permission, wording::Sentence,
+    },
     locale::Language,
     proto::json,
 };
@@ -353,15 +355,18 @@ impl Dialect for Aiqum {
         let jobs = this.0.jobs();
         let job = format!("{jobs}/{{key}}");
         vec![
-            Endpoint::new(Method::GET, jobs, move |shared, call| {
+            Endpoint::new(Method::GET, Permission::Read, jobs, move |shared, call| {
                 list(shared, call, this.0)
             })
             .described(move || describe::list(this.0)),
-            Endpoint::new(Method::POST, jobs, move |shared, call| async move {
-                submit::described(shared, call, &this).await
-            })
+            Endpoint::new(
+                Method::POST,
+                Permission::Submit,
+                jobs,
+                move |shared, call| async move { submit::described(shared, call, &this).await },
+            )
             .described(move || describe::submit(this.0)),
-            Endpoint::new(Method::GET, job, move |shared, call| {
+            Endpoint::new(Method::GET, Permission::Read, job, move |shared, call| {
                 get(shared, call, this.0)
             })
             .described(move || describe::get(this.0)),

@@ -1,6 +1,6 @@
 //! A request, taken apart.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts};
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{answer, body, query::Query, submit::IDEMPOTENCY_KEY};
 use crate::{
-    api::{Caller, Fault, Peer, Reason, traceparent},
+    api::{Caller, Fault, Reason},
     domain::{
         JobId, JobKey,
         wording::{Sentence, sentence},
@@ -26,8 +26,6 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(120);
 /// See the module.
 pub(super) struct Call {
     pub(super) caller: Caller,
-    /// Who is at the other end of the connection.
-    pub(super) peer: Option<Arc<Peer>>,
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     /// What stands in the gaps of the path, without escapes.
@@ -42,17 +40,14 @@ impl Call {
         body: Bytes,
         gaps: Vec<(String, String)>,
         query: Query,
-        peer: Option<Arc<Peer>>,
+        caller: Caller,
     ) -> Self {
         let head = match body.is_empty() {
             true => detached(head),
             false => head,
         };
-        let text = |name: &str| head.headers.get(name)?.to_str().ok();
-        let language = language(&head.headers);
         Self {
-            caller: Caller::anonymous(traceparent(text("traceparent")), language),
-            peer,
+            caller,
             uri: head.uri,
             headers: head.headers,
             gaps,
@@ -243,8 +238,11 @@ mod tests {
             is_tls,
             ..Peer::plain(([127, 0, 0, 1], 1).into())
         };
-        let peer = Some(Arc::new(peer));
-        Call::new(head, Bytes::new(), Vec::new(), Query::default(), peer)
+        let caller = Caller {
+            peer: Some(peer.into()),
+            ..Caller::anybody()
+        };
+        Call::new(head, Bytes::new(), Vec::new(), Query::default(), caller)
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::Fault,
-    domain::{Job, JobState, Timestamp},
+    domain::{Job, JobState, Timestamp, access::Permission},
     locale::Language,
 };
 
@@ -119,10 +119,11 @@ impl Dialect for Deploy {
     fn endpoints(&self) -> Vec<Endpoint> {
         let endpoints = COLLECTIONS.into_iter().flat_map(|path| {
             [
-                Endpoint::new(Method::GET, path, list::list)
+                Endpoint::new(Method::GET, Permission::Read, path, list::list)
                     .described(move || describe::list(path)),
-                Endpoint::new(Method::POST, path, post).described(move || describe::submit(path)),
-                Endpoint::new(Method::GET, format!("{path}/{{id}}"), get)
+                Endpoint::new(Method::POST, Permission::Submit, path, post)
+                    .described(move || describe::submit(path)),
+                Endpoint::new(Method::GET, Permission::Read, format!("{path}/{{id}}"), get)
                     .described(move || describe::get(path)),
             ]
         });

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{Api, Fault},
-    domain::Job,
+    domain::{Job, access::Permission},
     locale::Language,
 };
 
@@ -36,6 +36,8 @@ pub(super) type Handler = Arc<
 /// A method on a path.
 pub(super) struct Endpoint {
     pub(super) method: Method,
+    /// What it asks of its caller.
+    pub(super) permission: Permission,
     /// With `{name}` for what a caller puts in.
     pub(super) path: String,
     pub(super) handler: Handler,
@@ -45,13 +47,19 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// Binds a function.
-    pub(super) fn new<F, A>(method: Method, path: impl Into<String>, handler: F) -> Self
+    pub(super) fn new<F, A>(
+        method: Method,
+        permission: Permission,
+        path: impl Into<String>,
+        handler: F,
+    ) -> Self
     where
         F: Fn(Shared, Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Response, Fault>> + Send + 'static,
     {
         Self {
             method,
+            permission,
             path: path.into(),
             handler: Arc::new(move |shared, call| Box::pin(handler(shared, call))),
             operation: None,

@@ -31,8 +31,11 @@ use super::{
     submit,
 };
 use crate::{
-    api::{Api, Fault, Peer, Reason},
-    domain::wording::{Sentence, sentence},
+    api::{Api, Caller, Fault, Reason},
+    domain::{
+        access::Permission,
+        wording::{Sentence, sentence},
+    },
     locale::Language,
 };
 
@@ -42,11 +45,17 @@ const CONDITIONS: [(HeaderName, &str); 2] = [
     (header::IF_NONE_MATCH, "If-None-Match"),
 ];
 
+/// What a caller without a credential is asked for. The first one makes a browser ask its user: the key is the password.
+const CHALLENGES: [HeaderValue; 2] = [
+    HeaderValue::from_static("Basic realm=\"longhaul\", charset=\"UTF-8\""),
+    HeaderValue::from_static("Bearer realm=\"longhaul\""),
+];
+
 /// The methods of a path.
 struct Resource {
     dialect: usize,
     path: String,
-    methods: Vec<(Method, Handler)>,
+    methods: Vec<(Method, Permission, Handler)>,
 }
 
 /// The REST front end; cheap to clone.
@@ -125,30 +134,22 @@ impl Gateway {
     }
 
     /// Answers a request.
-    pub fn answer(
-        self,
-        request: Request<Body>,
-        peer: Option<Arc<Peer>>,
-    ) -> BoxFuture<'static, Response> {
+    pub fn answer(self, request: Request<Body>) -> BoxFuture<'static, Response> {
         match *request.method() {
             // The protocol does not see to it: over HTTP/2 the body would go out, and a stream would never end.
-            Method::HEAD => self.whole(request, peer).map(answer::head).boxed(),
-            _ => self.whole(request, peer),
+            Method::HEAD => self.whole(request).map(answer::head).boxed(),
+            _ => self.whole(request),
         }
     }
 
     /// The answer to a request, with its body. What has to be found out first is found out at once: a request that waits is no larger than what it waits for.
-    fn whole(
-        self,
-        request: Request<Body>,
-        peer: Option<Arc<Peer>>,
-    ) -> BoxFuture<'static, Response> {
+    fn whole(self, request: Request<Body>) -> BoxFuture<'static, Response> {
         let inner = self.0;
         let (head, mut body) = request.into_parts();
         let (language, version) = (call::language(&head.headers), head.version);
         let Some(resource) = inner.resource(head.uri.path()) else {
             let answer = async move {
-                let response = inner.routed(head, &mut body, peer, language).await;
+                let response = inner.routed(head, &mut body, language).await;
                 body::drain(version, &mut body).await;
                 response
             };
@@ -156,7 +157,7 @@ impl Gateway {
         };
         let at = inner.resources[resource].dialect;
         let begun = inner.begin(resource, &head);
-        let (handler, gaps, query) = match begun {
+        let (caller, handler, gaps, query) = match begun {
             Ok(begun) => begun,
             Err(answer) if body.is_end_stream() => return answer,
             Err(answer) => {
@@ -169,7 +170,7 @@ impl Gateway {
         };
         let shared = inner.shared.clone();
         if matches!(head.method, Method::GET | Method::HEAD) {
-            let call = Call::new(head, Bytes::new(), gaps, query, peer);
+            let call = Call::new(head, Bytes::new(), gaps, query, caller);
             let answer = handler(shared, call);
             let answer = async move { finish(&*inner.dialects[at], answer.await, language) };
             if body.is_end_stream() {
@@ -182,7 +183,7 @@ impl Gateway {
             let answer = async {
                 let text = body::read(&head.headers, &mut body).await;
                 body::drain(version, &mut body).await;
-                let call = Call::new(head, text?, gaps, query, peer);
+                let call = Call::new(head, text?, gaps, query, caller);
                 handler(shared, call).await
             };
             finish(&*inner.dialects[at], answer.await, language)
@@ -193,8 +194,8 @@ impl Gateway {
 
 /// An answer that is there, or comes.
 type Answer = BoxFuture<'static, Response>;
-/// What carries a request out, what stands in the gaps of its path, and its parameters.
-type Begun = (Handler, Vec<(String, String)>, Query);
+/// Who asks, what carries a request out, what stands in the gaps of its path, and its parameters.
+type Begun = (Caller, Handler, Vec<(String, String)>, Query);
 
 /// All of them, in each of their forms.
 fn dialects() -> Vec<Box<dyn Dialect>> {
@@ -242,13 +243,14 @@ impl Inner {
     fn add(&mut self, dialect: usize, endpoint: Endpoint) -> Result<(), GatewayError> {
         let Endpoint {
             method,
+            permission,
             path,
             handler,
             operation: _,
         } = endpoint;
         let same = self.resources.iter_mut().find(|r| r.path == path);
         if let Some(resource) = same {
-            resource.methods.push((method, handler));
+            resource.methods.push((method, permission, handler));
             return Ok(());
         }
         let inserted = self.paths.insert(path.as_str(), self.resources.len());
@@ -258,7 +260,7 @@ impl Inner {
         self.resources.push(Resource {
             dialect,
             path,
-            methods: vec![(method, handler)],
+            methods: vec![(method, permission, handler)],
         });
         Ok(())
     }
@@ -280,8 +282,12 @@ impl Inner {
             Method::HEAD => &Method::GET,
             ref method => method,
         };
-        let Some((_, handler)) = resource.methods.iter().find(|(m, _)| m == method) else {
-            let methods = resource.methods.iter().map(|(m, _)| m.as_str());
+        let found = resource.methods.iter().find(|(m, _, _)| m == method);
+        let permission = found.map_or(Permission::Identified, |(_, permission, _)| *permission);
+        let refused = |fault| future::ready(say(dialect, &fault, language)).boxed();
+        let caller = caller(head, permission).map_err(refused)?;
+        let Some((_, _, handler)) = found else {
+            let methods = resource.methods.iter().map(|(m, _, _)| m.as_str());
             let response = other_method(dialect, &head.method, methods, language);
             return Err(future::ready(response).boxed());
         };
@@ -294,9 +300,10 @@ impl Inner {
                 Ok((name.to_owned(), value))
             });
             let gaps: Vec<_> = gaps.collect::<Result<_, Fault>>()?;
-            Ok((Arc::clone(handler), gaps, Query::parse(head.uri.query())?))
+            let query = Query::parse(head.uri.query())?;
+            Ok((caller, Arc::clone(handler), gaps, query))
         };
-        read().map_err(|fault| future::ready(say(dialect, &fault, language)).boxed())
+        read().map_err(refused)
     }
 
     /// Whether a request may be carried out, as far as its head tells.
@@ -317,14 +324,13 @@ impl Inner {
     }
 
     /// Answers a request on a path that is not built in.
-    async fn routed(
-        &self,
-        head: Parts,
-        body: &mut Body,
-        peer: Option<Arc<Peer>>,
-        language: Language,
-    ) -> Response {
+    async fn routed(&self, head: Parts, body: &mut Body, language: Language) -> Response {
         let path = head.uri.path();
+        // Which paths there are is nobody's business who may not call any.
+        let identified = caller(&head, Permission::Identified);
+        if let Err(fault) = identified {
+            return say(self.dialect_of(path), &fault, language);
+        }
         let found = match self.routes.find(head.method.as_str(), path) {
             Ok(Some(found)) => found,
             Ok(None) => {
@@ -342,10 +348,11 @@ impl Inner {
         };
         let dialect = speaker(&self.dialects, found.route.dialect(), path);
         let answer = async {
+            let caller = caller(&head, Permission::Submit)?;
             self.admit(&head)?;
             let query = Query::parse(head.uri.query())?;
             let body = body::read(&head.headers, body).await?;
-            let call = Call::new(head, body, Vec::new(), query, peer);
+            let call = Call::new(head, body, Vec::new(), query, caller);
             submit::routed(self.shared.clone(), call, dialect, found).await
         };
         finish(dialect, answer.await, language)
@@ -361,6 +368,13 @@ impl Inner {
         let longest = fitting.max_by_key(|(length, _, _)| *length);
         longest.map_or(&*self.dialects[0], |(_, _, dialect)| &**dialect)
     }
+}
+
+/// Who asks, if it may.
+fn caller(head: &Parts, permission: Permission) -> Result<Caller, Fault> {
+    let text = |name: &str| head.headers.get(name)?.to_str().ok();
+    let tried = (head.method.as_str(), head.uri.path());
+    Caller::admitted(&head.extensions, text, permission, tried)
 }
 
 /// A method that the path does not have.
@@ -425,6 +439,11 @@ fn say(dialect: &dyn Dialect, fault: &Fault, language: Language) -> Response {
         HeaderValue::from_static(language.tag()),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        for scheme in CHALLENGES {
+            headers.append(header::WWW_AUTHENTICATE, scheme);
+        }
+    }
     if let Some(pause) = fault.retry_after {
         let seconds = pause.as_secs_f64().ceil() as u64;
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

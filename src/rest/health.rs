@@ -8,19 +8,25 @@ use super::{
     dialect::Endpoint,
     openapi::{self, Answer, Operation},
 };
+use crate::domain::access::Permission;
 
 /// The endpoints.
 pub(super) fn endpoints() -> Vec<Endpoint> {
-    let live = Endpoint::new(Method::GET, "/livez", |_, _| async {
+    let live = Endpoint::new(Method::GET, Permission::Open, "/livez", |_, _| async {
         // Whoever can answer is alive.
         Ok(said("SERVING", StatusCode::OK))
     });
-    let ready = Endpoint::new(Method::GET, "/readyz", |shared, _| async move {
-        Ok(match shared.api.engine().is_draining() {
-            false => said("SERVING", StatusCode::OK),
-            true => said("NOT_SERVING", StatusCode::SERVICE_UNAVAILABLE),
-        })
-    });
+    let ready = Endpoint::new(
+        Method::GET,
+        Permission::Open,
+        "/readyz",
+        |shared, _| async move {
+            Ok(match shared.api.engine().is_draining() {
+                false => said("SERVING", StatusCode::OK),
+                true => said("NOT_SERVING", StatusCode::SERVICE_UNAVAILABLE),
+            })
+        },
+    );
     vec![
         live.described(|| operation("Live", "Says that the server lives.", &["200"])),
         ready.described(|| {

@@ -33,9 +33,10 @@ use super::{
     query::Query,
 };
 use crate::{
-    api::{Api, Fault, Reason, View},
+    api::{Api, Fault, Reason, View, required},
     domain::{
         Job, JobId, JobKey,
+        access::Permission,
         wording::{Sentence, sentence},
     },
     engine::Version,
@@ -84,9 +85,11 @@ impl Dialect for Native {
                 continue;
             }
             let (method, path) = (route.http_method.clone(), route.path.clone());
+            // Every method of the contract says; one that did not would be nobody's.
+            let permission = required(&route.rpc_path()).unwrap_or(Permission::Operate);
             let route = Arc::clone(route);
             let described = (Arc::clone(&route), other.clone());
-            let endpoint = Endpoint::new(method, path, move |shared, call| {
+            let endpoint = Endpoint::new(method, permission, path, move |shared, call| {
                 let route = match &other {
                     Some(stream) if call.prefers(EVENT_STREAM) => stream,
                     Some(_) | None => &route,
@@ -148,6 +151,7 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
     match route.method.name() {
         "WatchJob" => events::job(&shared, &call, methods::decode(&request)?).await,
         "WatchJobs" => events::jobs(&shared, &call, methods::decode(&request)?).await,
+        "WatchAudit" => events::audit(&shared, &call, methods::decode(&request)?).await,
         _ => {
             let waits = may_wait(route.method.name(), &request)?;
             let permit = waits.then(|| shared.polls.enter(&call.caller));

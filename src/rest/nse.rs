@@ -26,6 +26,7 @@ use crate::{
     api::Fault,
     domain::{
         Document, Job, JobState, Status, Task, TaskState, Timestamp,
+        access::Permission,
         command::Refusal,
         filter::Filter,
         wording::{Sentence, sentence},
@@ -211,10 +212,12 @@ impl Dialect for Nse {
             let job = format!("{jobs}/{{id}}");
             let submitted = |shared, call| submit::described(shared, call, &Self);
             [
-                Endpoint::new(Method::GET, jobs, list).described(move || describe::list(jobs)),
-                Endpoint::new(Method::POST, jobs, submitted)
+                Endpoint::new(Method::GET, Permission::Read, jobs, list)
+                    .described(move || describe::list(jobs)),
+                Endpoint::new(Method::POST, Permission::Submit, jobs, submitted)
                     .described(move || describe::submit(jobs)),
-                Endpoint::new(Method::GET, job, one).described(move || describe::one(jobs)),
+                Endpoint::new(Method::GET, Permission::Read, job, one)
+                    .described(move || describe::one(jobs)),
             ]
         };
         JOBS.into_iter().flat_map(at).collect()

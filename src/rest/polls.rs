@@ -141,8 +141,9 @@ mod tests {
         let facts = ServerFacts {
             drain_timeout: Duration::ZERO,
         };
-        let api = Api::new(engine, facts);
-        let caller = Caller::anonymous(String::new(), Language::English);
+        let (authenticator, _keeper) = Authenticator::new(engine.clone(), false);
+        let api = Api::new(engine, authenticator, facts);
+        let caller = Caller::anybody();
         // Removed, after it was stored.
         let key = JobKey {
             tenant: caller.tenant.clone(),

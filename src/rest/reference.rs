@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Fault, Reason},
-    domain::wording::sentence,
+    domain::{access::Permission, wording::sentence},
 };
 
 /// Where the page is.
@@ -28,20 +28,32 @@ const FROM_HERE: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; i
 pub(super) fn endpoints(document: impl Fn() -> Bytes + Send + Sync + 'static) -> Vec<Endpoint> {
     let config = Arc::new(Config::from(openapi::DOCUMENT));
     let made = OnceLock::new();
-    let document = Endpoint::new(Method::GET, openapi::DOCUMENT, move |_, mut call: Call| {
-        let unknown = call.query.finish();
-        let answer =
-            unknown.map(|()| answer::json(StatusCode::OK, made.get_or_init(&document).clone()));
-        future::ready(answer)
-    });
+    let document = Endpoint::new(
+        Method::GET,
+        Permission::Identified,
+        openapi::DOCUMENT,
+        move |_, mut call: Call| {
+            let unknown = call.query.finish();
+            let answer =
+                unknown.map(|()| answer::json(StatusCode::OK, made.get_or_init(&document).clone()));
+            future::ready(answer)
+        },
+    );
     let page = |path: &str| {
         let config = Arc::clone(&config);
-        Endpoint::new(Method::GET, path, move |_, call: Call| {
-            let config = Arc::clone(&config);
-            async move { file(&call, config) }
-        })
+        Endpoint::new(
+            Method::GET,
+            Permission::Identified,
+            path,
+            move |_, call: Call| {
+                let config = Arc::clone(&config);
+                async move { file(&call, config) }
+            },
+        )
     };
-    let root = Endpoint::new(Method::GET, "/", |_, _| async { Ok(moved(PAGE)) });
+    let root = Endpoint::new(Method::GET, Permission::Identified, "/", |_, _| async {
+        Ok(moved(PAGE))
+    });
     vec![
         document,
         root,

@@ -5,6 +5,7 @@
 
 mod body;
 mod framing;
+mod gate;
 mod room;
 
 use std::{convert::Infallible, sync::Arc};
@@ -13,7 +14,10 @@ use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
 };
-use futures_util::future::{Either, Ready, ready};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either, ready},
+};
 use http::{Request, StatusCode, Version, header};
 use hyper::{body::Incoming, service::Service};
 use tokio_util::sync::CancellationToken;
@@ -21,11 +25,13 @@ use tower::Service as _;
 
 use self::{
     body::{Bounds, RequestBody},
+    gate::{Entry, Found, Gate},
     room::Room,
 };
 use super::routes::Front;
 use crate::{
-    api::{BodyError, Peer},
+    api::BodyError,
+    auth::{Authenticator, Peer},
     grpc::error,
     locale::Language,
 };
@@ -42,36 +48,47 @@ const STREAMS: [&str; 3] = [
 pub(super) struct Intake {
     front: Front,
     bounds: Arc<Bounds>,
+    gate: Gate,
 }
 
 impl Intake {
     /// After `draining`, requests that are not complete are not waited for any more.
-    pub(super) fn new(front: Front, draining: CancellationToken) -> Self {
+    pub(super) fn new(
+        front: Front,
+        authenticator: Authenticator,
+        draining: CancellationToken,
+    ) -> Self {
         let room = Room::default();
-        let bounds = Arc::new(Bounds { draining, room });
-        Self { front, bounds }
+        Self {
+            front,
+            bounds: Arc::new(Bounds { draining, room }),
+            gate: Gate::new(authenticator),
+        }
     }
 
     /// For a connection from there.
     pub(super) fn of(&self, peer: Peer) -> Self {
         Self {
-            front: self.front.of(peer),
+            front: self.front.clone(),
             bounds: Arc::clone(&self.bounds),
+            gate: self.gate.of(peer.ip(), Arc::default()),
         }
     }
 }
 
 type Answer = <Front as tower::Service<Request<Body>>>::Future;
+/// An answer that does not come from the front at once.
+type Other = BoxFuture<'static, Result<Response, Infallible>>;
 
 impl Service<Request<Incoming>> for Intake {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<Answer, Ready<Result<Response, Infallible>>>;
+    type Future = Either<Answer, Other>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_grpc = is_grpc(&request);
         if is_grpc && request.version() < Version::HTTP_2 {
-            return Either::Right(ready(Ok(needs_http_2())));
+            return Either::Right(ready(Ok(needs_http_2())).boxed());
         }
         let is_stream = is_grpc && STREAMS.contains(&request.uri().path());
         let bounds = Arc::clone(&self.bounds);
@@ -82,9 +99,41 @@ impl Service<Request<Incoming>> for Intake {
                 (false, false) => RequestBody::whole(body, bounds, in_general),
             })
         });
-        // It is always ready.
-        Either::Left(self.front.clone().call(request))
+        let presented = self.gate.presented(request.headers());
+        match self.gate.recall(&presented) {
+            Some(found) => self.admit(request, found),
+            None => {
+                let intake = self.clone();
+                let answer = async move {
+                    let found = intake.gate.find(&presented).await;
+                    intake.admit(request, found).await
+                };
+                Either::Right(answer.boxed())
+            }
+        }
     }
+}
+
+impl Intake {
+    /// Lets a request in, or not.
+    fn admit(&self, mut request: Request<Body>, found: Found) -> Either<Answer, Other> {
+        let stay = match self.gate.admit(&mut request, found) {
+            Entry::Out(response) => return Either::Right(ready(Ok(response)).boxed()),
+            Entry::In(stay) => stay,
+        };
+        // It is always ready.
+        let answer = self.front.clone().call(request);
+        match stay {
+            None => Either::Left(answer),
+            Some(stay) => Either::Right(stay.bounds(answer.map(whole)).map(Ok).boxed()),
+        }
+    }
+}
+
+/// An answer is always whole: what went wrong is in it.
+fn whole(answer: Result<Response, Infallible>) -> Response {
+    let Ok(response) = answer;
+    response
 }
 
 /// Whether the caller speaks gRPC.

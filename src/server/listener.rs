@@ -16,6 +16,7 @@ use super::{
     routes::Front,
     tls::Tls,
 };
+use crate::auth::Authenticator;
 
 /// The pause after an accept that failed for want of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -62,12 +63,14 @@ impl Listener {
         socket: TcpListener,
         tls: Option<Tls>,
         front: Front,
+        authenticator: Authenticator,
         limits: Limits,
     ) -> io::Result<Self> {
         let address = socket.local_addr()?;
         watch_peers(&socket)?;
         let draining = CancellationToken::new();
-        let task = tokio::spawn(accept(socket, tls, front, limits, draining.clone()));
+        let intake = Intake::new(front, authenticator, draining.clone());
+        let task = tokio::spawn(accept(socket, tls, intake, limits, draining.clone()));
         Ok(Self {
             address,
             draining,
@@ -98,12 +101,11 @@ impl Listener {
 async fn accept(
     socket: TcpListener,
     tls: Option<Tls>,
-    front: Front,
+    intake: Intake,
     limits: Limits,
     draining: CancellationToken,
 ) -> JoinSet<()> {
     let protocols = Protocols::new(limits);
-    let intake = Intake::new(front, draining.clone());
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let mut is_full = false;

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -165,24 +164,11 @@ type Whole = fn(Response) -> Result<Response, Infallible>;
 pub(super) struct Front {
     grpc: Router,
     rest: Gateway,
-    peer: Option<Arc<Peer>>,
 }
 
 impl Front {
     pub(super) fn new(grpc: Router, rest: Gateway) -> Self {
-        Self {
-            grpc,
-            rest,
-            peer: None,
-        }
-    }
-
-    /// For a connection from there.
-    pub(super) fn of(&self, peer: Peer) -> Self {
-        Self {
-            peer: Some(Arc::new(peer)),
-            ..self.clone()
-        }
+        Self { grpc, rest }
     }
 }
 
@@ -204,10 +190,7 @@ where
         if is_grpc(&request) {
             return Either::Left(self.grpc.call(request));
         }
-        let answer = self
-            .rest
-            .clone()
-            .answer(request.map(axum::body::Body::new), self.peer.clone());
+        let answer = self.rest.clone().answer(request.map(axum::body::Body::new));
         Either::Right(answer.map(Ok as Whole))
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct EndWith<B> {
     /// Told when this body is gone.
     _gone: Option<DropGuard>,
     ended: bool,
+    /// Whether it ends even if it has more to say.
+    at_once: bool,
 }
 
 impl<B> EndWith<B> {
@@ -40,6 +42,15 @@ impl<B> EndWith<B> {
         }
     }
 
+    /// A response that is cut short: with these trailers, if there are any.
+    pub(super) fn at_once(body: B, end: CancellationToken, farewell: Option<HeaderMap>) -> Self {
+        Self {
+            farewell,
+            at_once: true,
+            ..Self::request(body, end)
+        }
+    }
+
     /// A request; whoever reads it sees its end.
     pub(super) fn request(body: B, end: CancellationToken) -> Self {
         Self {
@@ -48,6 +59,7 @@ impl<B> EndWith<B> {
             farewell: None,
             _gone: None,
             ended: false,
+            at_once: false,
         }
     }
 }
@@ -63,11 +75,12 @@ impl<B: Body<Data = Bytes>> Body for EndWith<B> {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = self.body.as_mut().poll_frame(cx) {
+        let must_end = self.at_once && self.end.as_mut().poll(cx).is_ready();
+        if !must_end && let Poll::Ready(frame) = self.body.as_mut().poll_frame(cx) {
             self.ended = frame.is_none();
             return Poll::Ready(frame);
         }
-        if self.end.as_mut().poll(cx).is_ready() {
+        if must_end || self.end.as_mut().poll(cx).is_ready() {
             self.ended = true;
             let farewell = self.farewell.take().map(Frame::trailers);
             return Poll::Ready(farewell.map(Ok));

@@ -113,7 +113,7 @@ async fn an_acquire_that_waits_is_served_by_the_next_submit() {
 async fn a_paused_driver_gets_nothing_until_it_is_resumed() {
     let rig = rig().await;
     rig.engine
-        .pause_driver("d", "maintenance".into())
+        .pause_driver("d", "maintenance".into(), None)
         .await
         .unwrap();
     let (_session, mut messages) = rig.engine.work(hello("d", 1)).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_paused_driver_gets_nothing_until_it_is_resumed() {
     assert!(messages.try_recv().is_err());
     let (_, why) = rig.engine.explain(&job.key()).await.unwrap();
     assert_eq!(why[0].reason, "DRIVER_PAUSED");
-    rig.engine.resume_driver("d").await.unwrap();
+    rig.engine.resume_driver("d", None).await.unwrap();
     assert!(matches!(messages.recv().await, Some(ToWorker::Leases(_))));
 }
 

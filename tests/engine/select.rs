@@ -27,7 +27,10 @@ pub async fn stocked(jobs: usize) -> Rig {
     for n in 0..jobs {
         let job = add(&rig, n).await;
         if n % 4 == 0 {
-            rig.engine.cancel(job.key(), String::new()).await.unwrap();
+            rig.engine
+                .cancel(job.key(), String::new(), None)
+                .await
+                .unwrap();
         }
     }
     rig
@@ -167,7 +170,7 @@ async fn a_job_that_moves_meanwhile_is_told_once() {
     }
     let judge = |job: &Job| {
         if job.id == jobs[3].id {
-            let cancelled = rig.engine.cancel(jobs[0].key(), String::new());
+            let cancelled = rig.engine.cancel(jobs[0].key(), String::new(), None);
             let runtime = tokio::runtime::Handle::current();
             tokio::task::block_in_place(|| runtime.block_on(cancelled)).unwrap();
         }
@@ -194,7 +197,7 @@ async fn pages_follow_while_jobs_are_added_and_removed() {
             // The last one told goes, if it may, and so the position is of a job that is no more.
             let last = selected.jobs.last().unwrap();
             if last.state.is_terminal() {
-                rig.engine.delete(last.key()).await.unwrap();
+                rig.engine.delete(last.key(), None).await.unwrap();
                 removed.insert(last.id);
             }
             if told.len() < 200 {

@@ -178,7 +178,7 @@ async fn what_one_watcher_read_is_not_kept_from_those_who_wait() {
     // When this is heard of, what is before it is no news any more.
     let later = submit(&pair.here, &["other"]).await;
     let mut heard = watch(&pair.there, &later, Duration::ZERO).await;
-    pair.here.cancel(later, String::new()).await.unwrap();
+    pair.here.cancel(later, String::new(), None).await.unwrap();
     let mut seen = 0;
     while next(&mut heard, &mut seen).await.1 != JobState::Cancelled {}
     let mut waiting = watch(&pair.there, &key, Duration::ZERO).await;
@@ -201,7 +201,10 @@ async fn what_one_watcher_read_is_not_kept_from_those_who_wait() {
     });
     begun.await.unwrap();
     pair.store.set_deaf(true);
-    pair.here.cancel(key.clone(), String::new()).await.unwrap();
+    pair.here
+        .cancel(key.clone(), String::new(), None)
+        .await
+        .unwrap();
     let mut reading = watch(&pair.there, &key, Duration::ZERO).await;
     let (_, state) = next(&mut reading, &mut 0).await;
     assert_eq!(state, JobState::Cancelled);
@@ -269,7 +272,10 @@ async fn a_worker_hears_of_a_cancel_elsewhere() {
     let (_session, mut messages) = worker(&pair.there).await;
     let key = submit(&pair.here, &["d"]).await;
     let lease = leased(&mut messages).await;
-    pair.here.cancel(key.clone(), "stop".into()).await.unwrap();
+    pair.here
+        .cancel(key.clone(), "stop".into(), None)
+        .await
+        .unwrap();
     match coming("the order", messages.recv()).await {
         Some(ToWorker::Cancel(told, order)) => {
             assert_eq!((told, order.reason.as_str()), (lease, "stop"));
@@ -299,13 +305,16 @@ async fn a_pause_elsewhere_counts_here() {
     let (_session, mut messages) = worker(&pair.there).await;
     // From the answer on, before anybody hears of it.
     pair.store.set_deaf(true);
-    pair.here.pause_driver("d", "broken".into()).await.unwrap();
+    pair.here
+        .pause_driver("d", "broken".into(), None)
+        .await
+        .unwrap();
     let key = submit(&pair.there, &["d"]).await;
     let job = pair.there.get(&key).await.unwrap();
     assert_eq!(job.tasks[0].state, TaskState::Queued);
     assert!(messages.recv().now_or_never().is_none());
     pair.store.set_deaf(false);
-    pair.here.resume_driver("d").await.unwrap();
+    pair.here.resume_driver("d", None).await.unwrap();
     assert_eq!(leased(&mut messages).await.job, key.job);
 }
 
@@ -323,7 +332,10 @@ async fn a_follower_misses_nothing_and_goes_on_elsewhere() {
         for engine in [&pair.here, &pair.there] {
             new.push(submit(engine, &["other"]).await);
             let key = submit(engine, &["d"]).await;
-            engine.cancel(key.clone(), String::new()).await.unwrap();
+            engine
+                .cancel(key.clone(), String::new(), None)
+                .await
+                .unwrap();
             new.push(key);
         }
         while cursor.is_empty() || new.iter().any(|key| !told.contains_key(&key.job)) {

@@ -126,10 +126,13 @@ async fn sorted_pages_follow_while_jobs_are_added_and_changed_and_removed() {
         told.extend(selected.jobs.iter().map(|job| job.id));
         let last = selected.jobs.last().unwrap();
         if last.state.is_terminal() {
-            rig.engine.delete(last.key()).await.unwrap();
+            rig.engine.delete(last.key(), None).await.unwrap();
             removed.insert(last.id);
         } else {
-            rig.engine.cancel(last.key(), String::new()).await.unwrap();
+            rig.engine
+                .cancel(last.key(), String::new(), None)
+                .await
+                .unwrap();
             changed.insert(last.id);
         }
         if told.len() < 200 {

@@ -285,7 +285,7 @@ async fn a_removed_job_can_not_be_watched_though_somebody_still_does() {
     next(&mut watch).await;
     let lease = rig.lease("a").await.lease;
     rig.succeed(&lease).await;
-    rig.engine.delete(key.clone()).await.unwrap();
+    rig.engine.delete(key.clone(), None).await.unwrap();
     assert!(rig.engine.get(&key).await.is_err());
     assert!(rig.engine.watch(&key, options(0)).await.is_err());
     // Who was there before still hears the end.

@@ -107,7 +107,13 @@ fn call(uri: &str) -> Call {
         .uri(uri)
         .header(header::HOST, "deploy:7070");
     let (head, ()) = request.body(()).unwrap().into_parts();
-    Call::new(head, Bytes::new(), Vec::new(), Query::default(), None)
+    Call::new(
+        head,
+        Bytes::new(),
+        Vec::new(),
+        Query::default(),
+        Caller::anybody(),
+    )
 }
 
 fn header_of(response: &Response, name: HeaderName) -> &str {

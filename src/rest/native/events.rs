@@ -91,6 +91,25 @@ pub(super) async fn jobs(
     })))
 }
 
+/// Follows the audit log. Its events have no ids to go on from: the records have.
+pub(super) async fn audit(
+    shared: &Shared,
+    call: &Call,
+    request: v1::WatchAuditRequest,
+) -> Result<Response, Fault> {
+    let permit = shared.polls.enter(&call.caller)?;
+    let messages = shared.api.watch_audit(&call.caller, request).await?;
+    let language = call.caller.language;
+    Ok(events(messages.map(move |message| {
+        let _one_of_those_who_wait = &permit;
+        match message {
+            Ok(message) if message.records.is_empty() => comment(),
+            Ok(message) => event("records", "", &json_of(&message)),
+            Err(fault) => farewell(&fault, language),
+        }
+    })))
+}
+
 fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let opening = Bytes::from(format!("retry: {}\n\n", RETRY.as_millis()));
     let events = stream::iter([opening]).chain(events);

@@ -45,8 +45,16 @@ methods! {
     "WorkerService.Acquire" => acquire(AcquireRequest);
     "WorkerService.Report" => report(ReportRequest);
     "AdminService.GetServerInfo" => get_server_info(GetServerInfoRequest);
-    "AdminService.PauseDriver" => pause_driver(PauseDriverRequest);
-    "AdminService.ResumeDriver" => resume_driver(ResumeDriverRequest);
+    "AdminService.PauseDriver" => pause_driver(PauseDriverRequest, caller);
+    "AdminService.ResumeDriver" => resume_driver(ResumeDriverRequest, caller);
+    "AdminService.GetCaller" => get_caller(GetCallerRequest, caller);
+    "AdminService.CreateTenant" => create_tenant(CreateTenantRequest, caller);
+    "AdminService.ListTenants" => list_tenants(ListTenantsRequest);
+    "AdminService.UpdateTenant" => update_tenant(UpdateTenantRequest, caller);
+    "AdminService.CreateKey" => create_key(CreateKeyRequest, caller);
+    "AdminService.ListKeys" => list_keys(ListKeysRequest, caller);
+    "AdminService.RevokeKey" => revoke_key(RevokeKeyRequest, caller);
+    "AdminService.ListAudit" => list_audit(ListAuditRequest, caller);
 }
 
 /// A message from its encoded form.

@@ -106,6 +106,12 @@ fn of_rule(method: &MethodDescriptor, rule: &DynamicMessage) -> Option<Route> {
 }
 
 impl Route {
+    /// The path of its method in gRPC.
+    pub(super) fn rpc_path(&self) -> String {
+        let service = self.method.parent_service();
+        format!("/{}/{}", service.full_name(), self.method.name())
+    }
+
     /// Whether both are the same method on the same path.
     pub(super) fn is_at(&self, other: &Self) -> bool {
         self.http_method == other.http_method && self.path == other.path

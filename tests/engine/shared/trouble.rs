@@ -51,7 +51,10 @@ async fn while_the_store_is_away_calls_are_refused_and_watches_wait() {
     coming("the news", reached.wait_for(|reached| *reached))
         .await
         .unwrap();
-    pair.here.cancel(key.clone(), String::new()).await.unwrap();
+    pair.here
+        .cancel(key.clone(), String::new(), None)
+        .await
+        .unwrap();
     assert_eq!(next(&mut watch, &mut seen).await, (2, JobState::Cancelled));
     let item = coming("the change", follow.next()).await;
     assert!(
@@ -112,7 +115,10 @@ async fn a_recall_of_a_job_that_others_are_at_waits_and_holds_up_nobody() {
     let key = submit(&pair.here, &["d"]).await;
     leased(&mut messages).await;
     pair.store.set_busy(&key, true);
-    pair.here.cancel(key.clone(), "stop".into()).await.unwrap();
+    pair.here
+        .cancel(key.clone(), "stop".into(), None)
+        .await
+        .unwrap();
     while pair.store.left_out() == 0 {
         tokio::task::yield_now().await;
     }
@@ -131,7 +137,7 @@ async fn who_holds_a_lease_of_a_job_that_is_gone_is_told() {
     let lease = leased(&mut messages).await;
     pair.store.set_deaf(true);
     report(&pair.here, &lease, success()).await;
-    pair.here.delete(key).await.unwrap();
+    pair.here.delete(key, None).await.unwrap();
     pair.store.set_deaf(false);
     let told = coming("the loss", messages.recv()).await;
     assert!(matches!(told, Some(ToWorker::Lost(lost)) if lost == lease));
@@ -259,6 +265,6 @@ async fn whoever_watches_begins_again_when_the_database_has_failed_over() {
     let follow = pair.there.follow(tenant(), "", &cursor, heartbeat).await;
     let item = coming("a listing", follow.unwrap().next()).await;
     assert!(matches!(item, Some(Ok(FollowItem::Listed(_)))), "{item:?}");
-    pair.here.cancel(key, String::new()).await.unwrap();
+    pair.here.cancel(key, String::new(), None).await.unwrap();
     assert_eq!(next(&mut watching, &mut 1).await, (2, JobState::Cancelled));
 }

@@ -1,0 +1,90 @@
+//! Who calls: finds the holder of what a request brings, an API key or the certificate of its connection, and ends what was begun with a credential that is no
+//! longer good.
+//!
+//! A credential that was seen is remembered, and read again every [`REFRESH`], whoever uses it: so a call costs a digest and no wait, and whoever is revoked on one
+//! node is so on every node within seconds. What lasts is told by [`Holder::end`].
+
+mod denials;
+mod key;
+mod presented;
+mod roll;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+pub use denials::Denials;
+pub use key::{NewKey, PREFIX};
+pub use presented::Presented;
+pub use roll::{Authenticator, Holder, Keeper, certificate_id};
+
+use crate::domain::{
+    Tenant,
+    access::{Principal, Roles},
+    registry::DEFAULT_TENANT,
+};
+
+/// How often credentials that are in use are read again.
+pub const REFRESH: Duration = Duration::from_secs(2);
+
+/// The name of those who call where nobody has to say who they are.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Why nobody is known to call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// There is no credential.
+    #[error("a credential is required")]
+    Required,
+    /// It is none by its form.
+    #[error("this is not a credential: a key begins with {PREFIX} and was copied as a whole")]
+    Malformed,
+    /// Nobody holds it. Whether it ever was good is not said.
+    #[error("this credential is not good, or no longer")]
+    Invalid,
+    /// It was good once.
+    #[error("this credential has expired")]
+    Expired,
+    /// It can not be found out now.
+    #[error("the credential could not be looked up: {0}")]
+    Unavailable(String),
+    /// The system has none.
+    #[error("the system gave no random bytes")]
+    NoRandomness,
+}
+
+/// Who sent a request, and from where; goes along with it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Who, if anybody is known to.
+    pub holder: Result<Arc<Holder>, AuthError>,
+    /// Where the connection comes from, as far as this machine can see.
+    pub address: Option<IpAddr>,
+    /// Where it is told that somebody tried what they may not do.
+    pub denials: Denials,
+}
+
+/// Who calls where nobody has to say so: one tenant's, and the operator's.
+pub fn everybody() -> Principal {
+    Principal {
+        name: ANONYMOUS.into(),
+        tenant: Tenant::new(DEFAULT_TENANT),
+        roles: Roles::all(),
+        drivers: None,
+        everywhere: true,
+    }
+}
+
+/// Who calls without a credential where nothing is asked for.
+pub fn nobody() -> Principal {
+    Principal {
+        name: "nobody".into(),
+        tenant: Tenant::new(""),
+        roles: Roles::default(),
+        drivers: Some([].into()),
+        everywhere: false,
+    }
+}
+
+/// The name of a principal that has an API key, or a certificate, of this id.
+fn name_of_key(id: &str) -> Arc<str> {
+    format!("key:{id}").into()
+}
