@@ -25,10 +25,11 @@ use tokio_util::{
 };
 
 use crate::{
-    api::{Api, ServerFacts},
+    api::{Api, Fault, ServerFacts},
     auth::Authenticator,
     domain::limits::Policy,
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
+    locale::Language,
     rest::{
         Gateway, GatewayError, GatewaySettings, Hosts,
         routes::{Routes, RoutesError},
@@ -160,9 +161,18 @@ pub enum StartError {
     /// The REST gateway has two things at one path.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// There is no key yet, and none can be made.
+    #[error("the first key could not be made: {0}")]
+    FirstKey(String),
     /// The interfaces can not be described; a fault of this build.
     #[error("the server can not describe its own interface: {0}")]
     Reflection(String),
+}
+
+impl StartError {
+    fn first_key(fault: Fault) -> Self {
+        Self::FirstKey(fault.text(Language::English))
+    }
 }
 
 /// Why the server stopped by itself, or not cleanly.
@@ -191,6 +201,7 @@ pub struct RunningServer {
     /// Ends with the server.
     _tls_follows: Option<AbortOnDropHandle<()>>,
     keeper: Keeping,
+    first_key: Option<String>,
     draining: CancellationToken,
     streams: TaskTracker,
     drain_timeout: Duration,
@@ -306,6 +317,10 @@ async fn serve(
     let keeper_stopped = CancellationToken::new();
     let kept = tokio::spawn(keeper.run(keeper_stopped.clone()));
     let api = Api::new(engine.clone(), authenticator.clone(), facts);
+    let first_key = match settings.auth {
+        true => api.first_key().await.map_err(StartError::first_key)?,
+        false => None,
+    };
     let (router, health) = routes::build(&api, &draining, &streams)
         .await
         .map_err(|error| StartError::Reflection(error.to_string()))?;
@@ -342,6 +357,7 @@ async fn serve(
             stop: keeper_stopped.drop_guard(),
             kept,
         },
+        first_key,
         draining,
         streams,
         drain_timeout: settings.drain_timeout,
@@ -352,6 +368,11 @@ impl RunningServer {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.listener.address()
+    }
+
+    /// The key that was made because there was none, to be shown to whoever started the server; once.
+    pub fn take_first_key(&mut self) -> Option<String> {
+        self.first_key.take()
     }
 
     /// Resolves if the server stops by itself, because its store can not be trusted any more.

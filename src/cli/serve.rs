@@ -70,6 +70,11 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Res
         Ok(()) | Err(Failure::PipeClosed) => {}
         Err(failure) => return Err(failure),
     }
+    if let Some(key) = server.take_first_key() {
+        out.line(format_args!(
+            "first key, for all roles and the operator's; it is not shown again: {key}"
+        ))?;
+    }
 
     tokio::select! {
         signal = signals.next() => info!(signal, "draining; a second signal ends at once"),
