@@ -1,10 +1,13 @@
-//! Who calls: finds the holder of what a request brings, an API key or the certificate of its connection, and ends what was begun with a credential that is no
+//! Who calls: finds the holder of what a request brings, an API key, an issuer's token, or the certificate of its connection, and ends what was begun with a credential that is no
 //! longer good.
 //!
 //! A credential that was seen is remembered, and read again every [`REFRESH`], whoever uses it: so a call costs a digest and no wait, and whoever is revoked on one
 //! node is so on every node within seconds. What lasts is told by [`Holder::end`].
 
 mod denials;
+mod holder;
+mod issuer;
+mod jwt;
 mod key;
 mod presented;
 mod roll;
@@ -12,15 +15,21 @@ mod roll;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use denials::Denials;
+pub use holder::Holder;
+pub use issuer::{KeySource, KeysError};
+pub use jwt::{JwtSettings, SignedWith};
 pub use key::{NewKey, PREFIX};
 pub use presented::Presented;
-pub use roll::{Authenticator, Holder, Keeper, certificate_id};
+pub use roll::{Authenticator, Keeper, certificate_id};
 
 use crate::domain::{
     Tenant,
     access::{Principal, Roles},
     registry::DEFAULT_TENANT,
 };
+
+/// How far the clocks of those who make tokens may differ from ours.
+const LEEWAY: Duration = Duration::from_secs(30);
 
 /// How often credentials that are in use are read again.
 pub const REFRESH: Duration = Duration::from_secs(2);
@@ -49,6 +58,15 @@ pub enum AuthError {
     /// The system has none.
     #[error("the system gave no random bytes")]
     NoRandomness,
+}
+
+/// What the operator sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthSettings {
+    /// Whether every call needs a credential.
+    pub is_required: bool,
+    /// Whose tokens are credentials, if anybody's are.
+    pub tokens: Option<(JwtSettings, KeySource)>,
 }
 
 /// Who sent a request, and from where; goes along with it.
@@ -82,9 +100,4 @@ pub fn nobody() -> Principal {
         drivers: Some([].into()),
         everywhere: false,
     }
-}
-
-/// The name of a principal that has an API key, or a certificate, of this id.
-fn name_of_key(id: &str) -> Arc<str> {
-    format!("key:{id}").into()
 }

@@ -26,7 +26,7 @@ use tokio_util::{
 
 use crate::{
     api::{Api, Fault, ServerFacts},
-    auth::Authenticator,
+    auth::{AuthSettings, Authenticator, KeysError},
     domain::limits::Policy,
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
     locale::Language,
@@ -94,8 +94,8 @@ pub struct ServeSettings {
     pub allowed_hosts: Vec<String>,
     /// A file, or a folder of files, with routes that turn requests into jobs.
     pub routes: Option<PathBuf>,
-    /// Whether every call needs a credential.
-    pub auth: bool,
+    /// Whether calls need credentials, and which.
+    pub auth: AuthSettings,
 }
 
 impl Default for ServeSettings {
@@ -117,7 +117,7 @@ impl Default for ServeSettings {
             max_waits_per_tenant: 10_000,
             allowed_hosts: Vec::new(),
             routes: None,
-            auth: false,
+            auth: AuthSettings::default(),
         }
     }
 }
@@ -161,6 +161,9 @@ pub enum StartError {
     /// The REST gateway has two things at one path.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The keys of the issuer of tokens can not be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// There is no key yet, and none can be made.
     #[error("the first key could not be made: {0}")]
     FirstKey(String),
@@ -313,11 +316,12 @@ async fn serve(
     let facts = ServerFacts {
         drain_timeout: settings.drain_timeout,
     };
-    let (authenticator, keeper) = Authenticator::new(engine.clone(), settings.auth);
+    let (authenticator, keeper) =
+        Authenticator::start(engine.clone(), settings.auth.clone()).await?;
     let keeper_stopped = CancellationToken::new();
     let kept = tokio::spawn(keeper.run(keeper_stopped.clone()));
     let api = Api::new(engine.clone(), authenticator.clone(), facts);
-    let first_key = match settings.auth {
+    let first_key = match settings.auth.is_required {
         true => api.first_key().await.map_err(StartError::first_key)?,
         false => None,
     };

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,15 +14,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AuthError, Denials, Presented, REFRESH, denials::Denial, everybody, key::SentKey, name_of_key,
+    AuthError, AuthSettings, Denials, Holder, KeysError, LEEWAY, PREFIX, Presented, REFRESH,
+    denials::Denial,
+    everybody,
+    holder::Credential,
+    issuer::Issuer,
+    jwt::{MAX_TOKEN_BYTES, Told},
+    key::{SentKey, hex, sha256},
 };
 use crate::{
     domain::{
         Tenant, Timestamp,
-        access::Principal,
-        registry::{
-            Administration, DEFAULT_TENANT, Entry, KeyEntry, Proof, RecordKey, TenantEntry,
-        },
+        registry::{Administration, DEFAULT_TENANT, Entry, KeyEntry, RecordKey, TenantEntry},
     },
     engine::Engine,
 };
@@ -40,19 +40,6 @@ const FORGET: Duration = Duration::from_secs(60);
 const NOTE: Duration = Duration::from_secs(60);
 /// Uses that are noted in one commit.
 const MAX_NOTED: usize = 500;
-
-/// Somebody who was found out to hold a credential.
-#[derive(Debug)]
-pub struct Holder {
-    /// Who.
-    pub principal: Arc<Principal>,
-    /// Cancelled when the credential is no longer good.
-    ended: CancellationToken,
-    entry: Option<KeyEntry>,
-    /// When it was last used, and up to when that was noted: microseconds since 1970.
-    used: AtomicI64,
-    noted: AtomicI64,
-}
 
 /// See the module; cheap to clone.
 #[derive(Clone)]
@@ -73,51 +60,32 @@ struct Shared {
     everybody: Option<Arc<Holder>>,
     /// By the id of their credential.
     holders: DashMap<Arc<str>, Arc<Holder>>,
+    issuer: Option<Issuer>,
     reading: Semaphore,
-}
-
-impl Holder {
-    fn new(principal: Principal, entry: Option<KeyEntry>) -> Self {
-        Self {
-            principal: principal.into(),
-            ended: CancellationToken::new(),
-            entry,
-            used: AtomicI64::default(),
-            noted: AtomicI64::default(),
-        }
-    }
-
-    fn of(entry: KeyEntry) -> Self {
-        let principal = Principal {
-            name: name_of_key(&entry.id),
-            tenant: entry.tenant.clone(),
-            roles: entry.roles,
-            drivers: entry.drivers.clone(),
-            everywhere: entry.everywhere,
-        };
-        Self::new(principal, Some(entry))
-    }
-
-    fn use_now(self: Arc<Self>, now: Timestamp) -> Arc<Self> {
-        self.used.store(now.as_micros(), Ordering::Relaxed);
-        self
-    }
-
-    fn last_use(&self) -> Timestamp {
-        Timestamp::from_micros(self.used.load(Ordering::Relaxed))
-    }
 }
 
 impl Authenticator {
     /// Asks for a credential if one is required; otherwise everybody may do everything, whatever they send.
-    pub fn new(engine: Engine, is_required: bool) -> (Self, Keeper) {
-        let everybody = (!is_required).then(|| Arc::new(Holder::new(everybody(), None)));
+    ///
+    /// # Errors
+    /// The issuer's keys can not be read.
+    pub async fn start(
+        engine: Engine,
+        settings: AuthSettings,
+    ) -> Result<(Self, Keeper), KeysError> {
+        let everybody = || Arc::new(Holder::everybody(everybody()));
+        let everybody = (!settings.is_required).then(everybody);
+        let issuer = match settings.tokens {
+            Some((jwt, source)) => Some(Issuer::new(jwt, source).await?),
+            None => None,
+        };
         let (sender, denials) = Denials::new();
         let authenticator = Self {
             shared: Arc::new(Shared {
                 engine,
                 everybody,
                 holders: DashMap::new(),
+                issuer,
                 reading: Semaphore::new(MAX_READING),
             }),
             denials: sender,
@@ -126,7 +94,7 @@ impl Authenticator {
             authenticator: authenticator.clone(),
             denials,
         };
-        (authenticator, keeper)
+        Ok((authenticator, keeper))
     }
 
     /// Where it is told that somebody tried what they may not do.
@@ -143,6 +111,10 @@ impl Authenticator {
         match presented {
             Presented::Nothing => Some(Err(AuthError::Required)),
             Presented::Unreadable => Some(Err(AuthError::Malformed)),
+            Presented::Bearer(text) if self.is_token(text) => {
+                let holder = self.remembered(&token_id(text))?;
+                Some(holder.admit(None, now))
+            }
             Presented::Bearer(text) => match SentKey::parse(text) {
                 Err(error) => Some(Err(error)),
                 Ok(sent) => {
@@ -171,17 +143,22 @@ impl Authenticator {
         match presented {
             Presented::Nothing => Err(AuthError::Required),
             Presented::Unreadable => Err(AuthError::Malformed),
+            Presented::Bearer(text) if self.is_token(text) => {
+                let told = self.verify(text, now).await?;
+                let holder = Arc::new(Holder::of_token(token_id(text).into(), told));
+                holder.admit(None, now).map(|holder| self.remember(holder))
+            }
             Presented::Bearer(text) => {
                 let sent = SentKey::parse(text)?;
                 let entry = self.read(sent.id).await?.ok_or(AuthError::Invalid)?;
-                Arc::new(Holder::of(entry))
+                Arc::new(Holder::of_key(entry))
                     .admit(Some(&sent), now)
                     .map(|holder| self.remember(holder))
             }
             Presented::Certificate(names) => {
                 for name in names.iter() {
                     if let Some(entry) = self.read(&certificate_id(name)).await? {
-                        let holder = Arc::new(Holder::of(entry)).admit(None, now);
+                        let holder = Arc::new(Holder::of_key(entry)).admit(None, now);
                         return holder.map(|holder| self.remember(holder));
                     }
                 }
@@ -209,15 +186,29 @@ impl Authenticator {
 
     /// If two calls have found out the same at once, both get the same holder: there is one to be ended.
     fn remember(&self, holder: Arc<Holder>) -> Arc<Holder> {
-        let Some(entry) = &holder.entry else {
+        let Some(id) = holder.id().cloned() else {
             return holder;
         };
-        let id = Arc::clone(&entry.id);
         if self.shared.holders.len() >= MAX_REMEMBERED {
             self.forget_the_unused(self.shared.engine.now());
         }
         // Even if there are too many: what is not remembered could not be ended.
         Arc::clone(&self.shared.holders.entry(id).or_insert(holder))
+    }
+
+    fn is_token(&self, text: &str) -> bool {
+        self.shared.issuer.is_some() && !text.starts_with(PREFIX) && text.len() <= MAX_TOKEN_BYTES
+    }
+
+    /// Who has a token.
+    async fn verify(&self, token: &str, now: Timestamp) -> Result<Told, AuthError> {
+        let issuer = self.shared.issuer.as_ref().ok_or(AuthError::Malformed)?;
+        let _turn = self.shared.reading.acquire().await;
+        let told = issuer.verify(token, now).await?;
+        match self.is_enabled(&told.principal.tenant).await? {
+            true => Ok(told),
+            false => Err(AuthError::Invalid),
+        }
     }
 
     /// The credential with this id, of a tenant that is not disabled.
@@ -263,13 +254,21 @@ impl Authenticator {
         holder: &Arc<Holder>,
         tenants: &mut HashMap<Tenant, bool>,
     ) {
-        let Ok(entry) = self.entry(&RecordKey::credential(&id.into())).await else {
-            return;
-        };
         let now = self.shared.engine.now();
-        let is_same = match (entry, &holder.entry) {
-            (Some(Entry::Key(new)), Some(old)) => new.is_good(now) && new.proof == old.proof,
-            _ => false,
+        let is_good = match &holder.credential {
+            Credential::None => return,
+            Credential::Token { end, key, .. } => {
+                let issuer = self.shared.issuer.as_ref();
+                let has_key = issuer.is_some_and(|issuer| issuer.has(key.as_deref()));
+                has_key && *end > now.before(LEEWAY)
+            }
+            Credential::Key(old) => {
+                let Ok(entry) = self.entry(&RecordKey::credential(&id.into())).await else {
+                    return;
+                };
+                let is_same = |new: &KeyEntry| new.is_good(now) && new.proof == old.proof;
+                matches!(entry, Some(Entry::Key(new)) if is_same(&new))
+            }
         };
         let tenant = &holder.principal.tenant;
         let is_enabled = match tenants.get(tenant) {
@@ -279,7 +278,7 @@ impl Authenticator {
                 Err(_) => return,
             },
         };
-        if !(is_same && is_enabled) {
+        if !(is_good && is_enabled) {
             // Before it ends, so that nobody is told of it any more.
             self.shared.holders.remove(id);
             holder.ended.cancel();
@@ -301,7 +300,7 @@ impl Authenticator {
         let mut taken = Vec::new();
         for holder in &self.shared.holders {
             let used = holder.used.load(Ordering::Relaxed);
-            if used > holder.noted.load(Ordering::Relaxed) && uses.len() < MAX_NOTED {
+            if holder.is_unnoted() && uses.len() < MAX_NOTED {
                 uses.push((Arc::clone(holder.key()), Timestamp::from_micros(used)));
                 taken.push((Arc::clone(holder.value()), used));
             }
@@ -340,8 +339,11 @@ impl Keeper {
                 }
                 _ = ticks.tick() => {}
             }
-            auth.refresh().await;
             let now = auth.shared.engine.now();
+            if let Some(issuer) = &auth.shared.issuer {
+                issuer.keep(now).await;
+            }
+            auth.refresh().await;
             if now.since(noted) >= NOTE {
                 noted = now;
                 auth.note_uses().await;
@@ -354,34 +356,10 @@ impl Keeper {
     }
 }
 
-impl Holder {
-    /// What tells that the credential is no longer good; `None` if it always is.
-    pub fn end(&self) -> Option<&CancellationToken> {
-        self.entry.is_some().then_some(&self.ended)
-    }
-
-    /// Whether the credential is good, and was sent by its holder.
-    fn admit(
-        self: Arc<Self>,
-        sent: Option<&SentKey<'_>>,
-        now: Timestamp,
-    ) -> Result<Arc<Self>, AuthError> {
-        let Some(entry) = &self.entry else {
-            return Ok(self);
-        };
-        let is_proven = match (&entry.proof, sent) {
-            (Proof::Secret(digest), Some(sent)) => sent.fits(digest),
-            (Proof::Certificate(_), None) => true,
-            (Proof::Secret(_), None) | (Proof::Certificate(_), Some(_)) => false,
-        };
-        if !is_proven || entry.revoke_time.is_some() || self.ended.is_cancelled() {
-            return Err(AuthError::Invalid);
-        }
-        match entry.has_expired(now) {
-            true => Err(AuthError::Expired),
-            false => Ok(self.use_now(now)),
-        }
-    }
+/// What a token is remembered by.
+fn token_id(token: &str) -> String {
+    let digest = sha256(token.as_bytes());
+    format!("jwt:{}", hex(&digest))
 }
 
 /// The id of the credential that is a name in certificates.

@@ -17,7 +17,10 @@ use std::{
 };
 
 use clap::{ArgMatches, Args, parser::ValueSource};
-use longhaul::server::{DEFAULT_DATA_DIR, ServeSettings};
+use longhaul::{
+    auth::AuthSettings,
+    server::{DEFAULT_DATA_DIR, ServeSettings},
+};
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -260,7 +263,7 @@ impl Settings {
             ),
         };
         let serve = ServeSettings {
-            auth: false,
+            auth: AuthSettings::default(),
             listen: listen.0,
             tls: tls::tls(chosen)?,
             auth: layers.pick("auth", auth, file.auth, default.auth),

@@ -126,9 +126,9 @@ mod tests {
     use super::*;
     use crate::{
         api::ServerFacts,
+        auth::{AuthSettings, Authenticator},
         domain::JobId,
         engine::{Engine, EngineSettings, SteadyClock},
-        locale::Language,
         store::{Store as _, memory::MemoryStore},
     };
 
@@ -141,7 +141,8 @@ mod tests {
         let facts = ServerFacts {
             drain_timeout: Duration::ZERO,
         };
-        let (authenticator, _keeper) = Authenticator::new(engine.clone(), false);
+        let started = Authenticator::start(engine.clone(), AuthSettings::default()).await;
+        let (authenticator, _keeper) = started.unwrap();
         let api = Api::new(engine, authenticator, facts);
         let caller = Caller::anybody();
         // Removed, after it was stored.

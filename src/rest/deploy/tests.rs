@@ -112,7 +112,7 @@ fn call(uri: &str) -> Call {
         Bytes::new(),
         Vec::new(),
         Query::default(),
-        Caller::anybody(),
+        crate::api::Caller::anybody(),
     )
 }
 

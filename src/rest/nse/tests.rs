@@ -121,7 +121,7 @@ fn call(path: &str, headers: &[(&str, &str)]) -> Call {
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
     let query = Query::parse(head.uri.query()).unwrap();
-    Call::new(head, Bytes::new(), Vec::new(), query, Caller::anybody())
+    Call::new(head, Bytes::new(), Vec::new(), query, crate::api::Caller::anybody())
 }
 
 async fn body(response: Response) -> String {
