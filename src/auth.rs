@@ -25,7 +25,7 @@ pub use roll::{Authenticator, Keeper, certificate_id};
 use crate::domain::{
     Tenant,
     access::{Principal, Roles},
-    registry::DEFAULT_TENANT,
+    registry::{DEFAULT_TENANT, Quotas},
 };
 
 /// How far the clocks of those who make tokens may differ from ours.
@@ -67,6 +67,8 @@ pub struct AuthSettings {
     pub is_required: bool,
     /// Whose tokens are credentials, if anybody's are.
     pub tokens: Option<(JwtSettings, KeySource)>,
+    /// How much a tenant may use that has no quotas of its own.
+    pub quotas: Quotas,
 }
 
 /// Who sent a request, and from where; goes along with it.

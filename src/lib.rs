@@ -11,6 +11,7 @@ pub mod engine;
 pub mod grpc;
 pub mod locale;
 pub mod proto;
+pub mod quota;
 pub mod rest;
 pub mod server;
 pub mod store;

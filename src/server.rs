@@ -27,7 +27,7 @@ use tokio_util::{
 use crate::{
     api::{Api, Fault, ServerFacts},
     auth::{AuthSettings, Authenticator, KeysError},
-    domain::limits::Policy,
+    domain::{limits::Policy, registry::Quotas},
     engine::{Clock, Engine, EngineSettings, EngineThread, SteadyClock},
     locale::Language,
     rest::{
@@ -88,8 +88,6 @@ pub struct ServeSettings {
     pub max_connections: usize,
     /// Calls at once on one connection.
     pub max_streams_per_connection: u32,
-    /// REST requests of one tenant that may wait at once for a change.
-    pub max_waits_per_tenant: usize,
     /// Names besides the local ones by which a server on the loopback interface may be called over REST, and whose pages may call it.
     pub allowed_hosts: Vec<String>,
     /// A file, or a folder of files, with routes that turn requests into jobs.
@@ -114,10 +112,15 @@ impl Default for ServeSettings {
             retention: policy.retention,
             max_connections: 10_000,
             max_streams_per_connection: 200_000,
-            max_waits_per_tenant: 10_000,
             allowed_hosts: Vec::new(),
             routes: None,
-            auth: AuthSettings::default(),
+            auth: AuthSettings {
+                quotas: Quotas {
+                    watches: Some(100_000),
+                    ..Quotas::default()
+                },
+                ..AuthSettings::default()
+            },
         }
     }
 }
@@ -331,7 +334,6 @@ async fn serve(
     let reached = engine.reached();
     let health_follows = AbortOnDropHandle::new(tokio::spawn(health.clone().follow(reached)));
     let gateway_settings = GatewaySettings {
-        max_waits: settings.max_waits_per_tenant,
         hosts: Hosts::new(settings.listen.ip(), settings.allowed_hosts),
     };
     let routes = match &settings.routes {

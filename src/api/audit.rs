@@ -82,6 +82,7 @@ impl Api {
             );
         }
         fields.check()?;
+        let held = caller.allowance.watch()?;
         let (follow, first) = Follow::begin(self.engine.clone(), tenant, newest).await?;
         let first = stream::once(async move { Ok(message(first)) });
         let rest = stream::unfold(follow, |mut follow| async move {
@@ -92,7 +93,11 @@ impl Api {
             let was_over = std::mem::replace(failed, item.is_err());
             std::future::ready((!was_over).then_some(item))
         });
-        Ok(first.chain(rest).boxed())
+        // It is one of those who watch for as long as it is there.
+        let records = first.chain(rest).inspect(move |_| {
+            let _ = &held;
+        });
+        Ok(records.boxed())
     }
 }
 

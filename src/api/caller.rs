@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use super::Fault;
 use crate::{
-    auth::{ANONYMOUS, AuthError, Identity, nobody},
+    auth::{ANONYMOUS, AuthError, Holder, Identity, nobody},
     domain::{
         Tenant,
         access::{Actor, Permission, Principal},
         limits::MAX_TRACEPARENT_BYTES,
     },
     locale::Language,
+    quota::Allowance,
 };
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`; later versions of the trace context may only add to that.
@@ -26,6 +27,8 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub(crate) struct Caller {
     /// Who it is, and what it may do.
     pub(crate) principal: Arc<Principal>,
+    /// How much its tenant may use.
+    pub(crate) allowance: Arc<Allowance>,
     /// The tenant that the call acts for.
     pub(crate) tenant: Tenant,
     /// Where the connection comes from.
@@ -48,18 +51,22 @@ impl Caller {
         (action, target): (&str, &str),
     ) -> Result<Self, Fault> {
         let identity = extensions.get::<Identity>();
-        let principal = match permission {
-            Permission::Open => nobody().into(),
-            _ => Arc::clone(admit(
-                identity.ok_or(AuthError::Required)?,
-                permission,
-                action,
-                target,
-            )?),
+        let (principal, allowance) = match permission {
+            Permission::Open => (nobody().into(), Arc::default()),
+            _ => {
+                let holder = admit(
+                    identity.ok_or(AuthError::Required)?,
+                    permission,
+                    action,
+                    target,
+                )?;
+                (Arc::clone(&holder.principal), Arc::clone(&holder.allowance))
+            }
         };
         Ok(Self {
             tenant: principal.tenant.clone(),
             principal,
+            allowance,
             address: identity.and_then(|identity| identity.address),
             request_id: request_id(text("x-request-id")),
             traceparent: traceparent(text("traceparent")),
@@ -74,6 +81,7 @@ impl Caller {
         Self {
             tenant: principal.tenant.clone(),
             principal: principal.into(),
+            allowance: Arc::default(),
             address: None,
             request_id: String::new(),
             traceparent: String::new(),
@@ -98,13 +106,12 @@ pub(crate) fn admit<'a>(
     permission: Permission,
     action: &str,
     target: &str,
-) -> Result<&'a Arc<Principal>, Fault> {
+) -> Result<&'a Arc<Holder>, Fault> {
     let holder = identity.holder.as_ref();
-    let principal = &holder
-        .map_err(|error| Fault::from(error.clone()))?
-        .principal;
+    let holder = holder.map_err(|error| Fault::from(error.clone()))?;
+    let principal = &holder.principal;
     if principal.may(permission) {
-        return Ok(principal);
+        return Ok(holder);
     }
     let actor = actor(principal, identity.address, "");
     identity.denials.note(actor, action, target);

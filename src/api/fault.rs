@@ -20,6 +20,7 @@ use crate::{
     },
     engine::EngineError,
     locale::Language,
+    quota::{Exceeded, Resource},
     store::StoreError,
 };
 
@@ -99,7 +100,6 @@ reasons! {
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, 415;
     CrossSite = "CROSS_SITE", PermissionDenied, 403;
     UnknownHost = "UNKNOWN_HOST", PermissionDenied, 421;
-    TooManyWaits = "TOO_MANY_WAITS", ResourceExhausted, 429;
     JobNotFound = "JOB_NOT_FOUND", NotFound, 404;
     RequestIdReused = "REQUEST_ID_REUSED", AlreadyExists, 409;
     ParentNotFound = "PARENT_NOT_FOUND", NotFound, 404;
@@ -143,6 +143,8 @@ pub(crate) struct Fault {
     job: Option<JobId>,
     /// When to call again, if that may help.
     pub(crate) retry_after: Option<Duration>,
+    /// The quota that is used up, by name.
+    quota: Option<&'static str>,
 }
 
 impl Fault {
@@ -154,6 +156,7 @@ impl Fault {
             bad_fields: 0,
             job: None,
             retry_after: None,
+            quota: None,
         }
     }
 
@@ -276,6 +279,16 @@ impl Fault {
             let bad = pb::BadRequest { field_violations };
             details.push(any("BadRequest", &bad));
         }
+        if let Some(quota) = self.quota {
+            let violation = pb::quota_failure::Violation {
+                subject: "tenant".to_owned(),
+                description: message.clone(),
+                quota_id: quota.to_owned(),
+                ..Default::default()
+            };
+            let violations = vec![violation];
+            details.push(any("QuotaFailure", &pb::QuotaFailure { violations }));
+        }
         if let Some(job) = self.job {
             let resource = pb::ResourceInfo {
                 resource_type: "longhaul.v1.Job".to_owned(),
@@ -377,6 +390,54 @@ impl From<EngineError> for Fault {
                 let message = Sentence::made("stopped", english, Vec::new());
                 Self::new(Reason::Stopped, message).retry(RETRY_SOON)
             }
+        }
+    }
+}
+
+impl From<Exceeded> for Fault {
+    fn from(exceeded: Exceeded) -> Self {
+        let Exceeded {
+            resource,
+            most,
+            retry_after,
+        } = exceeded;
+        let (quota, message) = match resource {
+            Resource::SubmitsPerSecond => (
+                "submits_per_second",
+                sentence!(
+                    "quota-submits",
+                    "the tenant may submit {most} jobs in a second; submit again later",
+                    most
+                ),
+            ),
+            Resource::OpenJobs => (
+                "open_jobs",
+                sentence!(
+                    "quota-open-jobs",
+                    "the tenant may have {most} jobs that have not ended; submit again when some have",
+                    most
+                ),
+            ),
+            Resource::Watches => (
+                "watches",
+                sentence!(
+                    "quota-watches",
+                    "the tenant may have {most} watches and waits at a time; ask again later, or follow many jobs with one request",
+                    most
+                ),
+            ),
+            Resource::Connections => (
+                "connections",
+                sentence!(
+                    "quota-connections",
+                    "the tenant may have {most} connections at a time; use one for many calls",
+                    most
+                ),
+            ),
+        };
+        Self {
+            quota: Some(quota),
+            ..Self::new(Reason::QuotaExceeded, message).retry(retry_after)
         }
     }
 }

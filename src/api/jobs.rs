@@ -20,6 +20,7 @@ use crate::{
     engine::{EngineError, ListRequest, WaitEnd, WatchOptions},
     locale::Language,
     proto::v1,
+    quota::Stored,
 };
 
 /// The longest wait of one call.
@@ -58,9 +59,31 @@ impl Api {
     ) -> Result<(Arc<Job>, bool), Fault> {
         let now = self.engine.now();
         let submission = submission::read(request, "", caller, now).map_err(Fault::invalid)?;
+        self.may_submit(caller, 1).await?;
         let mut answers = self.engine.submit(vec![submission]).await?;
         let answer = answers.pop().ok_or_else(Fault::draining)?;
         Ok(answer?)
+    }
+
+    /// Whether the tenant may submit so many more.
+    async fn may_submit(&self, caller: &Caller, jobs: usize) -> Result<(), Fault> {
+        let number = u32::try_from(jobs).unwrap_or(u32::MAX);
+        caller.allowance.submit(number).await?;
+        let more = Stored {
+            open_jobs: number.into(),
+        };
+        let count = async {
+            let counts = self.engine.counts(&caller.tenant).await?;
+            let open = counts
+                .jobs
+                .iter()
+                .filter(|(state, _, _)| !state.is_terminal());
+            let open: i64 = open.map(|(_, _, count)| count).sum();
+            Ok::<_, Fault>(Stored {
+                open_jobs: open.unsigned_abs(),
+            })
+        };
+        caller.allowance.store(more, self.engine.now(), count).await
     }
 
     /// `SubmitBatch`.
@@ -93,6 +116,7 @@ impl Api {
                 Err(violations) => refused.push(Some(violations)),
             }
         }
+        self.may_submit(caller, accepted.len()).await?;
         let mut answers = self.engine.submit(accepted).await?.into_iter();
         let results = refused
             .into_iter()
@@ -198,8 +222,9 @@ impl Api {
             heartbeat: heartbeat(&mut fields, heartbeat_interval),
         };
         fields.check()?;
+        let held = caller.allowance.watch()?;
         let watch = self.engine.watch(&key, options).await?;
-        Ok(JobWatchStream::new(watch, view))
+        Ok(JobWatchStream::new(watch, view, held))
     }
 
     /// `WatchJobs`.
@@ -219,11 +244,12 @@ impl Api {
         let heartbeat = heartbeat(&mut fields, heartbeat_interval);
         fields.besides(|| self.engine.check_follow(&caller.tenant, &filter, &cursor));
         fields.check()?;
+        let held = caller.allowance.watch()?;
         let follow = self
             .engine
             .follow(caller.tenant.clone(), &filter, &cursor, heartbeat)
             .await?;
-        Ok(JobsWatch::new(follow, view))
+        Ok(JobsWatch::new(follow, view, held))
     }
 
     /// `Wait`.
@@ -243,6 +269,7 @@ impl Api {
         let key = fields.job(caller, &job_id);
         let timeout = fields.span("timeout", timeout, DEFAULT_WAIT, Duration::ZERO..=MAX_WAIT);
         fields.check()?;
+        let _one_of_those_who_wait = caller.allowance.watch()?;
         let (version, end) = self.engine.wait(&key, after_revision, timeout).await?;
         let timed_out = match end {
             WaitEnd::Done => false,
@@ -287,6 +314,7 @@ impl Api {
         let key = fields.job(caller, &job_id);
         fields.check()?;
         let (job, created) = {
+            self.may_submit(caller, 1).await?;
             let actor = Some(caller.actor());
             self.engine.retry(key, request_id, actor).await?
         };

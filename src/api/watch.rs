@@ -16,6 +16,7 @@ use crate::{
     domain::Job,
     engine::{Change, FollowItem, JobFollow, JobWatch, WatchItem},
     proto::v1::{self, job_change, watch_jobs_response::Kind},
+    quota::Held,
 };
 
 /// What a stream does next.
@@ -31,12 +32,16 @@ pub(crate) struct JobWatchStream {
     course: Course<JobWatch>,
     /// How much of the job is wanted.
     pub(crate) view: View,
+    _held: Held,
 }
 
 impl JobWatchStream {
-    pub(super) fn new(watch: JobWatch, view: View) -> Self {
-        let course = Course::GoOn(watch);
-        Self { course, view }
+    pub(super) fn new(watch: JobWatch, view: View, held: Held) -> Self {
+        Self {
+            course: Course::GoOn(watch),
+            view,
+            _held: held,
+        }
     }
 }
 
@@ -68,16 +73,17 @@ impl Stream for JobWatchStream {
 pub(crate) struct JobsWatch {
     follow: JobFollow,
     view: View,
+    held: Held,
 }
 
 impl JobsWatch {
-    pub(super) fn new(follow: JobFollow, view: View) -> Self {
-        Self { follow, view }
+    pub(super) fn new(follow: JobFollow, view: View, held: Held) -> Self {
+        Self { follow, view, held }
     }
 
     /// What it says.
     pub(crate) fn messages(self) -> BoxStream<'static, Result<v1::WatchJobsResponse, Fault>> {
-        let Self { follow, view } = self;
+        let Self { follow, view, held } = self;
         let begin = (Course::GoOn(follow), None);
         stream::unfold(begin, move |(course, telling)| async move {
             let mut follow = match course {
@@ -100,6 +106,10 @@ impl JobsWatch {
                 Course::GoOn(follow)
             };
             Some((Ok(message), (course, telling)))
+        })
+        // It is one of those who watch for as long as it is there.
+        .inspect(move |_| {
+            let _ = &held;
         })
         .boxed()
     }

@@ -6,7 +6,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 
 use super::{
-    Api, Fault,
+    Api, Caller, Fault,
     fields::{Fields, at_most, driver_name, entries},
     lease, render,
 };
@@ -135,6 +135,7 @@ impl Api {
     /// `Acquire`.
     pub(crate) async fn acquire(
         &self,
+        caller: &Caller,
         request: v1::AcquireRequest,
     ) -> Result<v1::AcquireResponse, Fault> {
         let v1::AcquireRequest {
@@ -157,6 +158,8 @@ impl Api {
         let wait =
             wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
         fields.check()?;
+        let waits = wait.is_some_and(|wait| !wait.is_zero());
+        let _one_of_those_who_wait = waits.then(|| caller.allowance.watch()).transpose()?;
         let drivers = drivers.into_iter().map(Arc::from).collect();
         let grants = self
             .engine
@@ -173,6 +176,7 @@ impl Api {
     /// `Report`.
     pub(crate) async fn report(
         &self,
+        caller: &Caller,
         request: v1::ReportRequest,
     ) -> Result<v1::ReportResponse, Fault> {
         let v1::ReportRequest { reports, wait } = request;
@@ -183,6 +187,8 @@ impl Api {
         let wait =
             wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
         fields.check()?;
+        let waits = wait.is_some_and(|wait| !wait.is_zero());
+        let _one_of_those_who_wait = waits.then(|| caller.allowance.watch()).transpose()?;
         let (results, mut directives) = take_reports(&self.engine, reports).await?;
         // A refusal is news for the worker, too.
         let is_quiet = directives.is_empty() && results.iter().all(|r| r.error.is_none());

@@ -8,10 +8,13 @@ use std::sync::{
 use tokio_util::sync::CancellationToken;
 
 use super::{AuthError, LEEWAY, jwt::Told, key::SentKey};
-use crate::domain::{
-    Timestamp,
-    access::Principal,
-    registry::{KeyEntry, Proof},
+use crate::{
+    domain::{
+        Timestamp,
+        access::Principal,
+        registry::{KeyEntry, Proof},
+    },
+    quota::{Allowance, Allowances},
 };
 
 /// See the module.
@@ -19,6 +22,8 @@ use crate::domain::{
 pub struct Holder {
     /// Who.
     pub principal: Arc<Principal>,
+    /// How much its tenant may use.
+    pub allowance: Arc<Allowance>,
     pub(super) credential: Credential,
     /// Cancelled when the credential is no longer good.
     pub(super) ended: CancellationToken,
@@ -46,11 +51,11 @@ pub(super) enum Credential {
 }
 
 impl Holder {
-    pub(super) fn everybody(principal: Principal) -> Self {
-        Self::new(principal, Credential::None)
+    pub(super) fn everybody(principal: Principal, allowances: &Allowances) -> Self {
+        Self::new(principal, Credential::None, allowances)
     }
 
-    pub(super) fn of_key(entry: KeyEntry) -> Self {
+    pub(super) fn of_key(entry: KeyEntry, allowances: &Allowances) -> Self {
         let principal = Principal {
             name: format!("key:{}", entry.id).into(),
             tenant: entry.tenant.clone(),
@@ -58,20 +63,21 @@ impl Holder {
             drivers: entry.drivers.clone(),
             everywhere: entry.everywhere,
         };
-        Self::new(principal, Credential::Key(entry))
+        Self::new(principal, Credential::Key(entry), allowances)
     }
 
-    pub(super) fn of_token(id: Arc<str>, told: Told) -> Self {
+    pub(super) fn of_token(id: Arc<str>, told: Told, allowances: &Allowances) -> Self {
         let Told {
             principal,
             end,
             key,
         } = told;
-        Self::new(principal, Credential::Token { id, end, key })
+        Self::new(principal, Credential::Token { id, end, key }, allowances)
     }
 
-    fn new(principal: Principal, credential: Credential) -> Self {
+    fn new(principal: Principal, credential: Credential, allowances: &Allowances) -> Self {
         Self {
+            allowance: allowances.of(&principal.tenant),
             principal: principal.into(),
             credential,
             ended: CancellationToken::new(),

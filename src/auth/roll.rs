@@ -25,9 +25,10 @@ use super::{
 use crate::{
     domain::{
         Tenant, Timestamp,
-        registry::{Administration, DEFAULT_TENANT, Entry, KeyEntry, RecordKey, TenantEntry},
+        registry::{Administration, DEFAULT_TENANT, Entry, KeyEntry, Quotas, RecordKey},
     },
     engine::Engine,
+    quota::Allowances,
 };
 
 /// Credentials that are remembered; each of those beyond is read with every call.
@@ -60,6 +61,7 @@ struct Shared {
     everybody: Option<Arc<Holder>>,
     /// By the id of their credential.
     holders: DashMap<Arc<str>, Arc<Holder>>,
+    allowances: Allowances,
     issuer: Option<Issuer>,
     reading: Semaphore,
 }
@@ -73,7 +75,8 @@ impl Authenticator {
         engine: Engine,
         settings: AuthSettings,
     ) -> Result<(Self, Keeper), KeysError> {
-        let everybody = || Arc::new(Holder::everybody(everybody()));
+        let allowances = Allowances::new(settings.quotas);
+        let everybody = || Arc::new(Holder::everybody(everybody(), &allowances));
         let everybody = (!settings.is_required).then(everybody);
         let issuer = match settings.tokens {
             Some((jwt, source)) => Some(Issuer::new(jwt, source).await?),
@@ -85,6 +88,7 @@ impl Authenticator {
                 engine,
                 everybody,
                 holders: DashMap::new(),
+                allowances,
                 issuer,
                 reading: Semaphore::new(MAX_READING),
             }),
@@ -145,20 +149,22 @@ impl Authenticator {
             Presented::Unreadable => Err(AuthError::Malformed),
             Presented::Bearer(text) if self.is_token(text) => {
                 let told = self.verify(text, now).await?;
-                let holder = Arc::new(Holder::of_token(token_id(text).into(), told));
+                let allowances = &self.shared.allowances;
+                let holder = Holder::of_token(token_id(text).into(), told, allowances);
+                let holder = Arc::new(holder);
                 holder.admit(None, now).map(|holder| self.remember(holder))
             }
             Presented::Bearer(text) => {
                 let sent = SentKey::parse(text)?;
                 let entry = self.read(sent.id).await?.ok_or(AuthError::Invalid)?;
-                Arc::new(Holder::of_key(entry))
+                Arc::new(self.of_key(entry))
                     .admit(Some(&sent), now)
                     .map(|holder| self.remember(holder))
             }
             Presented::Certificate(names) => {
                 for name in names.iter() {
                     if let Some(entry) = self.read(&certificate_id(name)).await? {
-                        let holder = Arc::new(Holder::of_key(entry)).admit(None, now);
+                        let holder = Arc::new(self.of_key(entry)).admit(None, now);
                         return holder.map(|holder| self.remember(holder));
                     }
                 }
@@ -196,6 +202,10 @@ impl Authenticator {
         Arc::clone(&self.shared.holders.entry(id).or_insert(holder))
     }
 
+    fn of_key(&self, entry: KeyEntry) -> Holder {
+        Holder::of_key(entry, &self.shared.allowances)
+    }
+
     fn is_token(&self, text: &str) -> bool {
         self.shared.issuer.is_some() && !text.starts_with(PREFIX) && text.len() <= MAX_TOKEN_BYTES
     }
@@ -221,12 +231,18 @@ impl Authenticator {
         Ok(self.is_enabled(&key.tenant).await?.then_some(key))
     }
 
+    /// Whether the credentials of a tenant are good; takes note of its quotas.
     async fn is_enabled(&self, tenant: &Tenant) -> Result<bool, AuthError> {
-        Ok(match self.entry(&RecordKey::tenant(tenant)).await? {
-            Some(Entry::Tenant(TenantEntry { is_disabled, .. })) => !is_disabled,
-            Some(Entry::Key(_) | Entry::DataKey(_)) => false,
-            None => *tenant.0 == *DEFAULT_TENANT,
-        })
+        let entry = self.entry(&RecordKey::tenant(tenant)).await?;
+        let (is_enabled, quotas) = match entry {
+            Some(Entry::Tenant(entry)) => (!entry.is_disabled, entry.quotas),
+            Some(Entry::Key(_) | Entry::DataKey(_)) => (false, Quotas::default()),
+            None => (*tenant.0 == *DEFAULT_TENANT, Quotas::default()),
+        };
+        if is_enabled {
+            self.shared.allowances.set(tenant, quotas);
+        }
+        Ok(is_enabled)
     }
 
     async fn entry(&self, key: &RecordKey) -> Result<Option<Entry>, AuthError> {
@@ -242,6 +258,11 @@ impl Authenticator {
             .map(|at| (Arc::clone(at.key()), Arc::clone(at.value())))
             .collect();
         let mut tenants = HashMap::new();
+        if let Some(everybody) = &self.shared.everybody
+            && let Err(error) = self.is_enabled(&everybody.principal.tenant).await
+        {
+            tracing::debug!(%error, "quotas stay as they were");
+        }
         for (id, holder) in all {
             self.refresh_one(&id, &holder, &mut tenants).await;
         }

@@ -85,7 +85,7 @@ impl WorkerService for Workers {
         request: Request<v1::AcquireRequest>,
     ) -> Result<Response<v1::AcquireResponse>, Status> {
         let (caller, request) = accept(request)?;
-        answer(self.api.acquire(request).await, caller.language)
+        answer(self.api.acquire(&caller, request).await, caller.language)
     }
 
     async fn report(
@@ -93,7 +93,7 @@ impl WorkerService for Workers {
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let (caller, request) = accept(request)?;
-        answer(self.api.report(request).await, caller.language)
+        answer(self.api.report(&caller, request).await, caller.language)
     }
 }
 

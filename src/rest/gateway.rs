@@ -76,8 +76,6 @@ struct Inner {
 /// What the operator sets.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    /// Requests of one tenant that may wait at once for a change.
-    pub max_waits: usize,
     /// By which names the server may be called.
     pub hosts: Hosts,
 }
@@ -107,7 +105,7 @@ impl Gateway {
         let mut inner = Inner {
             shared: Shared {
                 api,
-                polls: Polls::new(settings.max_waits),
+                polls: Polls,
                 pages: Pages::new(),
             },
             dialects: dialects(),

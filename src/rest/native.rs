@@ -41,7 +41,7 @@ use crate::{
     },
     engine::Version,
     locale::Language,
-    proto::{json, v1},
+    proto::json,
 };
 
 /// Where the state of what was accepted can be seen; as Location, for clients that look for this one.
@@ -153,9 +153,6 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
         "WatchJobs" => events::jobs(&shared, &call, methods::decode(&request)?).await,
         "WatchAudit" => events::audit(&shared, &call, methods::decode(&request)?).await,
         _ => {
-            let waits = may_wait(route.method.name(), &request)?;
-            let permit = waits.then(|| shared.polls.enter(&call.caller));
-            let _one_of_those_who_wait = permit.transpose()?;
             let answer = unary(&shared, &call, &route, request).await?;
             match &route.answer {
                 None => {
@@ -174,22 +171,6 @@ async fn handle(shared: Shared, mut call: Call, route: Arc<Route>) -> Result<Res
             }
         }
     }
-}
-
-/// Whether a request asks for an answer that may come later.
-fn may_wait(method: &str, request: &[u8]) -> Result<bool, Fault> {
-    let is_some_time = |wait: prost_types::Duration| wait.seconds > 0 || wait.nanos > 0;
-    let wait = match method {
-        // If the caller does not say for how long, the method does.
-        "Wait" => match methods::decode::<v1::WaitRequest>(request)?.timeout {
-            None => return Ok(true),
-            timeout => timeout,
-        },
-        "Acquire" => methods::decode::<v1::AcquireRequest>(request)?.wait,
-        "Report" => methods::decode::<v1::ReportRequest>(request)?.wait,
-        _ => None,
-    };
-    Ok(wait.is_some_and(is_some_time))
 }
 
 /// The key of a request that changes something: one that could not be honoured must not look as if it were.

@@ -2,55 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dashmap::DashMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::call::Known;
 use crate::{
     api::{Api, Caller, Fault, Reason},
-    domain::{JobKey, Tenant, wording::sentence},
+    domain::JobKey,
     engine::{EngineError, Version},
     locale::Language,
 };
 
-/// When to come back if too many requests wait.
-const RETRY: Duration = Duration::from_secs(1);
-
 /// See the module.
-#[derive(Clone)]
-pub(super) struct Polls {
-    most: usize,
-    free: Arc<DashMap<Tenant, Arc<Semaphore>>>,
-}
+#[derive(Clone, Copy)]
+pub(super) struct Polls;
 
 impl Polls {
-    /// So many may wait at once for one tenant.
-    pub(super) fn new(most: usize) -> Self {
-        let free = Arc::default();
-        Self { most, free }
-    }
-
-    /// One of those who wait, until it is dropped.
-    pub(super) fn enter(&self, caller: &Caller) -> Result<OwnedSemaphorePermit, Fault> {
-        let tenant = &caller.tenant;
-        let free = match self.free.get(tenant) {
-            Some(free) => Arc::clone(&free),
-            None => {
-                let all_free = || Arc::new(Semaphore::new(self.most));
-                let free = self.free.entry(tenant.clone()).or_insert_with(all_free);
-                Arc::clone(&free)
-            }
-        };
-        free.try_acquire_owned().map_err(|_none_is_free| {
-            let message = sentence!(
-                "too-many-waits",
-                "{most} requests wait already; ask again later, or follow many jobs with one request",
-                most = self.most
-            );
-            Fault::new(Reason::TooManyWaits, message).retry(RETRY)
-        })
-    }
-
     /// The job that a GET asks for: as it is, or with `Prefer: wait` as soon as it is another one than the caller knows, or without a condition as soon as
     /// it has ended. `language` is that of answers that differ by it. The job is looked at first: what a caller knows may be newer than the job, after a restore from a backup.
     pub(super) async fn look(
@@ -89,7 +53,7 @@ impl Polls {
         match self.wait(api, caller, key, None, patience).await {
             Ok(version) => Some(version),
             Err(fault) => {
-                if fault.reason != Reason::TooManyWaits {
+                if fault.reason != Reason::QuotaExceeded {
                     let reason = fault.reason.name();
                     tracing::warn!(job = %key.job, reason, "the end of a job that was stored could not be waited for");
                 }
@@ -108,7 +72,7 @@ impl Polls {
         after: Option<u64>,
         patience: Duration,
     ) -> Result<Arc<Version>, Fault> {
-        let _one_of_those_who_wait = self.enter(caller)?;
+        let _one_of_those_who_wait = caller.allowance.watch()?;
         match api.engine().wait(key, after, patience).await {
             // Whether it is what was waited for, the caller sees by the job.
             Ok((version, _)) => Ok(version),
@@ -127,8 +91,9 @@ mod tests {
     use crate::{
         api::ServerFacts,
         auth::{AuthSettings, Authenticator},
-        domain::JobId,
+        domain::{JobId, registry::Quotas},
         engine::{Engine, EngineSettings, SteadyClock},
+        quota::Allowances,
         store::{Store as _, memory::MemoryStore},
     };
 
@@ -150,14 +115,22 @@ mod tests {
             tenant: caller.tenant.clone(),
             job: JobId(Uuid::from_u128(7)),
         };
-        let polls = Polls::new(1);
+        let allowances = Allowances::new(Quotas {
+            watches: Some(1),
+            ..Quotas::default()
+        });
+        let caller = Caller {
+            allowance: allowances.of(&caller.tenant),
+            ..caller
+        };
+        let polls = Polls;
         let patience = Duration::from_secs(60);
         let waited = polls.wait_for_stored(&api, &caller, &key, patience);
         assert!(waited.await.is_none());
         // Whoever asks for it hears so, and the room is free again.
         let asked = polls.wait(&api, &caller, &key, None, patience).await;
         assert_eq!(asked.unwrap_err().reason, Reason::JobNotFound);
-        let permit = polls.enter(&caller).unwrap();
+        let permit = caller.allowance.watch().unwrap();
         let waited = polls.wait_for_stored(&api, &caller, &key, patience);
         assert!(waited.await.is_none());
         drop(permit);

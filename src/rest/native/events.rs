@@ -44,7 +44,6 @@ pub(super) async fn job(
         request.after_revision = last.parse().map_err(|_| bad_last_id())?;
     }
     let after = request.after_revision;
-    let permit = shared.polls.enter(&call.caller)?;
     let mut watch = shared.api.watch_job(&call.caller, request).await?;
     let view = watch.view;
     let first = watch.next().await;
@@ -61,12 +60,9 @@ pub(super) async fn job(
     }
     let language = call.caller.language;
     let items = stream::iter(first).chain(watch);
-    Ok(events(items.map(move |item| {
-        let _one_of_those_who_wait = &permit;
-        match item {
-            Ok(item) => job_event(item, view),
-            Err(fault) => farewell(&fault, language),
-        }
+    Ok(events(items.map(move |item| match item {
+        Ok(item) => job_event(item, view),
+        Err(fault) => farewell(&fault, language),
     })))
 }
 
@@ -79,15 +75,11 @@ pub(super) async fn jobs(
     if let Some(last) = call.header(&LAST_EVENT_ID).filter(|id| !id.is_empty()) {
         last.clone_into(&mut request.cursor);
     }
-    let permit = shared.polls.enter(&call.caller)?;
     let watch = shared.api.watch_jobs(&call.caller, request).await?;
     let language = call.caller.language;
-    Ok(events(watch.messages().map(move |message| {
-        let _one_of_those_who_wait = &permit;
-        match message {
-            Ok(message) => jobs_event(&message),
-            Err(fault) => farewell(&fault, language),
-        }
+    Ok(events(watch.messages().map(move |message| match message {
+        Ok(message) => jobs_event(&message),
+        Err(fault) => farewell(&fault, language),
     })))
 }
 
@@ -97,16 +89,12 @@ pub(super) async fn audit(
     call: &Call,
     request: v1::WatchAuditRequest,
 ) -> Result<Response, Fault> {
-    let permit = shared.polls.enter(&call.caller)?;
     let messages = shared.api.watch_audit(&call.caller, request).await?;
     let language = call.caller.language;
-    Ok(events(messages.map(move |message| {
-        let _one_of_those_who_wait = &permit;
-        match message {
-            Ok(message) if message.records.is_empty() => comment(),
-            Ok(message) => event("records", "", &json_of(&message)),
-            Err(fault) => farewell(&fault, language),
-        }
+    Ok(events(messages.map(move |message| match message {
+        Ok(message) if message.records.is_empty() => comment(),
+        Ok(message) => event("records", "", &json_of(&message)),
+        Err(fault) => farewell(&fault, language),
     })))
 }
 

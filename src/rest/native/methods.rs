@@ -42,8 +42,8 @@ methods! {
     "JobService.ListEvents" => list_events(ListEventsRequest, caller);
     "JobService.Explain" => explain(ExplainRequest, caller);
     "JobService.GetCounts" => get_counts(GetCountsRequest, caller);
-    "WorkerService.Acquire" => acquire(AcquireRequest);
-    "WorkerService.Report" => report(ReportRequest);
+    "WorkerService.Acquire" => acquire(AcquireRequest, caller);
+    "WorkerService.Report" => report(ReportRequest, caller);
     "AdminService.GetServerInfo" => get_server_info(GetServerInfoRequest);
     "AdminService.PauseDriver" => pause_driver(PauseDriverRequest, caller);
     "AdminService.ResumeDriver" => resume_driver(ResumeDriverRequest, caller);

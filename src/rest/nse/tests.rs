@@ -121,7 +121,13 @@ fn call(path: &str, headers: &[(&str, &str)]) -> Call {
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
     let query = Query::parse(head.uri.query()).unwrap();
-    Call::new(head, Bytes::new(), Vec::new(), query, crate::api::Caller::anybody())
+    Call::new(
+        head,
+        Bytes::new(),
+        Vec::new(),
+        query,
+        crate::api::Caller::anybody(),
+    )
 }
 
 async fn body(response: Response) -> String {

@@ -296,7 +296,10 @@ async fn jobs_of_one_moment_are_in_the_order_of_their_times_and_then_the_newer_i
     let (engine, thread) = engine(Standing).await;
     let mut jobs = submit(&engine, 3).await;
     for _ in 0..2 {
-        let cancelled = engine.cancel(jobs[1].key(), String::new(), None).await.unwrap();
+        let cancelled = engine
+            .cancel(jobs[1].key(), String::new(), None)
+            .await
+            .unwrap();
         jobs[1] = cancelled;
         jobs.extend(submit(&engine, PAGE).await);
     }
