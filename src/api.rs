@@ -13,7 +13,6 @@ mod fields;
 mod jobs;
 mod keys;
 mod lease;
-mod peer;
 pub(crate) mod render;
 mod room;
 mod submission;

@@ -9,16 +9,18 @@ mod holder;
 mod issuer;
 mod jwt;
 mod key;
+mod peer;
 mod presented;
 mod roll;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 pub use denials::Denials;
 pub use holder::Holder;
 pub use issuer::{KeySource, KeysError};
 pub use jwt::{JwtSettings, SignedWith};
 pub use key::{NewKey, PREFIX};
+pub use peer::Peer;
 pub use presented::Presented;
 pub use roll::{Authenticator, Keeper, certificate_id};
 
@@ -76,8 +78,8 @@ pub struct AuthSettings {
 pub struct Identity {
     /// Who, if anybody is known to.
     pub holder: Result<Arc<Holder>, AuthError>,
-    /// Where the connection comes from, as far as this machine can see.
-    pub address: Option<IpAddr>,
+    /// Who is at the other end of the connection.
+    pub peer: Option<Arc<Peer>>,
     /// Where it is told that somebody tried what they may not do.
     pub denials: Denials,
 }

@@ -49,6 +49,9 @@ pub use tls::{ClientCertificates, TlsError, TlsSettings};
 /// Connections that may wait to be accepted, if the system allows as many: after a restart all clients come back at once.
 const BACKLOG: u32 = 4_096;
 
+/// Watches and waits of one tenant at a time, unless the server is told otherwise.
+pub const DEFAULT_WATCHES: u32 = 100_000;
+
 /// Where the embedded store is, unless it is told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "./longhaul-data";
 
@@ -68,8 +71,6 @@ pub struct ServeSettings {
     pub listen: SocketAddr,
     /// How to speak TLS; without it whoever stands between can read along.
     pub tls: Option<TlsSettings>,
-    /// Whether each call needs a credential.
-    pub auth: bool,
     /// What keeps the jobs.
     pub storage: Storage,
     /// How long open calls have to end when the server stops.
@@ -102,7 +103,6 @@ impl Default for ServeSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             tls: None,
-            auth: false,
             storage: Storage::Embedded(PathBuf::from(DEFAULT_DATA_DIR)),
             drain_timeout: Duration::from_secs(25),
             lease_duration: policy.lease_duration,
@@ -116,7 +116,7 @@ impl Default for ServeSettings {
             routes: None,
             auth: AuthSettings {
                 quotas: Quotas {
-                    watches: Some(100_000),
+                    watches: Some(DEFAULT_WATCHES),
                     ..Quotas::default()
                 },
                 ..AuthSettings::default()

@@ -1,13 +1,13 @@
 //! Who is calling.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::Extensions;
 use uuid::Uuid;
 
 use super::Fault;
 use crate::{
-    auth::{ANONYMOUS, AuthError, Holder, Identity, nobody},
+    auth::{ANONYMOUS, AuthError, Holder, Identity, Peer, nobody},
     domain::{
         Tenant,
         access::{Actor, Permission, Principal},
@@ -31,8 +31,8 @@ pub(crate) struct Caller {
     pub(crate) allowance: Arc<Allowance>,
     /// The tenant that the call acts for.
     pub(crate) tenant: Tenant,
-    /// Where the connection comes from.
-    pub(crate) address: Option<IpAddr>,
+    /// Who is at the other end of the connection.
+    pub(crate) peer: Option<Arc<Peer>>,
     /// What the caller calls the call; empty if it does not.
     request_id: String,
     /// The call's W3C trace context, which workers get with the lease; empty if there is none.
@@ -67,7 +67,7 @@ impl Caller {
             tenant: principal.tenant.clone(),
             principal,
             allowance,
-            address: identity.and_then(|identity| identity.address),
+            peer: identity.and_then(|identity| identity.peer.clone()),
             request_id: request_id(text("x-request-id")),
             traceparent: traceparent(text("traceparent")),
             language: Language::accepted(text("accept-language")),
@@ -82,7 +82,7 @@ impl Caller {
             tenant: principal.tenant.clone(),
             principal: principal.into(),
             allowance: Arc::default(),
-            address: None,
+            peer: None,
             request_id: String::new(),
             traceparent: String::new(),
             language: Language::English,
@@ -96,7 +96,7 @@ impl Caller {
 
     /// What the audit log says of it.
     pub(crate) fn actor(&self) -> Actor {
-        actor(&self.principal, self.address, &self.request_id)
+        actor(&self.principal, self.peer.as_deref(), &self.request_id)
     }
 }
 
@@ -113,16 +113,16 @@ pub(crate) fn admit<'a>(
     if principal.may(permission) {
         return Ok(holder);
     }
-    let actor = actor(principal, identity.address, "");
+    let actor = actor(principal, identity.peer.as_deref(), "");
     identity.denials.note(actor, action, target);
     Err(Fault::role_required(principal, permission))
 }
 
-fn actor(principal: &Principal, address: Option<IpAddr>, request_id: &str) -> Actor {
+fn actor(principal: &Principal, peer: Option<&Peer>, request_id: &str) -> Actor {
     Actor {
         name: Arc::clone(&principal.name),
         tenant: principal.tenant.clone(),
-        address: address.map_or_else(String::new, |at| at.to_string()),
+        address: peer.map_or_else(String::new, |peer| peer.address.ip().to_string()),
         request_id: match request_id {
             "" => Uuid::now_v7().to_string(),
             named => named.to_owned(),

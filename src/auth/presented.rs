@@ -5,6 +5,8 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
+use super::Peer;
+
 /// A credential as it was sent, not looked at yet. It is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Presented {
@@ -20,11 +22,14 @@ pub enum Presented {
 
 impl Presented {
     /// What stands in the headers; without any, what the connection brought.
-    pub fn of(headers: &HeaderMap, certificate: &Arc<[Arc<str>]>) -> Self {
+    pub fn of(headers: &HeaderMap, peer: Option<&Peer>) -> Self {
+        let names = peer.map(|peer| &peer.identities);
+        let certificate = names.filter(|names| !names.is_empty());
         let mut given = headers.get_all(AUTHORIZATION).iter();
         match (given.next(), given.next()) {
-            (None, _) if certificate.is_empty() => Self::Nothing,
-            (None, _) => Self::Certificate(Arc::clone(certificate)),
+            (None, _) => {
+                certificate.map_or(Self::Nothing, |names| Self::Certificate(Arc::clone(names)))
+            }
             (Some(value), None) => read(value).map_or(Self::Unreadable, Self::Bearer),
             // Of two, others may have looked at the other one.
             (Some(_), Some(_)) => Self::Unreadable,
@@ -58,7 +63,7 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
-        Presented::of(&headers, &Arc::default())
+        Presented::of(&headers, None)
     }
 
     fn basic(text: &str) -> String {
@@ -99,11 +104,15 @@ mod tests {
     #[test]
     fn a_certificate_counts_where_no_header_does() {
         let certificate: Arc<[Arc<str>]> = ["spiffe://a/b".into()].into();
+        let peer = Peer {
+            identities: Arc::clone(&certificate),
+            ..Peer::plain(([192, 0, 2, 1], 1).into())
+        };
         let mut headers = HeaderMap::new();
-        let presented = Presented::of(&headers, &certificate);
+        let presented = Presented::of(&headers, Some(&peer));
         assert!(presented == Presented::Certificate(Arc::clone(&certificate)));
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer k"));
-        let presented = Presented::of(&headers, &certificate);
+        let presented = Presented::of(&headers, Some(&peer));
         assert!(presented == Presented::Bearer("k".to_owned()));
     }
 }

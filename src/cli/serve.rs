@@ -107,7 +107,6 @@ fn refuse_nothing(settings: &ServeSettings) -> Result<(), Failure> {
         cancel_grace,
         max_connections,
         max_streams_per_connection,
-        max_waits_per_tenant,
         ..
     } = settings;
     let spans = [
@@ -130,7 +129,6 @@ fn refuse_nothing(settings: &ServeSettings) -> Result<(), Failure> {
             "max_streams_per_connection",
             *max_streams_per_connection == 0,
         ),
-        ("max_waits_per_tenant", *max_waits_per_tenant == 0),
     ];
     match counts.into_iter().find(|(_, is_nothing)| *is_nothing) {
         Some((key, _)) => Err(Failure::usage(format!("{key} must be more than 0"))),

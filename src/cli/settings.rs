@@ -2,6 +2,7 @@
 //!
 //! Invariant: a setting is declared once, in [`ServeLayer`], and its flag, variable and key bear the same name.
 
+mod access;
 mod file;
 mod host;
 mod listen;
@@ -18,12 +19,14 @@ use std::{
 
 use clap::{ArgMatches, Args, parser::ValueSource};
 use longhaul::{
-    auth::AuthSettings,
-    server::{DEFAULT_DATA_DIR, ServeSettings},
+    auth::{AuthSettings, SignedWith},
+    domain::registry::Quotas,
+    server::{DEFAULT_DATA_DIR, DEFAULT_WATCHES, ServeSettings},
 };
 use serde::{Deserialize, Serialize};
 
 use self::{
+    access::ChosenTokens,
     host::HostName,
     listen::ListenAddress,
     storage::{Chosen, DEFAULT_CONNECTIONS, FLAGS, StoreText},
@@ -77,6 +80,49 @@ pub struct ServeLayer {
     /// Require a credential for every call
     #[arg(long, env = "LONGHAUL_AUTH", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     auth: Option<bool>,
+    /// Issuer of the JSON web tokens that are credentials too: their `iss` [default: none]
+    #[arg(long, value_name = "ISSUER", env = "LONGHAUL_JWT_ISSUER")]
+    jwt_issuer: Option<String>,
+    /// For whom these tokens have to be made: one of their `aud` [default: longhaul]
+    #[arg(long, value_name = "AUDIENCE", env = "LONGHAUL_JWT_AUDIENCE")]
+    jwt_audience: Option<String>,
+    /// The issuer's public keys as a JSON Web Key Set: a file, or an https:// address that is read again every 5 minutes [default: none]
+    #[arg(long, value_name = "FILE|URL", env = "LONGHAUL_JWT_KEYS")]
+    jwt_keys: Option<String>,
+    /// How tokens may be signed [default: RS256,ES256,EdDSA]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "LONGHAUL_JWT_ALGORITHMS",
+        value_delimiter = ','
+    )]
+    jwt_algorithms: Option<Vec<String>>,
+    /// The claim of tokens that has the tenant [default: tenant]
+    #[arg(long, value_name = "CLAIM", env = "LONGHAUL_JWT_TENANT_CLAIM")]
+    jwt_tenant_claim: Option<String>,
+    /// The claim of tokens that has the roles [default: roles]
+    #[arg(long, value_name = "CLAIM", env = "LONGHAUL_JWT_ROLES_CLAIM")]
+    jwt_roles_claim: Option<String>,
+    /// Claims that tokens must have besides exp, iss, aud, sub and the tenant [default: none]
+    #[arg(
+        long,
+        value_name = "CLAIMS",
+        env = "LONGHAUL_JWT_REQUIRED_CLAIMS",
+        value_delimiter = ','
+    )]
+    jwt_required_claims: Option<Vec<String>>,
+    /// Jobs that a tenant may submit in a second to this server, unless it has a quota of its own; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N", env = "LONGHAUL_QUOTA_SUBMITS_PER_SECOND")]
+    quota_submits_per_second: Option<u32>,
+    /// Jobs of a tenant that have not ended, likewise [default: 0]
+    #[arg(long, value_name = "N", env = "LONGHAUL_QUOTA_OPEN_JOBS")]
+    quota_open_jobs: Option<u64>,
+    /// Watches and waits of a tenant at a time, likewise [default: 100000]
+    #[arg(long, value_name = "N", env = "LONGHAUL_QUOTA_WATCHES")]
+    quota_watches: Option<u32>,
+    /// Connections of a tenant at a time, likewise [default: 0]
+    #[arg(long, value_name = "N", env = "LONGHAUL_QUOTA_CONNECTIONS")]
+    quota_connections: Option<u32>,
     /// Serve other machines although TLS, authentication or both are missing
     #[arg(long, env = "LONGHAUL_INSECURE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     insecure: Option<bool>,
@@ -104,9 +150,6 @@ pub struct ServeLayer {
     /// The most calls at a time on one connection [default: 200000]
     #[arg(long, value_name = "N", env = "LONGHAUL_MAX_STREAMS_PER_CONNECTION")]
     max_streams_per_connection: Option<u32>,
-    /// The most REST requests of one tenant that wait at a time for a change [default: 10000]
-    #[arg(long, value_name = "N", env = "LONGHAUL_MAX_WAITS_PER_TENANT")]
-    max_waits_per_tenant: Option<usize>,
     /// Names, besides localhost, by which a server on the loopback interface may be called over REST, such as that of a proxy in front of it [default: none]
     #[arg(
         long,
@@ -200,6 +243,17 @@ impl Settings {
             tls_client_ca,
             tls_client_certificates,
             auth,
+            jwt_issuer,
+            jwt_audience,
+            jwt_keys,
+            jwt_algorithms,
+            jwt_tenant_claim,
+            jwt_roles_claim,
+            jwt_required_claims,
+            quota_submits_per_second,
+            quota_open_jobs,
+            quota_watches,
+            quota_connections,
             insecure,
             drain_timeout,
             lease_duration,
@@ -209,7 +263,6 @@ impl Settings {
             retention,
             max_connections,
             max_streams_per_connection,
-            max_waits_per_tenant,
             allowed_hosts,
             routes,
             log_level,
@@ -262,11 +315,77 @@ impl Settings {
                 ClientCertificate::default(),
             ),
         };
+        let is_required = layers.pick("auth", auth, file.auth, false);
+        let tokens = access::tokens(ChosenTokens {
+            issuer: layers.pick("jwt_issuer", jwt_issuer, file.jwt_issuer, String::new()),
+            audience: layers.pick(
+                "jwt_audience",
+                jwt_audience,
+                file.jwt_audience,
+                "longhaul".to_owned(),
+            ),
+            keys: layers.pick("jwt_keys", jwt_keys, file.jwt_keys, String::new()),
+            algorithms: layers.pick(
+                "jwt_algorithms",
+                jwt_algorithms,
+                file.jwt_algorithms,
+                SignedWith::usual().map(str::to_owned).to_vec(),
+            ),
+            tenant_claim: layers.pick(
+                "jwt_tenant_claim",
+                jwt_tenant_claim,
+                file.jwt_tenant_claim,
+                "tenant".to_owned(),
+            ),
+            roles_claim: layers.pick(
+                "jwt_roles_claim",
+                jwt_roles_claim,
+                file.jwt_roles_claim,
+                "roles".to_owned(),
+            ),
+            required_claims: layers.pick(
+                "jwt_required_claims",
+                jwt_required_claims,
+                file.jwt_required_claims,
+                Vec::new(),
+            ),
+            is_required,
+        })?;
+        let quotas = Quotas {
+            submits_per_second: layers.pick_quota(
+                "quota_submits_per_second",
+                quota_submits_per_second,
+                file.quota_submits_per_second,
+                0,
+            ),
+            open_jobs: layers.pick_quota(
+                "quota_open_jobs",
+                quota_open_jobs,
+                file.quota_open_jobs,
+                0,
+            ),
+            stored_bytes: None,
+            watches: layers.pick_quota(
+                "quota_watches",
+                quota_watches,
+                file.quota_watches,
+                DEFAULT_WATCHES,
+            ),
+            connections: layers.pick_quota(
+                "quota_connections",
+                quota_connections,
+                file.quota_connections,
+                0,
+            ),
+        };
         let serve = ServeSettings {
-            auth: AuthSettings::default(),
+            auth: AuthSettings {
+                is_required,
+                tokens,
+                quotas,
+            },
             listen: listen.0,
             tls: tls::tls(chosen)?,
-            auth: layers.pick("auth", auth, file.auth, default.auth),
             storage,
             drain_timeout: layers.pick_time(
                 "drain_timeout",
@@ -310,12 +429,6 @@ impl Settings {
                 max_streams_per_connection,
                 file.max_streams_per_connection,
                 default.max_streams_per_connection,
-            ),
-            max_waits_per_tenant: layers.pick(
-                "max_waits_per_tenant",
-                max_waits_per_tenant,
-                file.max_waits_per_tenant,
-                default.max_waits_per_tenant,
             ),
             allowed_hosts: layers
                 .pick(
@@ -406,6 +519,18 @@ impl Layers<'_> {
     ) -> Option<PathBuf> {
         let path = self.pick(key, top, file, PathBuf::new());
         Some(path).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// A quota; 0 is none.
+    fn pick_quota<T: Serialize + Default + PartialEq>(
+        &mut self,
+        key: &'static str,
+        top: Option<T>,
+        file: Option<T>,
+        default: T,
+    ) -> Option<T> {
+        let quota = self.pick(key, top, file, default);
+        Some(quota).filter(|quota| *quota != T::default())
     }
 
     fn pick_time(

@@ -58,7 +58,7 @@ impl Call {
 
     /// Where the connection comes from, as far as this machine can see.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.peer.as_ref().map(|peer| peer.address.ip())
+        self.caller.peer.as_ref().map(|peer| peer.address.ip())
     }
 
     /// A header that is text.
@@ -162,7 +162,7 @@ impl Call {
     pub(super) fn origin(&self) -> String {
         let authority = self.uri.authority().map(|authority| authority.as_str());
         let host = authority.or_else(|| self.header(&header::HOST));
-        let is_tls = self.peer.as_ref().is_some_and(|peer| peer.is_tls);
+        let is_tls = self.caller.peer.as_ref().is_some_and(|peer| peer.is_tls);
         let scheme = match is_tls {
             true => "https",
             false => self.uri.scheme_str().unwrap_or("http"),
@@ -227,6 +227,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::auth::Peer;
 
     fn call(uri: &str, host: Option<&str>, is_tls: bool) -> Call {
         let request = Request::builder().uri(uri);

@@ -33,7 +33,7 @@ use super::{
     tls::Tls,
     wire::Wire,
 };
-use crate::api::Peer;
+use crate::auth::Peer;
 
 /// How long a client has to shake hands over TLS, to say which protocol it speaks, and to send the head of its first request in HTTP/1; all together.
 const OPENING: Duration = Duration::from_secs(10);

@@ -71,7 +71,7 @@ impl Intake {
         Self {
             front: self.front.clone(),
             bounds: Arc::clone(&self.bounds),
-            gate: self.gate.of(peer.ip(), Arc::default()),
+            gate: self.gate.of(peer),
         }
     }
 }

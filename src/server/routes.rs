@@ -18,7 +18,7 @@ use tower::Service;
 
 use super::{intake::is_grpc, stream_end::EndWith};
 use crate::{
-    api::{Api, MAX_MESSAGE_BYTES, Peer},
+    api::{Api, MAX_MESSAGE_BYTES},
     grpc::{
         Admin, Jobs, Workers, error,
         service::{

@@ -44,7 +44,7 @@ pub fn missing(settings: &ServeSettings) -> Option<Missing> {
     if settings.listen.ip().to_canonical().is_loopback() {
         return None;
     }
-    match (&settings.tls, settings.auth) {
+    match (&settings.tls, settings.auth.is_required) {
         (Some(_), true) => None,
         (Some(_), false) => Some(Missing::Authentication),
         (None, true) => Some(Missing::Tls),
@@ -131,7 +131,10 @@ mod tests {
                 key: "my.key".into(),
                 clients: None,
             }),
-            auth,
+            auth: AuthSettings {
+                is_required: auth,
+                ..AuthSettings::default()
+            },
             ..ServeSettings::default()
         }
     }

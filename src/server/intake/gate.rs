@@ -3,7 +3,7 @@
 //! What speaks gRPC is turned away here, by the table that the contract makes; the REST gateway is told who calls and says no in the words of a dialect, by
 //! the same table. What lasts ends with its credential.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::is_grpc;
 use crate::{
     api::{Fault, admit, lasts, required},
-    auth::{AuthError, Authenticator, Holder, Identity, Presented},
+    auth::{AuthError, Authenticator, Holder, Identity, Peer, Presented},
     domain::access::Permission,
     grpc::error,
     locale::Language,
@@ -31,10 +31,8 @@ const FOREIGN: [(&str, Permission); 2] = [
 #[derive(Clone)]
 pub(super) struct Gate {
     authenticator: Authenticator,
-    /// Where the connection comes from.
-    address: Option<IpAddr>,
-    /// Names in the certificate that it was made with.
-    certificate: Arc<[Arc<str>]>,
+    /// Who is at the other end of the connection.
+    peer: Option<Arc<Peer>>,
 }
 
 /// What becomes of a request.
@@ -55,23 +53,21 @@ impl Gate {
     pub(super) fn new(authenticator: Authenticator) -> Self {
         Self {
             authenticator,
-            address: None,
-            certificate: Arc::default(),
+            peer: None,
         }
     }
 
     /// For a connection from there.
-    pub(super) fn of(&self, address: IpAddr, certificate: Arc<[Arc<str>]>) -> Self {
+    pub(super) fn of(&self, peer: Peer) -> Self {
         Self {
             authenticator: self.authenticator.clone(),
-            address: Some(address),
-            certificate,
+            peer: Some(peer.into()),
         }
     }
 
     /// What a request brings to say who sends it.
     pub(super) fn presented(&self, headers: &HeaderMap) -> Presented {
-        Presented::of(headers, &self.certificate)
+        Presented::of(headers, self.peer.as_deref())
     }
 
     /// Who sends it, if that is known at once.
@@ -88,7 +84,7 @@ impl Gate {
     pub(super) fn admit<B>(&self, request: &mut Request<B>, found: Found) -> Entry {
         let identity = Identity {
             holder: found,
-            address: self.address,
+            peer: self.peer.clone(),
             denials: self.authenticator.denials(),
         };
         let is_grpc = is_grpc(request);

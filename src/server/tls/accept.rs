@@ -12,7 +12,7 @@ use webpki::EndEntityCert;
 
 use super::Tls;
 use crate::{
-    api::Peer,
+    auth::Peer,
     server::wire::{Socket, Wire},
 };
 

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
-use crate::{api::Peer, server::wire::Wire, trust::Trust};
+use crate::{auth::Peer, server::wire::Wire, trust::Trust};
 
 /// Longer than anything here takes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
