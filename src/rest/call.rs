@@ -239,10 +239,8 @@ mod tests {
             is_tls,
             ..Peer::plain(([127, 0, 0, 1], 1).into())
         };
-        let caller = Caller {
-            peer: Some(peer.into()),
-            ..Caller::anybody()
-        };
+        let mut caller = Caller::anybody();
+        caller.peer = Some(peer.into());
         Call::new(head, Bytes::new(), Vec::new(), Query::default(), caller)
     }
 

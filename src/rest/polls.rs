@@ -109,19 +109,16 @@ mod tests {
         let started = Authenticator::start(engine.clone(), AuthSettings::default()).await;
         let (authenticator, _keeper) = started.unwrap();
         let api = Api::new(engine, authenticator, facts);
-        let caller = Caller::anybody();
-        // Removed, after it was stored.
-        let key = JobKey {
-            tenant: caller.tenant.clone(),
-            job: JobId(Uuid::from_u128(7)),
-        };
         let allowances = Allowances::new(Quotas {
             watches: Some(1),
             ..Quotas::default()
         });
-        let caller = Caller {
-            allowance: allowances.of(&caller.tenant),
-            ..caller
+        let mut caller = Caller::anybody();
+        caller.allowance = allowances.of(&caller.tenant);
+        // Removed, after it was stored.
+        let key = JobKey {
+            tenant: caller.tenant.clone(),
+            job: JobId(Uuid::from_u128(7)),
         };
         let polls = Polls;
         let patience = Duration::from_secs(60);
