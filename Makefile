@@ -25,7 +25,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the build and the tests need and is missing
-	@.ci/need cc:gcc,libc6-dev curl:curl 'postgres@/usr/lib/postgresql/*/bin:postgresql'
+	@.ci/need cc:gcc,libc6-dev curl:curl openssl:openssl 'postgres@/usr/lib/postgresql/*/bin:postgresql'
 	@$(MAKE) --no-print-directory $(GRPCURL)
 
 test: setup ## Run every test, after make setup

@@ -63,6 +63,8 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let tls = self.tls.clone();
         let verdict = self.verdict.clone();
+        // What the one before has met says nothing of this one.
+        verdict.set(None);
         let host = uri.host().unwrap_or_default().to_owned();
         let connected = self.network.call(uri);
         async move {
