@@ -16,6 +16,7 @@ pub mod id;
 pub mod job;
 pub mod lifecycle;
 pub mod limits;
+pub mod reach;
 pub mod registry;
 pub mod report;
 pub mod submission;

@@ -10,6 +10,7 @@ mod follow;
 mod hub;
 mod publish;
 mod query;
+mod queues;
 mod reach;
 mod registry;
 mod select;

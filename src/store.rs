@@ -193,6 +193,18 @@ impl Ready {
     }
 }
 
+/// Whose tasks are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// One tenant's.
+    One(&'a Tenant),
+    /// Those of all tenants, in turns that begin after the one that was served last and go round.
+    All {
+        /// Which that was, if any.
+        served: Option<&'a Tenant>,
+    },
+}
+
 /// What to do about a job that somebody else is changing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locked {
@@ -218,10 +230,12 @@ pub struct Stretch {
 }
 
 /// Workers of a driver.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
     /// Which.
     pub driver: Arc<str>,
+    /// Whose tasks they take; `None` for those of all tenants.
+    pub tenant: Option<Tenant>,
     /// How many are connected.
     pub workers: usize,
     /// How many more leases they want together.
@@ -325,12 +339,12 @@ pub trait Writer: Send {
     /// it or at one of its ancestors, the ancestors may come all the same.
     async fn jobs(&mut self, keys: &[JobKey], locked: Locked) -> Result<Vec<Job>, StoreError>;
     /// Tasks of a driver that may be taken, but for those of jobs that others are at, and none if it is paused: for each tenant the first by priority, then age; at most `limit` of
-    /// each, and `limit` together if there are as many. At most [`MAX_TENANTS_PER_CLAIM`] tenants, beginning after `served` and going round. What is told
-    /// may have been taken a moment ago; reading the job tells.
+    /// each, and `limit` together if there are as many. At most [`MAX_TENANTS_PER_CLAIM`] tenants. What is told may have been taken a moment ago; reading the
+    /// job tells.
     async fn ready(
         &mut self,
         driver: &str,
-        served: Option<&Tenant>,
+        whose: Whose<'_>,
         limit: usize,
     ) -> Result<Ready, StoreError>;
     /// Jobs whose timer is due, the longest overdue first.

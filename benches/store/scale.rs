@@ -11,7 +11,7 @@ use longhaul::{
     store::{ListOrder, ListPosition, ListQuery, Store},
 };
 
-use crate::server::{DRIVER, Server, TENANT, fresh};
+use crate::server::{DRIVER, OF_ALL, Server, TENANT, fresh};
 
 /// Jobs of the small store and of the large one.
 const SIZES: [usize; 2] = [10_000, 1_000_000];
@@ -127,7 +127,7 @@ async fn ask(server: &mut Server, keys: &[JobKey]) -> Vec<(String, Times)> {
             let writer = server.writer();
             writer.begin().await.expect("the disk is sound");
             let found = match name {
-                "ready" => times.of(writer.ready(DRIVER, None, 100)).await.map(drop),
+                "ready" => times.of(writer.ready(DRIVER, OF_ALL, 100)).await.map(drop),
                 "due" => times.of(writer.due(now, 500)).await.map(drop),
                 "next_due" => times.of(writer.next_due()).await.map(drop),
                 _ => {

@@ -20,12 +20,14 @@ use longhaul::{
         limits::Policy,
         task::{Object, RetryPolicy, Timeouts},
     },
-    store::{Locked, Store, Writer, sqlite::SqliteStore},
+    store::{Locked, Store, Whose, Writer, sqlite::SqliteStore},
 };
 use uuid::{ContextV7, Uuid};
 
 pub const TENANT: &str = "default";
 pub const DRIVER: &str = "bench";
+/// There is one tenant, so turns begin anywhere.
+pub const OF_ALL: Whose<'_> = Whose::All { served: None };
 
 /// A store, and what the commit loop keeps beside it.
 pub struct Server {
@@ -95,6 +97,7 @@ impl Server {
     pub fn claim(slots: usize) -> Claim {
         Claim {
             worker: "worker-1".into(),
+            tenant: None,
             drivers: Arc::new([DRIVER.into()]),
             slots: u32::try_from(slots).expect("a small number"),
         }
@@ -105,7 +108,11 @@ impl Server {
             result: Some(Document(vec![b'r'; 50].into())),
             status_detail: String::new(),
         };
-        Command::Report { lease, report }
+        Command::Report {
+            lease,
+            report,
+            reach: None,
+        }
     }
 
     /// One turn of the commit loop; answers with the leases that were given.
@@ -160,7 +167,8 @@ impl Server {
         let found = self.writer.requests(&requests).await;
         loaded.requests.extend(found.expect("the disk is sound"));
         for claim in claims {
-            let ready = self.writer.ready(DRIVER, None, claim.slots as usize).await;
+            let slots = claim.slots as usize;
+            let ready = self.writer.ready(DRIVER, OF_ALL, slots).await;
             let ready = ready.expect("the disk is sound");
             wanted.extend(ready.tasks.iter().map(|task| task.key.clone()));
             loaded.ready.insert(DRIVER.into(), ready.tasks);
@@ -201,7 +209,7 @@ impl Server {
         self.writer.begin().await.expect("the disk is sound");
         let due = self.writer.next_due().await;
         due.expect("the disk is sound");
-        let ready = self.writer.ready(DRIVER, None, 100).await;
+        let ready = self.writer.ready(DRIVER, OF_ALL, 100).await;
         self.writer.rollback().await;
         ready.expect("the disk is sound").tasks.len()
     }

@@ -14,11 +14,12 @@ impl Api {
     /// `GetServerInfo`.
     pub(crate) async fn get_server_info(
         &self,
+        caller: &Caller,
         _request: v1::GetServerInfoRequest,
     ) -> Result<v1::GetServerInfoResponse, Fault> {
         let paused = self.engine.paused_drivers().await?;
         let (commits, committed_changes) = self.engine.committed();
-        let connected = self.engine.connected_drivers().await?;
+        let connected = self.engine.connected_drivers(&caller.tenant).await?;
         Ok(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_versions: vec!["longhaul.v1".to_owned()],

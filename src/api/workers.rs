@@ -1,6 +1,9 @@
 //! `WorkerService`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -15,6 +18,7 @@ use crate::{
         LeaseKey,
         command::{Refusal, Report, Reported},
         limits::{MAX_ACQUIRE, MAX_DRIVERS, MAX_NAME_BYTES, MAX_REPORTS, MAX_SLOTS},
+        reach::Reach,
         submission::{Violation, is_driver},
         wording::{Sentence, sentence},
     },
@@ -24,6 +28,8 @@ use crate::{
 
 /// The longest wait of an Acquire.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+/// That of callers, who have no credentials that would say less.
+static REACH: LazyLock<Arc<Reach>> = LazyLock::new(|| Arc::new(Reach::everything()));
 /// Bytes of leases that are sent as one message, unless one alone is larger: clients take 4 MiB by default.
 const MAX_GATHERED_BYTES: usize = 2 * 1024 * 1024;
 
@@ -87,7 +93,7 @@ impl Api {
         if reports.is_empty() {
             return Ok(None);
         }
-        let (results, directives) = take_reports(&self.engine, reports).await?;
+        let (results, directives) = take_reports(&self.engine, session.reach(), reports).await?;
         Ok(Some(v1::WorkResponse {
             results,
             directives,
@@ -163,7 +169,7 @@ impl Api {
         let drivers = drivers.into_iter().map(Arc::from).collect();
         let grants = self
             .engine
-            .acquire(worker.into(), drivers, max_leases.max(1), wait)
+            .acquire(&REACH, worker.into(), drivers, max_leases.max(1), wait)
             .await?;
         let leases = grants
             .into_iter()
@@ -189,7 +195,7 @@ impl Api {
         fields.check()?;
         let waits = wait.is_some_and(|wait| !wait.is_zero());
         let _one_of_those_who_wait = waits.then(|| caller.allowance.watch()).transpose()?;
-        let (results, mut directives) = take_reports(&self.engine, reports).await?;
+        let (results, mut directives) = take_reports(&self.engine, &REACH, reports).await?;
         // A refusal is news for the worker, too.
         let is_quiet = directives.is_empty() && results.iter().all(|r| r.error.is_none());
         if let Some(wait) = wait
@@ -198,7 +204,7 @@ impl Api {
             let open = results.iter().filter(|result| result.expire_time.is_some());
             let tokens = open.map(|result| &result.lease_token);
             let leases = tokens.filter_map(|token| self.engine.open_lease_token(token));
-            directives = self.orders(leases.collect(), wait).await?;
+            directives = self.orders(&REACH, leases.collect(), wait).await?;
         }
         Ok(v1::ReportResponse {
             results,
@@ -209,12 +215,13 @@ impl Api {
     /// What the worker is asked to do about these leases, as soon as there is something. It is asked for as a worker would: by a heartbeat.
     async fn orders(
         &self,
+        reach: &Arc<Reach>,
         leases: Vec<LeaseKey>,
         wait: Duration,
     ) -> Result<Vec<v1::Directive>, Fault> {
         let leases = self.engine.await_orders(leases, wait).await?;
         let heartbeats = leases.iter().map(|l| (l.clone(), Report::Heartbeat));
-        let answers = self.engine.report(heartbeats.collect()).await?;
+        let answers = self.engine.report(reach, heartbeats.collect()).await?;
         let answers = leases.iter().zip(answers);
         Ok(answers
             .filter_map(|(lease, answer)| match answer {
@@ -230,6 +237,7 @@ impl Api {
 /// Takes reports in one commit; answers each in order. A bad token is a lease that the worker does not hold.
 async fn take_reports(
     engine: &Engine,
+    reach: &Arc<Reach>,
     reports: Vec<v1::TaskReport>,
 ) -> Result<(Vec<v1::ReportResult>, Vec<v1::Directive>), Fault> {
     if reports.len() > MAX_REPORTS {
@@ -245,7 +253,7 @@ async fn take_reports(
         });
         read.push((report.lease_token, answer));
     }
-    let mut answers = engine.report(accepted).await?.into_iter();
+    let mut answers = engine.report(reach, accepted).await?.into_iter();
     let mut directives = Vec::new();
     let results = read
         .into_iter()
@@ -313,6 +321,7 @@ fn read_hello(engine: &Engine, first: v1::WorkRequest) -> Result<(Hello, v1::Wor
         .filter_map(|token| engine.open_lease_token(token));
     let hello = Hello {
         worker: name.into(),
+        reach: Arc::clone(&REACH),
         drivers: drivers.into_iter().map(Arc::from).collect(),
         slots,
         held: held.collect(),

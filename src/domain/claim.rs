@@ -1,7 +1,8 @@
-//! Who gets which task: tenants take turns; within a tenant by priority, then age; workers take turns too, so that none is filled while others idle.
+//! Who gets which task: tenants take turns; within a tenant by priority, then age; workers take turns too, so that none is filled while others idle. A
+//! worker of one tenant gets that tenant's tasks alone, out of turn.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -9,6 +10,7 @@ use super::{
     Tenant,
     command::{Claim, Context, Grant, ReadyTask},
     limits::MAX_GRANT_BYTES,
+    reach::Queue,
     report,
     working::{Working, is_ready},
 };
@@ -18,7 +20,7 @@ pub(super) fn serve(
     working: &mut Working,
     ctx: &mut Context<'_>,
     claims: &[Claim],
-    mut loaded: std::collections::HashMap<Arc<str>, Vec<ReadyTask>>,
+    mut loaded: HashMap<Arc<str>, Vec<ReadyTask>>,
 ) {
     working.out.grants = claims.iter().map(|_| Vec::new()).collect();
     let mut left: Vec<u32> = claims.iter().map(|claim| claim.slots).collect();
@@ -34,9 +36,11 @@ pub(super) fn serve(
         if (ctx.is_paused)(&driver) || is_paused_by_batch(working, &driver) {
             continue;
         }
+        let mut takers: VecDeque<usize> = (0..claims.len())
+            .filter(|i| left[*i] > 0 && claims[*i].drivers.contains(&driver))
+            .collect();
         let mut ready = loaded.remove(&driver).unwrap_or_default();
-        // The store listed as many as are wanted. Where the batch itself took one of these away, there may be others behind.
-        let may_have_more = ready.iter().any(|task| !can_be_taken(working, task));
+        let mut listed = list(working, claims, &driver, &ready);
         ready.extend(
             working
                 .became_ready
@@ -46,18 +50,25 @@ pub(super) fn serve(
                 .cloned(),
         );
         let mut turns = Turns::new(ready, ctx.served.get(&driver));
-        let mut takers: VecDeque<usize> = (0..claims.len())
-            .filter(|i| left[*i] > 0 && claims[*i].drivers.contains(&driver))
-            .collect();
         while let Some(taker) = takers.pop_front() {
-            let Some(task) = turns.next(|task| can_be_taken(working, task)) else {
-                match may_have_more {
-                    true => working.out.ready_drivers.push(driver.clone()),
-                    false => working.out.exhausted_drivers.push(driver.clone()),
+            let whose = &claims[taker].tenant;
+            let Some(task) = turns.next(whose.as_ref(), |task| can_be_taken(working, task)) else {
+                // It is told once, and says nothing of what others may take.
+                if let Some(listed) = listed.remove(whose) {
+                    let queue = Queue {
+                        driver: driver.clone(),
+                        tenant: whose.clone(),
+                    };
+                    match listed.may_hide_more() {
+                        true => working.out.ready.push(queue),
+                        false => working.out.exhausted.push(queue),
+                    }
                 }
-                break;
+                continue;
             };
-            ctx.served.insert(driver.clone(), task.key.tenant.clone());
+            if whose.is_none() {
+                ctx.served.insert(driver.clone(), task.key.tenant.clone());
+            }
             let grant = grant(working, ctx, &task, &claims[taker].worker);
             bytes[taker] += payload_bytes(&grant);
             working.out.grants[taker].push(grant);
@@ -71,6 +82,48 @@ pub(super) fn serve(
             }
         }
     }
+}
+
+/// What the store listed of a queue.
+#[derive(Default)]
+struct Listed {
+    /// How many tasks its claims want.
+    wanted: usize,
+    tasks: usize,
+    /// The batch itself took one of them away.
+    has_gap: bool,
+}
+
+impl Listed {
+    /// Whether there may be others behind those that were listed: these are no more than are wanted, and were not all there for the claims of this queue, as
+    /// the batch or claims of another queue had some.
+    fn may_hide_more(&self) -> bool {
+        self.has_gap || self.tasks >= self.wanted
+    }
+}
+
+/// By whose tasks they are, for the claims that there are.
+fn list(
+    working: &Working,
+    claims: &[Claim],
+    driver: &Arc<str>,
+    ready: &[ReadyTask],
+) -> HashMap<Option<Tenant>, Listed> {
+    let mut listed: HashMap<Option<Tenant>, Listed> = HashMap::new();
+    for claim in claims.iter().filter(|c| c.drivers.contains(driver)) {
+        let of_tenant = listed.entry(claim.tenant.clone()).or_default();
+        of_tenant.wanted += claim.slots as usize;
+    }
+    for task in ready {
+        let has_gap = !can_be_taken(working, task);
+        for whose in [None, Some(task.key.tenant.clone())] {
+            if let Some(listed) = listed.get_mut(&whose) {
+                listed.tasks += 1;
+                listed.has_gap |= has_gap;
+            }
+        }
+    }
+    listed
 }
 
 fn payload_bytes(grant: &Grant) -> usize {
@@ -115,20 +168,19 @@ fn grant(working: &mut Working, ctx: &Context<'_>, ready: &ReadyTask, worker: &A
 
 /// The ready tasks of a driver, in the order in which they are given out.
 struct Turns {
-    /// Each tenant's tasks, the next one last; in the order of their turns.
-    tenants: VecDeque<Vec<ReadyTask>>,
+    /// Each tenant's tasks, the next one last.
+    tasks: BTreeMap<Tenant, Vec<ReadyTask>>,
+    /// Whose turn it is, for those who take the tasks of all tenants.
+    order: VecDeque<Tenant>,
 }
 
 impl Turns {
     fn new(ready: Vec<ReadyTask>, served: Option<&Tenant>) -> Self {
-        let mut by_tenant: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
+        let mut tasks: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
         for task in ready {
-            by_tenant
-                .entry(task.key.tenant.clone())
-                .or_default()
-                .push(task);
+            tasks.entry(task.key.tenant.clone()).or_default().push(task);
         }
-        for tasks in by_tenant.values_mut() {
+        for tasks in tasks.values_mut() {
             tasks.sort_unstable_by(|a, b| {
                 let rank = |t: &ReadyTask| {
                     (
@@ -139,28 +191,42 @@ impl Turns {
                 rank(a).cmp(&rank(b))
             });
         }
-        let (after, before): (Vec<_>, Vec<_>) = by_tenant
-            .into_iter()
-            .partition(|(tenant, _)| served.is_some_and(|served| tenant > served));
+        let (after, before): (Vec<_>, Vec<_>) = tasks
+            .keys()
+            .cloned()
+            .partition(|tenant| served.is_some_and(|served| tenant > served));
         Self {
-            tenants: after
-                .into_iter()
-                .chain(before)
-                .map(|(_, tasks)| tasks)
-                .collect(),
+            tasks,
+            order: after.into_iter().chain(before).collect(),
         }
     }
 
-    /// The next task that can still be taken.
-    fn next(&mut self, still_ready: impl Fn(&ReadyTask) -> bool) -> Option<ReadyTask> {
-        while let Some(mut tasks) = self.tenants.pop_front() {
+    /// The next task that can still be taken: of one tenant, which costs it no turn, or of the one whose turn it is.
+    fn next(
+        &mut self,
+        whose: Option<&Tenant>,
+        still_ready: impl Fn(&ReadyTask) -> bool,
+    ) -> Option<ReadyTask> {
+        let next_of = |tasks: &mut Vec<ReadyTask>| {
             while let Some(task) = tasks.pop() {
                 if still_ready(&task) {
-                    if !tasks.is_empty() {
-                        self.tenants.push_back(tasks);
-                    }
                     return Some(task);
                 }
+            }
+            None
+        };
+        if let Some(tenant) = whose {
+            return next_of(self.tasks.get_mut(tenant)?);
+        }
+        while let Some(tenant) = self.order.pop_front() {
+            let Some(tasks) = self.tasks.get_mut(&tenant) else {
+                continue;
+            };
+            if let Some(task) = next_of(tasks) {
+                if !tasks.is_empty() {
+                    self.order.push_back(tenant);
+                }
+                return Some(task);
             }
         }
         None

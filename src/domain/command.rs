@@ -9,6 +9,7 @@ use super::{
     counts::CountDeltas,
     event::Event,
     limits::Policy,
+    reach::{Queue, Reach},
     registry::{Administration, Record},
     task::Progress,
 };
@@ -48,6 +49,8 @@ pub enum Command {
         lease: LeaseKey,
         /// What it says.
         report: Report,
+        /// How far the word of who says it goes, shared by all of its reports; `None` for the server itself.
+        reach: Option<Arc<Reach>>,
     },
     /// The request to cancel was handed to the holder of a lease.
     CancelDelivered {
@@ -237,6 +240,8 @@ impl Report {
 pub struct Claim {
     /// Its name.
     pub worker: Arc<str>,
+    /// Whose tasks it takes; `None` for those of all tenants.
+    pub tenant: Option<Tenant>,
     /// The drivers whose tasks it takes.
     pub drivers: Arc<[Arc<str>]>,
     /// How many it wants.
@@ -283,7 +288,8 @@ pub struct Loaded {
     pub requests: HashMap<RequestKey, RequestRecord>,
     /// Records that the commands name and that are stored.
     pub records: Vec<Record>,
-    /// Tasks that may be taken, by driver; at least as many for each tenant as the claims want, or all there are.
+    /// Tasks that may be taken, by driver: for the claims of all tenants together at least as many of each tenant as they want, and so for those of one tenant,
+    /// or all there are. One that was loaded for both may come twice.
     pub ready: HashMap<Arc<str>, Vec<ReadyTask>>,
 }
 
@@ -299,7 +305,7 @@ pub struct Context<'a> {
     pub source: &'a mut dyn Source,
     /// Drivers whose tasks are not handed out.
     pub is_paused: &'a dyn Fn(&str) -> bool,
-    /// The tenant that was served last, by driver: turns begin after it.
+    /// The tenant that was served last by a claim of all tenants, by driver: turns begin after it.
     pub served: &'a mut HashMap<Arc<str>, Tenant>,
     /// Whether every revision of a job is wanted, not just the last one of the batch.
     pub is_watched: &'a dyn Fn(&JobKey) -> bool,
@@ -504,10 +510,10 @@ pub struct Decision {
     pub lost: Vec<LeaseKey>,
     /// Leases whose holders are to stop.
     pub cancels: Vec<(LeaseKey, CancelOrder)>,
-    /// Drivers that may have more tasks to take than the claims took.
-    pub ready_drivers: Vec<Arc<str>>,
-    /// Drivers of which every task that could be taken was.
-    pub exhausted_drivers: Vec<Arc<str>>,
+    /// Queues that may have more tasks than the claims took, and those of one tenant to which the batch added some.
+    pub ready: Vec<Queue>,
+    /// Queues of which every task that could be taken was.
+    pub exhausted: Vec<Queue>,
     /// Jobs whose open child jobs are to be cancelled, with the reason.
     pub cancel_children: Vec<(JobKey, String)>,
 }

@@ -61,8 +61,13 @@ fn obey(working: &mut Working, ctx: &mut Context<'_>, command: Command) -> Resul
             working.remove(&key, ctx);
             Ok(Reply::Done)
         }
-        Command::Report { lease, report } => {
-            report::take(working, ctx, &lease, report).map(Reply::Reported)
+        Command::Report {
+            lease,
+            report,
+            reach,
+        } => {
+            let reach = reach.as_deref();
+            report::take(working, ctx, &lease, report, reach).map(Reply::Reported)
         }
         Command::CancelDelivered { lease } => {
             let key = lease.job_key();

@@ -25,7 +25,7 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// Why a driver is paused.
     pub paused: &'a dyn Fn(&str) -> Option<String>,
-    /// How many workers of a driver are connected, and how many slots of theirs are free.
+    /// How many workers of a driver are connected that may take the job's tasks, and how many slots of theirs are free.
     pub workers: &'a dyn Fn(&str) -> (usize, usize),
     /// How many tasks are to be taken before this one, by position; `None` if it is not ready.
     pub queued_before: &'a dyn Fn(u32) -> Option<u64>,

@@ -10,20 +10,24 @@ use super::{
     event::EventKind,
     lifecycle,
     limits::{MAX_RESULT_BYTES, Policy},
+    reach::Reach,
     task::LeaseEnd,
     transition::TaskInput,
     working::{Edit, Working, cancel_order},
 };
 
-/// Takes a report, or refuses it.
+/// Takes a report, or refuses it. Of what is beyond the reporter's reach it is not told whether there is such a thing, and nothing follows from it.
 pub(super) fn take(
     working: &mut Working,
     ctx: &mut Context<'_>,
     lease: &LeaseKey,
     report: Report,
+    reach: Option<&Reach>,
 ) -> Result<Reported, Refusal> {
     let key = lease.job_key();
-    let job = working.get(&key).ok_or(Refusal::LeaseLost)?;
+    let job = working.get(&key);
+    let job = job.filter(|job| reach.is_none_or(|reach| reach.covers(lease, job)));
+    let job = job.ok_or(Refusal::LeaseLost)?;
     if !job.is_held(lease) {
         let known = repeated(job, lease, &report);
         // Whoever counts this among its leases has to learn that it is none.

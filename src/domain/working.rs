@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Job, JobKey, JobState, LeaseKey, Status, Task, TaskState, Timestamp,
+    Job, JobKey, JobState, LeaseKey, Status, Task, TaskState, Tenant, Timestamp,
     command::{
         CancelOrder, Context, Decision, EndedLease, JobWrite, Loaded, ReadyTask, RequestKey,
         RequestRecord, WriteKind,
@@ -19,6 +19,7 @@ use super::{
     event::{Event, EventKind, TaskRef},
     lifecycle,
     limits::Policy,
+    reach::Queue,
     registry::{Entry, Record, RecordKey, Records},
     transition::{self, TaskInput},
 };
@@ -241,11 +242,16 @@ impl Working {
         }
         self.out.changes.records = self.records.into_writes();
         self.out.keep_last_of_each_job();
-        for driver in self.became_ready.into_keys() {
-            let told = [&self.out.ready_drivers, &self.out.exhausted_drivers];
-            if !told.into_iter().flatten().any(|known| *known == driver) {
-                self.out.ready_drivers.push(driver);
+        for (driver, tasks) in &self.became_ready {
+            let exhausted = &self.out.exhausted;
+            if exhausted.contains(&Queue::of_all(driver)) {
+                continue;
             }
+            let tenants: HashSet<&Tenant> = tasks.iter().map(|task| &task.key.tenant).collect();
+            let queues = tenants.into_iter();
+            let queues = queues.map(|tenant| Queue::of_one(driver, tenant));
+            let new = queues.filter(|queue| !exhausted.contains(queue));
+            self.out.ready.extend(new);
         }
         self.out
     }

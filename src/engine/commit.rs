@@ -15,8 +15,9 @@ use super::{
     EngineError, Shared,
     cache::HotJobs,
     clock::Randomness,
-    dispatch::{Acquirer, Dispatch, Roster, Session, SessionId, give_back},
+    dispatch::{Acquirer, Dispatch, Session, SessionId, give_back},
     publish::publish,
+    queues::Queues,
     reach::Side,
     tail::Heard,
 };
@@ -27,8 +28,9 @@ use crate::{
         JobKey, LeaseKey, Timestamp,
         command::{Claim, Command, Context, Decision, Loaded, Refusal, Reply, WriteKind},
         decide::decide,
+        reach::Queue,
     },
-    store::{StoreError, Writer},
+    store::{Connected, StoreError, Writer},
 };
 
 /// Commands in one commit: enough for any fsync to be shared widely, few enough that nobody waits long.
@@ -70,7 +72,7 @@ pub(super) enum Message {
     /// It wants more or fewer leases.
     Slots(SessionId, u32),
     /// It has got these leases.
-    Acknowledge(Vec<LeaseKey>),
+    Acknowledge(SessionId, Vec<LeaseKey>),
     /// It ended.
     Close(SessionId),
     /// A worker waits in a unary call.
@@ -78,7 +80,7 @@ pub(super) enum Message {
     /// Others have changed what is stored.
     Heard(Heard),
     /// Who is connected?
-    Roster(oneshot::Sender<Roster>),
+    Roster(oneshot::Sender<Vec<Connected>>),
     /// Give out no more leases and tell the workers.
     Drain,
     /// Finish what waits and end.
@@ -114,8 +116,8 @@ pub(super) struct CommitLoop {
     own_changes: HashSet<(JobKey, u64)>,
     /// Jobs whose children are to be cancelled.
     cancel_children: Vec<(JobKey, String)>,
-    /// Drivers of this batch of which others than those that were looked at may be taken.
-    crowded: HashSet<Arc<str>>,
+    /// Queues of this batch of which others than those that were looked at may be taken.
+    crowded: Queues,
     /// There was something to take in this batch, or there would have been but for others.
     is_contended: bool,
     next_due: Option<Timestamp>,
@@ -167,7 +169,7 @@ impl CommitLoop {
             in_doubt: Vec::new(),
             own_changes: HashSet::new(),
             cancel_children: Vec::new(),
-            crowded: HashSet::new(),
+            crowded: Queues::default(),
             is_contended: false,
             next_due,
             next_expire: now,
@@ -289,9 +291,9 @@ impl CommitLoop {
             }
             Message::Slots(id, slots) if !self.draining => self.dispatch.set_slots(id, slots),
             Message::Slots(..) => {}
-            Message::Acknowledge(leases) => {
+            Message::Acknowledge(id, leases) => {
                 for lease in &leases {
-                    self.dispatch.acknowledge(lease);
+                    self.dispatch.acknowledge(id, lease);
                 }
             }
             Message::Close(id) => {
@@ -315,13 +317,15 @@ impl CommitLoop {
     /// What others did that concerns us: tasks to hand out, and leases of workers that are connected here.
     fn hear(&mut self, heard: Heard) {
         let Heard {
-            may_have_ready,
+            ready_of,
             changed,
             is_gapless,
             paused,
         } = heard;
-        if may_have_ready {
-            self.dispatch.look_again();
+        match ready_of {
+            None => self.dispatch.look_again(),
+            Some(tenants) if tenants.is_empty() => {}
+            Some(tenants) => self.dispatch.look_again_for(&tenants),
         }
         self.dispatch.set_paused(paused);
         let mut leases: Vec<LeaseKey> = Vec::new();
@@ -348,8 +352,13 @@ impl CommitLoop {
         let cancelled = std::mem::take(&mut self.cancel_children);
         let followed = own.iter().map(|own| &own.command);
         for command in batch.commands.iter().chain(followed) {
-            if let Command::Report { lease, report } = command {
-                self.dispatch.hear(lease, report);
+            if let Command::Report {
+                lease,
+                report,
+                reach,
+            } = command
+            {
+                self.dispatch.hear(lease, report, reach.as_deref());
             }
         }
         let mut pauses = CONFLICT_PAUSES.build();
@@ -473,9 +482,9 @@ impl CommitLoop {
         }
         // There is more than the round has seen.
         let crowded = std::mem::take(&mut self.crowded);
-        decision
-            .exhausted_drivers
-            .retain(|driver| !crowded.contains(driver));
+        let is_crowded = |queue: &Queue| crowded.contains(&queue.driver, queue.tenant.as_ref());
+        decision.exhausted.retain(|queue| !is_crowded(queue));
+        decision.ready.extend(crowded.into_iter());
         let commands = self.dispatch.take(decision);
         self.follow_ups.add(commands);
         self.cancel_children.append(&mut decision.cancel_children);
@@ -547,7 +556,7 @@ impl Message {
             }
             Self::Open(..)
             | Self::Slots(..)
-            | Self::Acknowledge(_)
+            | Self::Acknowledge(..)
             | Self::Close(_)
             | Self::Acquire(_)
             | Self::Heard(_)

@@ -284,12 +284,12 @@ impl Engine {
         Ok(self.shared.store.paused_drivers().await?)
     }
 
-    /// Drivers of which workers are connected.
+    /// Drivers of which workers are connected that may take the tenant's tasks.
     ///
     /// # Errors
     /// The server has stopped.
-    pub async fn connected_drivers(&self) -> Result<Vec<Arc<str>>, EngineError> {
-        let mut drivers: Vec<_> = self.roster().await?.into_keys().collect();
+    pub async fn connected_drivers(&self, tenant: &Tenant) -> Result<Vec<Arc<str>>, EngineError> {
+        let mut drivers: Vec<_> = self.roster(tenant).await?.into_keys().collect();
         drivers.sort_unstable();
         Ok(drivers)
     }
@@ -324,7 +324,7 @@ impl Engine {
                 );
             }
         }
-        let roster = self.roster().await?;
+        let roster = self.roster(&key.tenant).await?;
         let facts = Facts {
             now: self.now(),
             paused: &|driver| paused.get(driver).cloned(),

@@ -3,7 +3,11 @@
 //! One task, one reader of the feed, however many watch. What this process committed itself its watchers know already; the feed's place of it, which
 //! followers need, comes from here as well.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot};
@@ -11,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, commit::Message, monotonic_now, reach::Side, topic::Version};
 use crate::{
-    domain::{Job, JobKey, command::Pause, event::EventKind},
-    store::{Connected, FeedCursor, FeedItem, StoreError, Stretch, Tail},
+    domain::{Job, JobKey, Tenant, command::Pause, event::EventKind},
+    store::{FeedCursor, FeedItem, StoreError, Stretch, Tail},
 };
 
 /// The least time between two reads: changes that come in a burst are read together.
@@ -42,8 +46,8 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// What the commit loop has to know of what others did.
 #[derive(Debug)]
 pub(super) struct Heard {
-    /// Tasks may have become ready.
-    pub(super) may_have_ready: bool,
+    /// Tasks of these tenants may have become ready; of any if `None`.
+    pub(super) ready_of: Option<HashSet<Tenant>>,
     /// Revisions of jobs by which leases may have ended, or their holders may have been asked to stop.
     pub(super) changed: Vec<(JobKey, u64)>,
     /// It goes on where the last one ended; otherwise any lease may have ended.
@@ -222,16 +226,8 @@ pub(super) async fn announce(
             break;
         }
         let Ok(roster) = roster.await else { break };
-        let connected = roster
-            .into_iter()
-            .map(|(driver, (workers, free))| Connected {
-                driver,
-                workers,
-                free_slots: free,
-            });
-        let connected: Vec<Connected> = connected.collect();
         // What can not be told is told the next time.
-        let _ = stop.run_until_cancelled(tail.announce(&connected)).await;
+        let _ = stop.run_until_cancelled(tail.announce(&roster)).await;
     }
     // If that fails, it is forgotten soon.
     let _ = tokio::time::timeout(LEAVE_WITHIN, tail.leave()).await;
@@ -276,7 +272,10 @@ fn heard(stretch: &Stretch, position: &FeedCursor) -> Heard {
     let paused = stretch.paused.iter().cloned();
     Heard {
         // Without news it is a look because time has passed, and something may have been missed.
-        may_have_ready: stretch.events.is_empty() || events().any(|e| e.kind.may_ready_tasks()),
+        ready_of: (!stretch.events.is_empty()).then(|| {
+            let readying = events().filter(|event| event.kind.may_ready_tasks());
+            readying.map(|event| event.tenant.clone()).collect()
+        }),
         changed: changed
             .map(|event| (event.job_key(), event.revision))
             .collect(),

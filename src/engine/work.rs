@@ -16,22 +16,27 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Engine, EngineError, WatchItem, WatchOptions,
     commit::Message,
-    dispatch::{Acquirer, Roster, Session, SessionId, give_back},
+    dispatch::{Acquirer, Session, SessionId, give_back},
     token::BadToken,
 };
 use crate::domain::{
-    JobKey, LeaseKey,
+    Job, JobKey, LeaseKey, Tenant,
     command::{CancelOrder, Command, Grant, Refusal, Reply, Report, Reported},
+    reach::Reach,
 };
 
 /// Messages that may wait for a worker's stream: each is a batch, and a stream that does not take them is broken.
 const OUTBOX: usize = 1_024;
+/// Jobs that are read at once to learn the drivers of leases.
+const JOBS_AT_ONCE: usize = 64;
 
 /// What a worker says of itself; checked by the front end.
 #[derive(Clone, Debug)]
 pub struct Hello {
     /// Its name.
     pub worker: Arc<str>,
+    /// What it may be given, and may speak of.
+    pub reach: Arc<Reach>,
     /// The drivers whose tasks it takes.
     pub drivers: Arc<[Arc<str>]>,
     /// Leases that it wants to hold at once.
@@ -57,13 +62,17 @@ pub enum ToWorker {
 pub struct WorkSession {
     engine: Engine,
     id: SessionId,
+    reach: Arc<Reach>,
 }
 
+/// How many workers of each driver may take a tenant's tasks, and how many of their slots are free.
+pub(super) type Roster = HashMap<Arc<str>, (usize, usize)>;
+
 impl Engine {
-    /// Begins a worker's session; what it is sent comes from the receiver.
+    /// Begins a worker's session; what it is sent comes from the receiver. Drivers and leases beyond its reach are left out.
     ///
     /// # Errors
-    /// The server is draining or has stopped.
+    /// The server is draining or has stopped; or it could not be read what the leases are that the worker holds.
     pub async fn work(
         &self,
         hello: Hello,
@@ -72,27 +81,75 @@ impl Engine {
         if self.shared.hub.is_draining() {
             return Err(EngineError::Draining);
         }
+        let Hello {
+            worker,
+            reach,
+            drivers,
+            slots,
+            held,
+        } = hello;
         let id = SessionId(NEXT.fetch_add(1, Ordering::Relaxed));
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let session = Session {
-            worker: hello.worker,
-            drivers: hello.drivers,
-            slots: hello.slots,
-            held: hello.held.into_iter().collect(),
+            worker,
+            tenant: reach.tenant.clone(),
+            drivers: reach.of(drivers),
+            slots,
+            held: self.held_within(&reach, held).await?,
             unacknowledged: HashSet::new(),
             outbox,
         };
         self.tell(Message::Open(id, session)).await?;
         let engine = self.clone();
-        Ok((WorkSession { engine, id }, messages))
+        Ok((WorkSession { engine, id, reach }, messages))
     }
 
-    /// Leases for a worker without a stream; waits up to `wait` for the first.
+    /// Of the leases that a worker says it holds, those within its reach, with the driver of each where it took a look to know that.
+    async fn held_within(
+        &self,
+        reach: &Reach,
+        held: Vec<LeaseKey>,
+    ) -> Result<HashMap<LeaseKey, Option<Arc<str>>>, EngineError> {
+        let held = held.into_iter();
+        let held: HashSet<LeaseKey> = held.filter(|l| reach.includes(&l.tenant)).collect();
+        if reach.drivers.is_none() {
+            return Ok(held.into_iter().map(|lease| (lease, None)).collect());
+        }
+        let mut within = HashMap::with_capacity(held.len());
+        let held = by_job(held);
+        let keys: Vec<JobKey> = held.keys().cloned().collect();
+        // A few at a time: of a job nothing is kept but the names of drivers.
+        for keys in keys.chunks(JOBS_AT_ONCE) {
+            for job in self.jobs(keys).await? {
+                let leases = held.get(&job.key()).into_iter().flatten();
+                for lease in leases.filter(|lease| reach.covers(lease, &job)) {
+                    let driver = &job.tasks[lease.ordinal as usize].spec.driver;
+                    within.insert(lease.clone(), Some(Arc::clone(driver)));
+                }
+            }
+        }
+        Ok(within)
+    }
+
+    /// Those of these jobs that are stored.
+    async fn jobs(&self, keys: &[JobKey]) -> Result<Vec<Arc<Job>>, EngineError> {
+        if let Some(tail) = &self.shared.tail {
+            return Ok(tail.jobs(keys).await?);
+        }
+        let mut jobs = Vec::with_capacity(keys.len());
+        for key in keys {
+            jobs.extend(self.shared.store.job(key).await?);
+        }
+        Ok(jobs)
+    }
+
+    /// Leases for a worker without a stream; waits up to `wait` for the first. Drivers beyond its reach have none for it.
     ///
     /// # Errors
     /// The server has stopped.
     pub async fn acquire(
         &self,
+        reach: &Reach,
         worker: Arc<str>,
         drivers: Arc<[Arc<str>]>,
         most: u32,
@@ -101,7 +158,8 @@ impl Engine {
         let (reply, granted) = oneshot::channel();
         let acquirer = Acquirer {
             worker,
-            drivers,
+            tenant: reach.tenant.clone(),
+            drivers: reach.of(drivers),
             most,
             reply,
             at_once: wait.is_none(),
@@ -121,17 +179,22 @@ impl Engine {
         Ok(granted.unwrap_or_default())
     }
 
-    /// Takes reports, in one commit; each has its own answer.
+    /// Takes reports, in one commit; each has its own answer. What is beyond the reporter's reach is no lease of its.
     ///
     /// # Errors
     /// The store failed; nothing was accepted.
     pub async fn report(
         &self,
+        reach: &Arc<Reach>,
         reports: Vec<(LeaseKey, Report)>,
     ) -> Result<Vec<Result<Reported, Refusal>>, EngineError> {
         let commands = reports
             .into_iter()
-            .map(|(lease, report)| Command::Report { lease, report })
+            .map(|(lease, report)| Command::Report {
+                lease,
+                report,
+                reach: Some(Arc::clone(reach)),
+            })
             .collect();
         let answers = self.ask(commands).await?;
         Ok(answers
@@ -157,11 +220,7 @@ impl Engine {
         leases: Vec<LeaseKey>,
         timeout: Duration,
     ) -> Result<Vec<LeaseKey>, EngineError> {
-        let mut jobs: HashMap<JobKey, Vec<LeaseKey>> = HashMap::new();
-        for lease in leases {
-            jobs.entry(lease.job_key()).or_default().push(lease);
-        }
-        let mut watched: FuturesUnordered<_> = jobs
+        let mut watched: FuturesUnordered<_> = by_job(leases)
             .into_iter()
             .map(|(key, leases)| self.ordered(key, leases, timeout))
             .collect();
@@ -222,16 +281,18 @@ impl Engine {
         opened.ok()
     }
 
-    /// How many workers of each driver are connected, and how many of their slots are free, here and wherever else the store is worked on.
-    pub(super) async fn roster(&self) -> Result<Roster, EngineError> {
-        let (reply, roster) = oneshot::channel();
+    /// Who may take a tenant's tasks, here and wherever else the store is worked on. Of other tenants' own workers it says nothing.
+    pub(super) async fn roster(&self, tenant: &Tenant) -> Result<Roster, EngineError> {
+        let (reply, here) = oneshot::channel();
         self.tell(Message::Roster(reply)).await?;
-        let mut roster = roster.await.map_err(|_| EngineError::Stopped)?;
+        let here = here.await.map_err(|_| EngineError::Stopped)?;
         let others = match &self.shared.tail {
             Some(tail) => tail.announced().await?,
             None => Vec::new(),
         };
-        for connected in others {
+        let mut roster = Roster::new();
+        let all = here.into_iter().chain(others);
+        for connected in all.filter(|of| of.tenant.as_ref().is_none_or(|own| own == tenant)) {
             let entry = roster.entry(connected.driver).or_default();
             entry.0 += connected.workers;
             entry.1 += connected.free_slots;
@@ -256,6 +317,14 @@ impl Engine {
             }
         }
     }
+}
+
+fn by_job(leases: impl IntoIterator<Item = LeaseKey>) -> HashMap<JobKey, Vec<LeaseKey>> {
+    let mut by_job: HashMap<JobKey, Vec<LeaseKey>> = HashMap::new();
+    for lease in leases {
+        by_job.entry(lease.job_key()).or_default().push(lease);
+    }
+    by_job
 }
 
 /// Where the leases of a unary call come in. The call may be dropped when they have come and nobody has seen them: then they go back.
@@ -289,12 +358,19 @@ impl Drop for Granted<'_> {
 }
 
 impl WorkSession {
-    /// The worker has got these leases and will carry them out.
+    /// What its worker may be given, and may speak of.
+    pub fn reach(&self) -> &Arc<Reach> {
+        &self.reach
+    }
+
+    /// The worker has got these leases and will carry them out. It counts for those that it was sent.
     ///
     /// # Errors
     /// The server has stopped.
     pub async fn acknowledge(&self, leases: Vec<LeaseKey>) -> Result<(), EngineError> {
-        self.engine.tell(Message::Acknowledge(leases)).await
+        self.engine
+            .tell(Message::Acknowledge(self.id, leases))
+            .await
     }
 
     /// The worker wants to hold this many leases from now on.

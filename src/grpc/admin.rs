@@ -29,7 +29,8 @@ impl AdminService for Admin {
         request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         let (caller, request) = accept(request)?;
-        answer(self.api.get_server_info(request).await, caller.language)
+        let answered = self.api.get_server_info(&caller, request).await;
+        answer(answered, caller.language)
     }
 
     async fn pause_driver(

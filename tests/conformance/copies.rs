@@ -19,7 +19,7 @@ use longhaul::{
         event::EventKind,
     },
     store::{
-        Kept, MAX_KEPT_EVENTS, Note, Scan, Store,
+        Kept, MAX_KEPT_EVENTS, Note, Scan, Store, Whose,
         copy::{
             Copied, CopyError, Copying, Difference, Names, Progress, Side, Stage, Standing,
             half_copied, survey,
@@ -123,8 +123,14 @@ async fn compare_writers(history: &mut History, there: &dyn Store) {
         there.next_due().await.unwrap()
     );
     for driver in DRIVERS {
-        let ready = here.ready(driver, None, 99).await.unwrap();
-        let same = there.ready(driver, None, 99).await.unwrap();
+        let ready = here
+            .ready(driver, Whose::All { served: None }, 99)
+            .await
+            .unwrap();
+        let same = there
+            .ready(driver, Whose::All { served: None }, 99)
+            .await
+            .unwrap();
         assert_eq!((ready.tasks, ready.more), (same.tasks, same.more));
     }
     for key in jobs {

@@ -18,7 +18,7 @@ use longhaul::{
         task::{RetryPolicy, Timeouts},
     },
     store::{
-        Committed, FeedCursor, FeedItem, ListOrder, ListQuery, Store, Writer,
+        Committed, FeedCursor, FeedItem, ListOrder, ListQuery, Ready, Store, Whose, Writer,
         memory::MemoryStore,
         postgres::{PostgresSettings, PostgresStore},
         sqlite::SqliteStore,
@@ -125,10 +125,15 @@ impl Stored {
 
     /// The tasks of a driver that may be taken.
     pub async fn ready(&mut self, served: Option<&Tenant>, limit: usize) -> Vec<ReadyTask> {
+        self.ready_of(Whose::All { served }, limit).await.tasks
+    }
+
+    /// Those of a driver that these may take.
+    pub async fn ready_of(&mut self, whose: Whose<'_>, limit: usize) -> Ready {
         self.writer.begin().await.unwrap();
-        let ready = self.writer.ready("ansible", served, limit).await.unwrap();
+        let ready = self.writer.ready("ansible", whose, limit).await.unwrap();
         self.writer.rollback().await;
-        ready.tasks
+        ready
     }
 
     /// Where the feed ends now.

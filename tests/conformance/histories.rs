@@ -20,7 +20,7 @@ use longhaul::{
         limits::Policy,
         task::{Progress, RetryPolicy, Timeouts},
     },
-    store::{FeedCursor, FeedItem, ListOrder, ListQuery, Locked, Store, StoreError},
+    store::{FeedCursor, FeedItem, ListOrder, ListQuery, Locked, Store, StoreError, Whose},
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -45,7 +45,8 @@ pub enum Step {
         attempts: u32,
         payload: usize,
     },
-    Claim(u32),
+    /// Of one tenant, or of all.
+    Claim(u32, Option<usize>),
     Report(usize, Said),
     Cancel(usize),
     Retry(usize, usize),
@@ -111,7 +112,8 @@ fn submit() -> impl Strategy<Value = Step> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => submit(),
-        3 => (1..5u32).prop_map(Step::Claim),
+        3 => (1..5u32, proptest::option::weighted(0.3, 0..TENANTS.len()))
+            .prop_map(|(slots, tenant)| Step::Claim(slots, tenant)),
         6 => (any::<usize>(), said()).prop_map(|(lease, said)| Step::Report(lease, said)),
         1 => any::<usize>().prop_map(Step::Cancel),
         1 => (any::<usize>(), 0..REQUEST_IDS.len()).prop_map(|(job, id)| Step::Retry(job, id)),
@@ -185,7 +187,7 @@ impl History {
         self.now = self.now.after(Duration::from_millis(1));
         let pick = |number: usize| self.jobs.get(number % self.jobs.len().max(1)).cloned();
         let (commands, claims) = match step {
-            Step::Claim(slots) => (Vec::new(), vec![claim(slots)]),
+            Step::Claim(slots, tenant) => (Vec::new(), vec![claim(slots, tenant)]),
             Step::Wait(seconds) => {
                 self.now = self.now.after(Duration::from_secs(seconds));
                 (self.sweep().await, Vec::new())
@@ -195,6 +197,7 @@ impl History {
                 let report = lease.map(|lease| Command::Report {
                     lease,
                     report: said.report(),
+                    reach: None,
                 });
                 (Vec::from_iter(report), Vec::new())
             }
@@ -353,8 +356,10 @@ impl History {
         loaded.requests.extend(found);
         for driver in DRIVERS.iter().filter(|_| !claims.is_empty()) {
             let served = self.served.get(*driver);
-            let ready = database.ready(driver, served, 5).await.unwrap();
-            let same = model.ready(driver, served, 5).await.unwrap();
+            let tenant = claims.first().and_then(|claim| claim.tenant.as_ref());
+            let whose = tenant.map_or(Whose::All { served }, Whose::One);
+            let ready = database.ready(driver, whose, 5).await.unwrap();
+            let same = model.ready(driver, whose, 5).await.unwrap();
             // A shared store may have to leave some for the next round.
             assert!(ready.more || !same.more);
             assert_eq!(ready.tasks, same.tasks);
@@ -491,9 +496,10 @@ impl Said {
     }
 }
 
-fn claim(slots: u32) -> Claim {
+fn claim(slots: u32, tenant: Option<usize>) -> Claim {
     Claim {
         worker: "worker-1".into(),
+        tenant: tenant.map(|tenant| Tenant::new(TENANTS[tenant])),
         drivers: DRIVERS.map(Arc::from).into(),
         slots,
     }

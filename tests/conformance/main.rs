@@ -86,6 +86,7 @@ conformance! {
     unseen, because "callers are of one tenant until they have credentials":
         another_tenants_job_is_not_found,
         turns_go_round_the_tenants,
+        one_tenants_tasks_are_ready_by_themselves,
         a_round_has_a_bound,
         the_feed_is_of_one_tenant,
     ;

@@ -10,7 +10,7 @@ use longhaul::{
         event::EventKind,
     },
     store::{
-        Locked, StoreError,
+        Locked, StoreError, Whose,
         postgres::{OpenError, PostgresStore},
     },
 };
@@ -73,7 +73,11 @@ async fn what_one_node_is_at_the_others_leave() {
     let locked = one.writer.jobs(&keys[..1], Locked::Wait).await.unwrap();
     assert_eq!(numbers(&locked), [first.id]);
     other.writer.begin().await.unwrap();
-    let ready = other.writer.ready("ansible", None, 10).await.unwrap();
+    let ready = other
+        .writer
+        .ready("ansible", Whose::All { served: None }, 10)
+        .await
+        .unwrap();
     let of: Vec<_> = ready.tasks.iter().map(|task| task.key.job).collect();
     assert_eq!((of, ready.more), (vec![second.id], true));
     let left = other.writer.jobs(&keys, Locked::Skip).await.unwrap();
@@ -85,7 +89,11 @@ async fn what_one_node_is_at_the_others_leave() {
     other.writer.rollback().await;
 
     other.writer.begin().await.unwrap();
-    let ready = other.writer.ready("ansible", None, 10).await.unwrap();
+    let ready = other
+        .writer
+        .ready("ansible", Whose::All { served: None }, 10)
+        .await
+        .unwrap();
     assert_eq!((ready.tasks.len(), ready.more), (2, false));
     let all = other.writer.jobs(&keys, Locked::Skip).await.unwrap();
     assert_eq!(numbers(&all), [first.id, second.id]);

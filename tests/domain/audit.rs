@@ -13,12 +13,13 @@ use longhaul::domain::{
     counts::Counted,
     event::{Event, EventKind},
     limits::Policy,
+    reach::{Queue, Reach},
     task::LeaseEnd,
 };
 
 use crate::{
     sound,
-    store::{Store, rank},
+    store::{Store, is_in, rank},
 };
 
 /// A batch, as seen from outside.
@@ -43,6 +44,8 @@ pub struct Audit {
     tokens: HashMap<(JobId, u32), u64>,
     /// The token of each task's last lease that ended by a report, and how it ended.
     reported: HashMap<(JobId, u32), (u64, LeaseEnd)>,
+    /// The driver of each task that was ever leased.
+    drivers: HashMap<(JobId, u32), Arc<str>>,
     /// Leases that have ended.
     over: HashSet<LeaseKey>,
     requests: HashMap<RequestKey, (Fingerprint, JobKey)>,
@@ -64,6 +67,7 @@ impl Audit {
         self.families(seen);
         self.counters(seen.after);
         self.readiness(seen);
+        self.unfilled(seen);
         std::mem::take(&mut self.wrong)
     }
 
@@ -110,10 +114,20 @@ impl Audit {
                         self.submitted(&request, *fingerprint, reply, touched);
                     }
                 }
-                Command::Report { lease, report } => {
+                Command::Report {
+                    lease,
+                    report,
+                    reach,
+                } => {
                     let kept = seen.before.jobs.contains_key(&lease.job_key())
                         && !gone.contains(&lease.job_key());
-                    self.reported(seen, (lease, report, kept), reply, touched);
+                    if reach.as_ref().is_none_or(|r| self.is_within(r, lease)) {
+                        self.reported(seen, (lease, report, kept), reply, touched);
+                    } else {
+                        self.must(matches!(reply, Err(Refusal::LeaseLost)), || {
+                            format!("P11: {report:?} on {lease:?} is beyond {reach:?}, and was answered {reply:?}")
+                        });
+                    }
                 }
                 Command::CancelDelivered { lease } if self.alive.contains(lease) => {
                     touched.insert(lease.job_key());
@@ -168,6 +182,19 @@ impl Audit {
                 self.requests
                     .insert(request.clone(), (fingerprint, job.key()));
             }
+        }
+    }
+
+    /// Whether a lease is any business of a reporter. What was never leased is nobody's.
+    fn is_within(&self, reach: &Reach, lease: &LeaseKey) -> bool {
+        let driver = self.drivers.get(&(lease.job, lease.ordinal));
+        let serves = |driver: &Arc<str>| match &reach.drivers {
+            Some(drivers) => drivers.contains(driver),
+            None => true,
+        };
+        match &reach.tenant {
+            Some(tenant) if *tenant != lease.tenant => false,
+            _ => driver.is_some_and(serves),
         }
     }
 
@@ -240,6 +267,10 @@ impl Audit {
                     format!("the fencing token of {lease:?} does not grow with time")
                 });
                 let driver = &grant.task.spec.driver;
+                self.drivers
+                    .insert((lease.job, lease.ordinal), driver.clone());
+                let is_own = claim.tenant.as_ref().is_none_or(|own| *own == lease.tenant);
+                self.must(is_own, || format!("P11: {lease:?} was given for {claim:?}"));
                 self.must(
                     claim.drivers.contains(driver) && !seen.before.paused.contains(driver),
                     || format!("a task of {driver} was given for {claim:?}"),
@@ -474,19 +505,45 @@ impl Audit {
         });
     }
 
+    /// Of the queues of a claim that wants more it is told how they stand; and a look that found nothing and was kept from nothing is not taken again.
+    fn unfilled(&mut self, seen: &Seen<'_>) {
+        let decision = seen.decision;
+        let is_idle = seen.commands.is_empty() && decision.grants.iter().all(Vec::is_empty);
+        for (claim, grants) in seen.claims.iter().zip(&decision.grants) {
+            let is_paused = |d: &Arc<str>| {
+                [seen.before, seen.after]
+                    .iter()
+                    .any(|s| s.paused.contains(d))
+            };
+            let is_open = |d: &&Arc<str>| grants.len() < claim.slots as usize && !is_paused(d);
+            for driver in claim.drivers.iter().filter(is_open) {
+                let queue = Queue {
+                    driver: driver.clone(),
+                    tenant: claim.tenant.clone(),
+                };
+                let again = decision.ready.contains(&queue) && !is_idle;
+                self.must(again || decision.exhausted.contains(&queue), || {
+                    format!("nobody is told how {queue:?} stands, of which {claim:?} wants more")
+                });
+            }
+        }
+    }
+
     /// Nothing that may be taken is forgotten, and what is taken comes before what is left.
     fn readiness(&mut self, seen: &Seen<'_>) {
         let ready_before: Vec<_> = seen.before.all_ready().collect();
         for (driver, task) in seen.after.all_ready() {
-            let exhausted = seen.decision.exhausted_drivers.contains(&driver);
-            self.must(!exhausted, || {
+            let mut exhausted = seen.decision.exhausted.iter();
+            let is_hidden = exhausted.any(|queue| is_in(queue, &driver, &task));
+            self.must(!is_hidden, || {
                 format!("P3: {driver} is said to be exhausted, and {task:?} is ready")
             });
             let new = !ready_before.contains(&(driver.clone(), task.clone()));
-            self.must(
-                !new || seen.decision.ready_drivers.contains(&driver),
-                || format!("P3: nobody hears that {task:?} is ready"),
-            );
+            // Those who wait for this tenant's tasks alone have to hear it, too.
+            let of_one = Queue::of_one(&driver, &task.key.tenant);
+            self.must(!new || seen.decision.ready.contains(&of_one), || {
+                format!("P3: nobody hears that {task:?} is ready")
+            });
             if new {
                 continue;
             }

@@ -209,6 +209,7 @@ fn a_parent_and_its_child_may_be_decided_together() {
     let reports = leases.map(|lease| Command::Report {
         lease,
         report: success(),
+        reach: None,
     });
     let decision = world.run(reports.into(), &[]);
     // The child's end comes before what it does to the parent.

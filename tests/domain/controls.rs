@@ -24,6 +24,7 @@ fn falsify(tamper: impl FnOnce(&mut Vec<Command>, &mut Decision)) -> String {
     let report = Command::Report {
         lease,
         report: success(),
+        reach: None,
     };
     world.run_tampered(vec![report], &[], tamper).1.join("\n")
 }
@@ -100,6 +101,7 @@ fn a_second_end_of_a_lease_is_noticed() {
     let report = || Command::Report {
         lease: lease.clone(),
         report: failure("x"),
+        reach: None,
     };
     world.run(vec![report()], &[]);
     let forged = |_: &mut Vec<Command>, decision: &mut Decision| {
@@ -117,6 +119,7 @@ fn a_second_end_of_a_lease_is_noticed() {
     let other = Command::Report {
         lease: lease.clone(),
         report: success(),
+        reach: None,
     };
     let (_, told) = world.run_tampered(vec![other], &[], forged);
     says(&told.join("\n"), "which is not alive");
@@ -208,11 +211,81 @@ fn a_task_given_to_nobody_is_noticed() {
 #[test]
 fn a_ready_task_that_nobody_hears_of_is_noticed() {
     says(
-        &falsify(|_, decision| decision.ready_drivers.clear()),
+        &falsify(|_, decision| decision.ready.clear()),
         "nobody hears",
     );
-    let lie = |_: &mut Vec<Command>, d: &mut Decision| d.exhausted_drivers.push("d".into());
+    let lie = |_: &mut Vec<Command>, d: &mut Decision| d.exhausted.push(queue("d", None));
     says(&falsify(lie), "is said to be exhausted");
+}
+
+#[test]
+fn a_ready_task_of_which_only_some_hear_is_noticed() {
+    // Who waits for the tasks of this tenant alone does not look when others do.
+    let told = falsify(|_, decision| decision.ready = vec![queue("d", None)]);
+    says(&told, "nobody hears");
+    let told = falsify(|_, decision| decision.ready = vec![queue("d", Some("globex"))]);
+    says(&told, "nobody hears");
+}
+
+/// Falsifies the decision on claims of one tenant each, and one of all; answers what the audit says.
+fn falsify_claims(tamper: impl FnOnce(&mut Decision)) -> String {
+    let mut world = World::new();
+    world.submit(new_job([new_task("a", &[])]));
+    let claims = [
+        claim_of("globex", "w", &["d"], 1),
+        claim_of("acme", "w", &["d"], 2),
+        claim("w", &["e"], 1),
+    ];
+    let (_, told) = world.run_tampered(Vec::new(), &claims, |_, decision| tamper(decision));
+    told.join("\n")
+}
+
+#[test]
+fn another_tenant_s_task_that_is_given_is_noticed() {
+    assert_eq!(falsify_claims(|_| {}), "");
+    says(&falsify_claims(|d| d.grants.swap(0, 1)), "P11: ");
+}
+
+#[test]
+fn a_queue_that_is_looked_at_for_nothing_is_noticed() {
+    for at in 0..3 {
+        let told = falsify_claims(|decision| drop(decision.exhausted.remove(at)));
+        says(&told, "nobody is told how");
+    }
+    // Once nothing is left and nothing happens, there is no reason to look again.
+    let mut world = World::new();
+    let claims = [claim_of("acme", "w", &["d"], 1)];
+    let again = |_: &mut Vec<Command>, decision: &mut Decision| {
+        decision.ready.append(&mut decision.exhausted);
+    };
+    let (_, told) = world.run_tampered(Vec::new(), &claims, again);
+    says(&told.join("\n"), "nobody is told how");
+}
+
+#[test]
+fn a_report_from_beyond_the_reporter_s_reach_is_noticed() {
+    let beyond = [
+        reach(Some("globex"), None),
+        reach(None, Some(&["e"])),
+        reach(Some("acme"), Some(&[])),
+    ];
+    for beyond in beyond {
+        let told = falsify(|commands, _| {
+            if let Command::Report { reach, .. } = &mut commands[0] {
+                *reach = Some(beyond);
+            }
+        });
+        says(&told, "P11: ");
+        says(&told, "was changed by nothing");
+    }
+    // And the holder that is refused because of a reach that does go so far.
+    let told = falsify(|commands, decision| {
+        if let Command::Report { reach: of, .. } = &mut commands[0] {
+            *of = Some(reach(Some("acme"), Some(&["d"])));
+        }
+        decision.replies[0] = Err(Refusal::LeaseLost);
+    });
+    says(&told, "the holder of");
 }
 
 #[test]

@@ -26,9 +26,21 @@ struct Step {
     /// The operator changes how long leases last.
     lease_seconds: u64,
     acts: Vec<Act>,
-    claims: Vec<(u8, u8, u32)>,
+    claims: Vec<Claims>,
     sweep: bool,
 }
+
+#[derive(Clone, Debug)]
+struct Claims {
+    worker: u8,
+    tenant: Option<u8>,
+    /// One bit for each.
+    drivers: u8,
+    slots: u32,
+}
+
+/// A tenant, and one bit for each driver; `None` for all.
+type Within = (Option<u8>, Option<u8>);
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -37,11 +49,11 @@ enum Act {
     Retry(usize, Option<u8>),
     Delete(usize),
     /// By the holder of a living lease.
-    Honest(usize, Say),
+    Honest(usize, Say, Option<Within>),
     /// On any lease that ever was.
-    Any(usize, Say),
+    Any(usize, Say, Option<Within>),
     /// On a lease that never was.
-    Forged(usize, u32, u64, u32, Say),
+    Forged(usize, u32, u64, u32, Say, Option<Within>),
     CancelDelivered(usize),
     Recall(usize),
     Sweep(usize),
@@ -147,10 +159,10 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any_index().prop_map(Act::Cancel),
         2 => (any_index(), prop::option::of(0..4u8)).prop_map(|(j, r)| Act::Retry(j, r)),
         2 => any_index().prop_map(Act::Delete),
-        16 => (any_index(), say()).prop_map(|(l, s)| Act::Honest(l, s)),
-        4 => (any_index(), say()).prop_map(|(l, s)| Act::Any(l, s)),
-        1 => (any_index(), 0..2u32, 0..3u64, 0..9u32, say())
-            .prop_map(|(l, a, t, o, s)| Act::Forged(l, a, t, o, s)),
+        16 => (any_index(), say(), within()).prop_map(|(l, s, w)| Act::Honest(l, s, w)),
+        4 => (any_index(), say(), within()).prop_map(|(l, s, w)| Act::Any(l, s, w)),
+        1 => (any_index(), 0..2u32, 0..3u64, 0..9u32, say(), within())
+            .prop_map(|(l, a, t, o, s, w)| Act::Forged(l, a, t, o, s, w)),
         2 => any_index().prop_map(Act::CancelDelivered),
         1 => any_index().prop_map(Act::Recall),
         2 => any_index().prop_map(Act::Sweep),
@@ -160,13 +172,30 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// How far a reporter's word goes; `None` for the server's own.
+fn within() -> impl Strategy<Value = Option<Within>> {
+    let tenant = prop::option::weighted(0.4, 0..2u8);
+    let drivers = prop::option::weighted(0.4, 0..8u8);
+    prop::option::weighted(0.7, (tenant, drivers))
+}
+
+fn claims() -> impl Strategy<Value = Claims> {
+    let tenant = prop::option::weighted(0.5, 0..2u8);
+    (0..3u8, tenant, 1..8u8, 0..4u32).prop_map(|(worker, tenant, drivers, slots)| Claims {
+        worker,
+        tenant,
+        drivers,
+        slots,
+    })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     (
         prop_oneof![3 => 0..100u64, 2 => 100..12_000u64, 1 => 12_000..90_000u64],
         prop::bool::weighted(0.05),
         prop_oneof![9 => Just(30u64), 1 => Just(5u64)],
         prop::collection::vec(act(), 0..6),
-        prop::collection::vec((0..3u8, 1..8u8, 0..4u32), 0..4),
+        prop::collection::vec(claims(), 0..5),
         prop::bool::weighted(0.4),
     )
         .prop_map(
@@ -218,13 +247,21 @@ fn play(world: &mut World, step: &Step) {
     let claims: Vec<Claim> = step
         .claims
         .iter()
-        .map(|(worker, drivers, slots)| {
-            let taken = (0..3).filter(|d| drivers & (1 << d) != 0);
-            let drivers: Vec<&str> = taken.map(|d| DRIVERS[d]).collect();
-            claim(&format!("w{worker}"), &drivers, *slots)
+        .map(|claims| {
+            let worker = format!("w{}", claims.worker);
+            let drivers = drivers(claims.drivers);
+            match claims.tenant {
+                Some(tenant) => claim_of(TENANTS[tenant as usize], &worker, &drivers, claims.slots),
+                None => claim(&worker, &drivers, claims.slots),
+            }
         })
         .collect();
     world.run(commands, &claims);
+}
+
+fn drivers(bits: u8) -> Vec<&'static str> {
+    let taken = (0..3).filter(|d| bits & (1 << d) != 0);
+    taken.map(|d| DRIVERS[d]).collect()
 }
 
 /// P5: after a sweep nothing is left that time should have done.
@@ -255,7 +292,11 @@ fn finish(world: &mut World) {
         for lease in leases {
             let report = success();
             world
-                .one(Command::Report { lease, report })
+                .one(Command::Report {
+                    lease,
+                    report,
+                    reach: None,
+                })
                 .expect("its lease is alive");
         }
     }
@@ -290,20 +331,20 @@ fn command(world: &World, act: &Act) -> Option<Command> {
             }
         }
         Act::Delete(index) => Command::Delete { key: job(index)? },
-        Act::Honest(index, say) => {
+        Act::Honest(index, say, within) => {
             let alive = living(world);
             let lease = (!alive.is_empty()).then(|| alive[index % alive.len()].clone())?;
-            report(lease, say)
+            report(lease, say, within)
         }
-        Act::Any(index, say) => report(any_lease(index)?, say),
-        Act::Forged(index, attempt, token, ordinal, say) => {
+        Act::Any(index, say, within) => report(any_lease(index)?, say, within),
+        Act::Forged(index, attempt, token, ordinal, say, within) => {
             let mut lease = any_lease(index)?;
             lease.attempt += attempt;
             lease.fencing_token += token;
             lease.ordinal = *ordinal;
             // It may be somebody's by accident; then it is not forged.
             let real = world.leases.contains(&lease);
-            (!real).then(|| report(lease, say))?
+            (!real).then(|| report(lease, say, within))?
         }
         Act::CancelDelivered(index) => Command::CancelDelivered {
             lease: any_lease(index)?,
@@ -334,7 +375,7 @@ fn living(world: &World) -> Vec<LeaseKey> {
     .collect()
 }
 
-fn report(lease: LeaseKey, say: &Say) -> Command {
+fn report(lease: LeaseKey, say: &Say, within: &Option<Within>) -> Command {
     let report = match say {
         Say::Heartbeat => Report::Heartbeat,
         Say::Progress(done) => progress(*done),
@@ -351,7 +392,15 @@ fn report(lease: LeaseKey, say: &Say) -> Command {
         Say::CancelAcknowledged => Report::CancelAcknowledged,
         Say::Cancelled => stopped(),
     };
-    Command::Report { lease, report }
+    let reach = within.map(|(tenant, of)| {
+        let tenant = tenant.map(|tenant| TENANTS[tenant as usize]);
+        reach(tenant, of.map(drivers).as_deref())
+    });
+    Command::Report {
+        lease,
+        report,
+        reach,
+    }
 }
 
 fn submission(

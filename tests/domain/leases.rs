@@ -2,7 +2,7 @@
 
 use longhaul::domain::{
     JobState, LeaseKey, TaskState,
-    command::{Refusal, Report, Reported},
+    command::{Command, Refusal, Report, Reported},
     event::EventKind,
     submission::NewTask,
 };
@@ -192,9 +192,10 @@ fn two_ends_in_one_batch_count_once() {
     let mut world = World::new();
     let key = world.submit(new_job([new_task("a", &[])]));
     let lease = world.lease("d");
-    let report = |report| longhaul::domain::command::Command::Report {
+    let report = |report| Command::Report {
         lease: lease.clone(),
         report,
+        reach: None,
     };
     let decision = world.run(vec![report(failure("x")), report(success())], &[]);
     assert!(decision.replies[0].is_ok());
@@ -215,7 +216,7 @@ fn every_revision_of_a_watched_job_is_shown_as_it_was() {
     ]));
     world.claim("d", 3);
     world.now = world.now.after(seconds(30));
-    let sweep = longhaul::domain::command::Command::Sweep { key: key.clone() };
+    let sweep = Command::Sweep { key: key.clone() };
     // One command, three revisions.
     let decision = world.run(vec![sweep], &[]);
     let shown: Vec<_> = decision
@@ -231,4 +232,46 @@ fn every_revision_of_a_watched_job_is_shown_as_it_was() {
     let decision = world.run(Vec::new(), &[claim("w", &["d"], 3)]);
     let shown: Vec<_> = decision.history.iter().map(Option::is_some).collect();
     assert_eq!(shown, [false, false, true], "the last word is always there");
+}
+
+#[test]
+fn a_report_counts_within_the_reporter_s_reach() {
+    let mut world = World::new();
+    world.submit(new_job([new_task("a", &[])]));
+    let lease = world.lease("d");
+    let say = |world: &mut World, reach, report| {
+        let lease = lease.clone();
+        world.one(Command::Report {
+            lease,
+            report,
+            reach: Some(reach),
+        })
+    };
+    let before = world.task(&lease).clone();
+    for beyond in [
+        reach(Some("globex"), None),
+        reach(Some("globex"), Some(&["d"])),
+        reach(None, Some(&["e", "f"])),
+        reach(Some("acme"), Some(&[])),
+    ] {
+        for report in [Report::Heartbeat, progress(3), failure("x"), success()] {
+            let answer = say(&mut world, beyond.clone(), report);
+            assert_eq!(answer.err(), Some(Refusal::LeaseLost));
+        }
+    }
+    assert_eq!(*world.task(&lease), before);
+    for within in [
+        reach(None, None),
+        reach(Some("acme"), None),
+        reach(None, Some(&["e", "d"])),
+    ] {
+        assert!(say(&mut world, within, Report::Heartbeat).is_ok());
+    }
+    let own = reach(Some("acme"), Some(&["d"]));
+    assert!(say(&mut world, own.clone(), success()).is_ok());
+    // Nor is it told to anybody else how it ended.
+    let others = reach(Some("globex"), None);
+    let answer = say(&mut world, others, success());
+    assert_eq!(answer.err(), Some(Refusal::LeaseLost));
+    assert!(say(&mut world, own, success()).is_ok(), "repeated");
 }

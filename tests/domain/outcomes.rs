@@ -358,6 +358,7 @@ fn revisions_of_one_moment_are_told_apart_by_their_times() {
     let say = |done| Command::Report {
         lease: lease.clone(),
         report: progress(done),
+        reach: None,
     };
     world.run((1..=3).map(say).collect(), &[]);
     let micros = |time: Timestamp| time.as_micros() - world.now.as_micros();

@@ -108,6 +108,7 @@ fn live(name: &str, spec: NewJob) {
                 vec![Command::Report {
                     lease,
                     report: success(),
+                    reach: None,
                 }],
                 0,
             );

@@ -14,6 +14,7 @@ use longhaul::domain::{
     },
     counts::Counted,
     event::Event,
+    reach::Queue,
     registry::{Record, RecordKey},
 };
 
@@ -47,16 +48,20 @@ impl Store {
         let needed: BTreeSet<RecordKey> = commands.iter().flat_map(records).collect();
         let stored = needed.iter().filter_map(|key| self.records.get(key));
         loaded.records = stored.cloned().collect();
-        let mut slots: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut slots: HashMap<Queue, usize> = HashMap::new();
         for claim in claims {
             for driver in claim.drivers.iter() {
-                *slots.entry(driver.clone()).or_default() += claim.slots as usize;
+                let queue = Queue {
+                    driver: driver.clone(),
+                    tenant: claim.tenant.clone(),
+                };
+                *slots.entry(queue).or_default() += claim.slots as usize;
             }
         }
-        for (driver, slots) in slots {
-            let ready = self.ready(&driver, served.get(&driver), slots);
+        for (queue, slots) in slots {
+            let ready = self.ready(&queue, served.get(&queue.driver), slots);
             wanted.extend(ready.iter().map(|task| task.key.clone()));
-            loaded.ready.insert(driver, ready);
+            loaded.ready.entry(queue.driver).or_default().extend(ready);
         }
         let mut seen = HashSet::new();
         while let Some(key) = wanted.pop() {
@@ -70,10 +75,10 @@ impl Store {
         loaded
     }
 
-    /// The first tasks of each tenant, beginning after `served`, as the port of the real stores has it.
-    fn ready(&self, driver: &str, served: Option<&Tenant>, limit: usize) -> Vec<ReadyTask> {
+    /// The first tasks of each tenant, beginning after `served`, or of the one, as the port of the real stores has it.
+    fn ready(&self, queue: &Queue, served: Option<&Tenant>, limit: usize) -> Vec<ReadyTask> {
         let mut by_tenant: BTreeMap<Tenant, Vec<ReadyTask>> = BTreeMap::new();
-        for task in self.all_ready().filter(|(d, _)| **d == *driver) {
+        for task in self.all_ready().filter(|(d, task)| is_in(queue, d, task)) {
             let tasks = by_tenant.entry(task.1.key.tenant.clone()).or_default();
             tasks.push(task.1);
         }
@@ -191,6 +196,12 @@ impl Store {
         self.audit.extend(changes.audit.iter().cloned());
         wrong
     }
+}
+
+/// Whether a task is one of a queue's.
+pub fn is_in(queue: &Queue, driver: &str, task: &ReadyTask) -> bool {
+    let tenant = queue.tenant.as_ref();
+    *queue.driver == *driver && tenant.is_none_or(|tenant| *tenant == task.key.tenant)
 }
 
 /// The order in which tasks of a tenant are given out, the first one smallest.

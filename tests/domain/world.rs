@@ -15,6 +15,7 @@ use longhaul::domain::{
     decide::decide,
     event::EventKind,
     limits::Policy,
+    reach::{Queue, Reach},
     submission::{self, NewJob, NewTask},
 };
 use uuid::Uuid;
@@ -196,7 +197,12 @@ impl World {
 
     pub fn report(&mut self, lease: &LeaseKey, report: Report) -> Result<Reported, Refusal> {
         let lease = lease.clone();
-        match self.one(Command::Report { lease, report })? {
+        let reach = None;
+        match self.one(Command::Report {
+            lease,
+            report,
+            reach,
+        })? {
             Reply::Reported(reported) => Ok(reported),
             other => panic!("{other:?} answers no Report"),
         }
@@ -279,9 +285,33 @@ impl World {
 pub fn claim(worker: &str, drivers: &[&str], slots: u32) -> Claim {
     Claim {
         worker: worker.into(),
+        tenant: None,
         drivers: drivers.iter().map(|driver| Arc::from(*driver)).collect(),
         slots,
     }
+}
+
+/// As [`claim`], for the tasks of one tenant.
+pub fn claim_of(tenant: &str, worker: &str, drivers: &[&str], slots: u32) -> Claim {
+    Claim {
+        tenant: Some(Tenant::new(tenant)),
+        ..claim(worker, drivers, slots)
+    }
+}
+
+pub fn queue(driver: &str, tenant: Option<&str>) -> Queue {
+    Queue {
+        driver: driver.into(),
+        tenant: tenant.map(Tenant::new),
+    }
+}
+
+pub fn reach(tenant: Option<&str>, drivers: Option<&[&str]>) -> Arc<Reach> {
+    let drivers = drivers.map(|drivers| drivers.iter().map(|driver| Arc::from(*driver)).collect());
+    Arc::new(Reach {
+        tenant: tenant.map(Tenant::new),
+        drivers,
+    })
 }
 
 pub fn new_job(tasks: impl IntoIterator<Item = NewTask>) -> NewJob {

@@ -11,7 +11,7 @@ use longhaul::{
     engine::ToWorker,
 };
 
-use crate::rig::{coming, hello, rig};
+use crate::rig::{coming, everything, hello, rig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_was_not_acknowledged_goes_back_when_the_stream_breaks() {
@@ -70,7 +70,11 @@ async fn a_silent_worker_loses_its_lease_and_its_late_report_is_refused() {
         result: None,
         status_detail: String::new(),
     };
-    let mut answers = rig.engine.report(vec![(late, report)]).await.unwrap();
+    let mut answers = rig
+        .engine
+        .report(&everything(), vec![(late, report)])
+        .await
+        .unwrap();
     assert_eq!(answers.pop().unwrap().unwrap_err(), Refusal::LeaseLost);
 
     let again = rig.lease("d").await.lease;
@@ -101,7 +105,7 @@ async fn an_acquire_that_waits_is_served_by_the_next_submit() {
         let drivers = [Arc::from("d")].into();
         let wait = Some(Duration::from_secs(60));
         engine
-            .acquire("worker".into(), drivers, 4, wait)
+            .acquire(&everything(), "worker".into(), drivers, 4, wait)
             .await
             .unwrap()
     });
@@ -140,7 +144,7 @@ async fn a_dead_lease_that_a_worker_brings_along_does_not_keep_its_slot() {
     };
     let (_session, mut messages) = rig.engine.work(hello).await.unwrap();
     let heartbeat = vec![(dead, Report::Heartbeat)];
-    let mut answers = rig.engine.report(heartbeat).await.unwrap();
+    let mut answers = rig.engine.report(&everything(), heartbeat).await.unwrap();
     assert_eq!(answers.pop().unwrap().unwrap_err(), Refusal::LeaseLost);
     let next = coming("a lease for the slot of the dead one", messages.recv()).await;
     assert!(matches!(next, Some(ToWorker::Leases(_))), "{next:?}");
@@ -199,7 +203,11 @@ async fn a_lease_whose_caller_has_gone_goes_back_at_once() {
     let rig = rig().await;
     let drivers = [Arc::from("d")].into();
     let wait = Some(Duration::from_secs(60));
-    let mut call = Box::pin(rig.engine.acquire("worker".into(), drivers, 1, wait));
+    let reach = everything();
+    let acquired = rig
+        .engine
+        .acquire(&reach, "worker".into(), drivers, 1, wait);
+    let mut call = Box::pin(acquired);
     assert!((&mut call).now_or_never().is_none());
     let job = rig.submit(&["d"]).await;
     rig.tick().await;

@@ -6,7 +6,7 @@ use longhaul::{
     store::StoreError,
 };
 
-use crate::rig::{rig, submission};
+use crate::rig::{everything, rig, submission};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_commit_is_told_to_callers_and_to_nobody_else() {
@@ -22,7 +22,10 @@ async fn a_failed_commit_is_told_to_callers_and_to_nobody_else() {
         result: None,
         status_detail: String::new(),
     };
-    let answer = rig.engine.report(vec![(lease.clone(), success)]).await;
+    let answer = rig
+        .engine
+        .report(&everything(), vec![(lease.clone(), success)])
+        .await;
     assert!(matches!(
         answer,
         Err(EngineError::Store(StoreError::Failed(_)))

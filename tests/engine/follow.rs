@@ -8,7 +8,7 @@ use longhaul::{
     engine::{FollowItem, JobFollow},
 };
 
-use crate::rig::{Rig, coming, rig, rig_whose_feed_takes, submission, tenant};
+use crate::rig::{Rig, coming, everything, rig, rig_whose_feed_takes, submission, tenant};
 
 async fn follow(rig: &Rig, filter: &str, cursor: &str) -> JobFollow {
     rig.engine
@@ -80,7 +80,7 @@ async fn the_listing_and_the_changes_fit_together() {
         let drivers = [Arc::from("d")].into();
         let grants = rig
             .engine
-            .acquire("worker".into(), drivers, 60, None)
+            .acquire(&everything(), "worker".into(), drivers, 60, None)
             .await
             .unwrap();
         for grant in grants {
@@ -95,7 +95,7 @@ async fn the_listing_and_the_changes_fit_together() {
     while let Some(grant) = {
         let drivers = [Arc::from("d")].into();
         rig.engine
-            .acquire("worker".into(), drivers, 1, None)
+            .acquire(&everything(), "worker".into(), drivers, 1, None)
             .await
             .unwrap()
             .pop()

@@ -8,7 +8,7 @@ use std::{
 use futures_util::{future::join_all, poll};
 use tokio::sync::Semaphore;
 
-use crate::rig::{rig, submission};
+use crate::rig::{rig, submission, tenant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_wait_share_a_commit() {
@@ -32,7 +32,7 @@ async fn calls_that_wait_share_a_commit() {
 async fn a_submit_and_its_lease_share_a_commit() {
     let rig = rig().await;
     let (_session, mut messages) = rig.engine.work(crate::rig::hello("d", 1)).await.unwrap();
-    rig.engine.connected_drivers().await.unwrap();
+    rig.engine.connected_drivers(&tenant()).await.unwrap();
     rig.submit(&["d"]).await;
     messages.recv().await.unwrap();
     assert_eq!(rig.faults.commits.load(Ordering::SeqCst), 1);

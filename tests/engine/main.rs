@@ -5,6 +5,7 @@ mod dispatch;
 mod failure;
 mod follow;
 mod group_commit;
+mod reach;
 mod rig;
 mod select;
 mod shared;

@@ -13,11 +13,12 @@ use longhaul::{
     domain::{
         Job, LeaseKey, Tenant, Timestamp,
         command::{Changes, Grant, Report, Submission},
+        reach::Reach,
         submission::{NewJob, NewTask, check},
         task::Progress,
     },
     engine::{Clock, Engine, EngineSettings, EngineThread, Hello},
-    store::{Committed, Store as _, StoreError, Writer, memory::MemoryStore},
+    store::{Committed, Store as _, StoreError, Whose, Writer, memory::MemoryStore},
 };
 use tokio::sync::Semaphore;
 
@@ -30,12 +31,18 @@ pub struct Faults {
     pub commits: AtomicUsize,
     /// The next commit fails with this.
     pub next: Mutex<Option<StoreError>>,
+    /// How often it was looked for tasks that may be taken.
+    pub looks: AtomicUsize,
     /// If set, each commit takes a permit first.
     pub gate: Mutex<Option<Arc<Semaphore>>>,
 }
 
 #[async_trait]
 impl Tampering for Arc<Faults> {
+    fn looks(&mut self, _driver: &str, _whose: Whose<'_>) {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+    }
+
     async fn commit(
         &mut self,
         changes: &Changes,
@@ -120,6 +127,19 @@ pub async fn coming<T>(what: &str, wait: impl Future<Output = T>) -> T {
     came.unwrap_or_else(|_| panic!("{what}: nothing came in {PATIENCE:?}"))
 }
 
+pub fn reach(tenant: Option<&str>, drivers: Option<&[&str]>) -> Arc<Reach> {
+    let drivers = drivers.map(|drivers| drivers.iter().map(|driver| Arc::from(*driver)).collect());
+    Arc::new(Reach {
+        tenant: tenant.map(Tenant::new),
+        drivers,
+    })
+}
+
+/// The reach of who may do everything.
+pub fn everything() -> Arc<Reach> {
+    Arc::new(Reach::everything())
+}
+
 pub fn tenant() -> Tenant {
     Tenant::new("acme")
 }
@@ -147,9 +167,23 @@ pub fn submission(drivers: &[&str]) -> Submission {
     }
 }
 
+/// A tenant's job with a task for each driver.
+pub fn submission_of(tenant: &str, drivers: &[&str]) -> Submission {
+    Submission {
+        tenant: Tenant::new(tenant),
+        ..submission(drivers)
+    }
+}
+
 impl Rig {
     pub async fn submit(&self, drivers: &[&str]) -> Arc<Job> {
-        let mut answers = self.engine.submit(vec![submission(drivers)]).await.unwrap();
+        self.submit_of(&tenant().0, drivers).await
+    }
+
+    /// As [`Self::submit`], for a tenant.
+    pub async fn submit_of(&self, tenant: &str, drivers: &[&str]) -> Arc<Job> {
+        let submission = submission_of(tenant, drivers);
+        let mut answers = self.engine.submit(vec![submission]).await.unwrap();
         answers.pop().unwrap().unwrap().0
     }
 
@@ -158,7 +192,7 @@ impl Rig {
         let drivers = [Arc::from(driver)].into();
         let mut grants = self
             .engine
-            .acquire("worker".into(), drivers, 1, None)
+            .acquire(&Reach::everything(), "worker".into(), drivers, 1, None)
             .await
             .unwrap();
         grants.pop().unwrap()
@@ -167,7 +201,7 @@ impl Rig {
     pub async fn report(&self, lease: &LeaseKey, report: Report) {
         let mut answers = self
             .engine
-            .report(vec![(lease.clone(), report)])
+            .report(&everything(), vec![(lease.clone(), report)])
             .await
             .unwrap();
         answers.pop().unwrap().unwrap();
@@ -203,14 +237,15 @@ impl Rig {
 
     /// Makes the commit loop look at the clock: it does with every message.
     pub async fn tick(&self) {
-        self.engine.connected_drivers().await.unwrap();
-        self.engine.connected_drivers().await.unwrap();
+        self.engine.connected_drivers(&tenant()).await.unwrap();
+        self.engine.connected_drivers(&tenant()).await.unwrap();
     }
 }
 
 pub fn hello(driver: &str, slots: u32) -> Hello {
     Hello {
         worker: "worker".into(),
+        reach: everything(),
         drivers: [Arc::from(driver)].into(),
         slots,
         held: Vec::new(),

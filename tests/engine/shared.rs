@@ -7,20 +7,20 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use longhaul::{
     domain::{
-        JobKey, JobState, LeaseKey, TaskState, Timestamp,
+        JobKey, JobState, LeaseKey, TaskState, Tenant, Timestamp,
         command::{Grant, Report},
         limits::Policy,
     },
     engine::{
-        Engine, EngineError, EngineSettings, EngineThread, FollowItem, JobWatch, SteadyClock,
-        ToWorker, WatchItem, WatchOptions, WorkSession,
+        Engine, EngineError, EngineSettings, EngineThread, FollowItem, Hello, JobWatch,
+        SteadyClock, ToWorker, WatchItem, WatchOptions, WorkSession,
     },
     store::StoreError,
 };
 use tokio::sync::mpsc;
 
 use crate::{
-    rig::{coming, hello, submission, tenant},
+    rig::{coming, everything, hello, reach, submission, submission_of, tenant},
     shared_store::SharedStore,
 };
 
@@ -78,12 +78,15 @@ async fn lease(engine: &Engine) -> Grant {
 async fn lease_of(engine: &Engine, driver: &str) -> Grant {
     let drivers = [Arc::from(driver)].into();
     let wait = Some(Duration::from_secs(20));
-    let leased = engine.acquire("w".into(), drivers, 1, wait);
+    let reach = everything();
+    let leased = engine.acquire(&reach, "w".into(), drivers, 1, wait);
     coming("a lease", leased).await.unwrap().pop().unwrap()
 }
 
 async fn report(engine: &Engine, lease: &LeaseKey, report: Report) {
-    let answers = engine.report(vec![(lease.clone(), report)]).await;
+    let answers = engine
+        .report(&everything(), vec![(lease.clone(), report)])
+        .await;
     answers.unwrap().pop().unwrap().unwrap();
 }
 
@@ -367,15 +370,48 @@ async fn a_follower_misses_nothing_and_goes_on_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_are_connected_elsewhere_count() {
     let pair = pair().await;
+    // Another tenant's own worker is told of first, and is nothing to this one.
+    let theirs = Hello {
+        reach: reach(Some("globex"), None),
+        ..hello("e", 3)
+    };
+    let (_theirs, _messages_of_theirs) = pair.there.work(theirs).await.unwrap();
     let (_session, _messages) = worker(&pair.there).await;
     // They are told of within some seconds.
     let known = async {
-        while pair.here.connected_drivers().await.unwrap() != [Arc::from("d")] {
+        while pair.here.connected_drivers(&tenant()).await.unwrap() != [Arc::from("d")] {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     coming("the announcement", known).await;
-    let key = submit(&pair.here, &["none"]).await;
+    let globex = Tenant::new("globex");
+    let of_globex = pair.here.connected_drivers(&globex).await.unwrap();
+    assert_eq!(of_globex, [Arc::from("d"), Arc::from("e")]);
+    let key = submit(&pair.here, &["none", "e"]).await;
     let (_, told) = pair.here.explain(&key).await.unwrap();
-    assert!(!told.is_empty());
+    let reasons: Vec<_> = told.iter().map(|told| told.reason).collect();
+    assert_eq!(reasons, ["NO_WORKER", "NO_WORKER"]);
+    let theirs = submission_of("globex", &["e"]);
+    let theirs = pair.here.submit(vec![theirs]).await.unwrap().remove(0);
+    let (_, told) = pair.here.explain(&theirs.unwrap().0.key()).await.unwrap();
+    assert_eq!(told[0].reason, "QUEUED_BEHIND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_wakes_those_who_wait_elsewhere_for_its_tenant_s() {
+    let pair = pair().await;
+    let of = |tenant| Hello {
+        reach: reach(Some(tenant), None),
+        ..hello("d", 2)
+    };
+    let (_acme, mut of_acme) = pair.there.work(of("acme")).await.unwrap();
+    let (_globex, mut of_globex) = pair.there.work(of("globex")).await.unwrap();
+    for _ in 0..2 {
+        let own = submit(&pair.here, &["d"]).await;
+        assert_eq!(leased(&mut of_acme).await.job_key(), own);
+        let theirs = submission_of("globex", &["d"]);
+        pair.here.submit(vec![theirs]).await.unwrap();
+        let lease = leased(&mut of_globex).await;
+        assert_eq!(lease.tenant, Tenant::new("globex"));
+    }
 }

@@ -7,7 +7,7 @@ use longhaul::{
     engine::{EngineError, JobWatch, WaitEnd, WatchItem, WatchOptions},
 };
 
-use crate::rig::{Rig, coming, rig};
+use crate::rig::{Rig, coming, everything, rig};
 
 fn options(after_revision: u64) -> WatchOptions {
     WatchOptions {
@@ -87,7 +87,7 @@ async fn a_reader_that_keeps_up_sees_every_change_of_state() {
         status_detail: String::new(),
     };
     rig.engine
-        .report(vec![(a, done()), (b, done())])
+        .report(&everything(), vec![(a, done()), (b, done())])
         .await
         .unwrap();
     for _ in 0..3 {
@@ -345,7 +345,7 @@ async fn a_change_of_state_that_was_not_shown_is_not_throttled() {
     reports.push((other, success));
     reports.push((one, progress(60)));
     let told = reports.len() as u64;
-    for answer in rig.engine.report(reports).await.unwrap() {
+    for answer in rig.engine.report(&everything(), reports).await.unwrap() {
         answer.unwrap();
     }
     let WatchItem::Snapshot {

@@ -24,7 +24,7 @@ use longhaul::{
     store::{
         AuditQuery, Committed, Connected, FeedCursor, FeedItem, ListQuery, Locked, MAX_FEED_EVENTS,
         Note, Page, Ready, RecordQuery, Registry, Scan, Scanned, Store, StoreError, StoreInfo,
-        Stretch, Tail, Tally, Writer, memory::MemoryStore,
+        Stretch, Tail, Tally, Whose, Writer, memory::MemoryStore,
     },
 };
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard, watch};
@@ -406,10 +406,10 @@ impl Writer for SharedWriter {
     async fn ready(
         &mut self,
         driver: &str,
-        served: Option<&Tenant>,
+        whose: Whose<'_>,
         limit: usize,
     ) -> Result<Ready, StoreError> {
-        self.writer().ready(driver, served, limit).await
+        self.writer().ready(driver, whose, limit).await
     }
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
         self.writer().due(now, limit).await

@@ -17,7 +17,7 @@ use longhaul::{
     },
     store::{
         Committed, FeedCursor, FeedItem, ListQuery, Locked, Note, Page, Ready, Registry, Scan,
-        Scanned, Store, StoreError, StoreInfo, Tail, Tally, Writer, memory::MemoryStore,
+        Scanned, Store, StoreError, StoreInfo, Tail, Tally, Whose, Writer, memory::MemoryStore,
     },
 };
 
@@ -26,6 +26,8 @@ use longhaul::{
 pub trait Tampering: Send + 'static {
     /// The jobs that were read.
     fn jobs(&mut self, _jobs: &mut [Job]) {}
+    /// The queue is asked for.
+    fn looks(&mut self, _driver: &str, _whose: Whose<'_>) {}
     /// In the place of the commit; after an error the transaction must be gone.
     async fn commit(
         &mut self,
@@ -191,10 +193,11 @@ impl<T: Tampering> Writer for TamperedWriter<T> {
     async fn ready(
         &mut self,
         driver: &str,
-        served: Option<&Tenant>,
+        whose: Whose<'_>,
         limit: usize,
     ) -> Result<Ready, StoreError> {
-        self.writer.ready(driver, served, limit).await
+        self.tampering.looks(driver, whose);
+        self.writer.ready(driver, whose, limit).await
     }
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
         self.writer.due(now, limit).await

@@ -8,15 +8,16 @@ use std::{
     time::Duration,
 };
 
-use super::{CommitLoop, follow_ups::FollowUp};
+use super::{CommitLoop, Queues, follow_ups::FollowUp};
 use crate::{
     domain::{
         Job, JobKey, Timestamp,
         command::{Claim, Command, Loaded, RequestKey},
         limits::MAX_DEPTH,
+        reach::Queue,
         registry::RecordKey,
     },
-    store::{Locked, StoreError},
+    store::{Locked, StoreError, Whose},
 };
 
 /// Jobs that the sweeper looks at in one commit.
@@ -144,28 +145,39 @@ impl CommitLoop {
         if self.draining || now < self.quiet_until {
             return Ok(Vec::new());
         }
-        let claims = self.dispatch.claims(&fresh_drivers(commands));
-        let mut slots: HashMap<Arc<str>, usize> = HashMap::new();
+        let claims = self.dispatch.claims(&fresh_queues(commands));
+        let mut slots: HashMap<Queue, usize> = HashMap::new();
         for claim in claims.iter().filter(|claim| claim.slots > 0) {
             for driver in claim.drivers.iter() {
-                *slots.entry(driver.clone()).or_default() += claim.slots as usize;
+                let queue = Queue {
+                    driver: driver.clone(),
+                    tenant: claim.tenant.clone(),
+                };
+                *slots.entry(queue).or_default() += claim.slots as usize;
             }
         }
-        for (driver, slots) in slots {
-            if self.dispatch.paused.contains_key(&driver) {
+        for (queue, slots) in slots {
+            let driver = &queue.driver;
+            if self.dispatch.paused.contains_key(driver) {
                 continue;
             }
-            let served = self.dispatch.served.get(&driver);
-            let ready = self.writer.ready(&driver, served, slots).await?;
+            let whose = match &queue.tenant {
+                Some(tenant) => Whose::One(tenant),
+                None => Whose::All {
+                    served: self.dispatch.served.get(driver),
+                },
+            };
+            let ready = self.writer.ready(driver, whose, slots).await?;
             self.is_contended |= ready.more || !ready.tasks.is_empty();
             if ready.is_paused {
-                self.dispatch.learn_of_pause(&driver, now);
-            }
-            if ready.more {
-                self.crowded.insert(driver.clone());
+                self.dispatch.learn_of_pause(driver, now);
             }
             wanted.extend(ready.tasks.iter().map(|task| task.key.clone()));
-            loaded.ready.insert(driver, ready.tasks);
+            let of_driver = loaded.ready.entry(driver.clone()).or_default();
+            of_driver.extend(ready.tasks);
+            if ready.more {
+                self.crowded.insert(queue);
+            }
         }
         Ok(claims)
     }
@@ -219,17 +231,19 @@ pub(super) fn next_look(
     [earliest, again].into_iter().flatten().min()
 }
 
-/// Drivers of which tasks may become ready by these commands.
-fn fresh_drivers(commands: &[Command]) -> HashSet<Arc<str>> {
-    commands
-        .iter()
-        .filter_map(|command| match command.bare() {
-            Command::Submit(submission) => Some(submission),
-            _ => None,
-        })
-        .flat_map(|submission| submission.tasks.iter())
-        .map(|task| task.driver.clone())
-        .collect()
+/// Queues in which tasks may become ready by these commands.
+fn fresh_queues(commands: &[Command]) -> Queues {
+    let mut fresh = Queues::default();
+    for command in commands {
+        let Command::Submit(submission) = command.bare() else {
+            continue;
+        };
+        for task in &submission.tasks {
+            fresh.insert(Queue::of_all(&task.driver));
+            fresh.insert(Queue::of_one(&task.driver, &submission.tenant));
+        }
+    }
+    fresh
 }
 
 fn request_of(command: &Command) -> Option<RequestKey> {
@@ -276,6 +290,12 @@ fn key_of(command: &Command) -> Option<JobKey> {
         | Command::Delete { key }
         | Command::Sweep { key }
         | Command::Expire { key } => Some(key.clone()),
+        // Beyond its reach a worker holds up nothing.
+        Command::Report {
+            lease,
+            reach: Some(reach),
+            ..
+        } if !reach.includes(&lease.tenant) => None,
         Command::Report { lease, .. }
         | Command::CancelDelivered { lease }
         | Command::Recall { lease } => Some(lease.job_key()),

@@ -44,7 +44,7 @@ methods! {
     "JobService.GetCounts" => get_counts(GetCountsRequest, caller);
     "WorkerService.Acquire" => acquire(AcquireRequest, caller);
     "WorkerService.Report" => report(ReportRequest, caller);
-    "AdminService.GetServerInfo" => get_server_info(GetServerInfoRequest);
+    "AdminService.GetServerInfo" => get_server_info(GetServerInfoRequest, caller);
     "AdminService.PauseDriver" => pause_driver(PauseDriverRequest, caller);
     "AdminService.ResumeDriver" => resume_driver(ResumeDriverRequest, caller);
     "AdminService.GetCaller" => get_caller(GetCallerRequest, caller);

@@ -16,7 +16,8 @@ use crate::{
         registry::{Record, RecordKey},
     },
     store::{
-        Committed, Locked, MAX_TENANTS_PER_CLAIM, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer,
+        Committed, Locked, MAX_TENANTS_PER_CLAIM, Note, Ready, StoreError, TOMBSTONE_LIFE, Whose,
+        Writer,
     },
 };
 
@@ -60,7 +61,7 @@ impl Writer for MemoryWriter {
     async fn ready(
         &mut self,
         driver: &str,
-        served: Option<&Tenant>,
+        whose: Whose<'_>,
         limit: usize,
     ) -> Result<Ready, StoreError> {
         let contents = self.contents();
@@ -72,10 +73,15 @@ impl Writer for MemoryWriter {
             let tasks = by_tenant.entry(task.key.tenant.clone()).or_default();
             tasks.push(task);
         }
-        // First those behind the one that was served last, then round to it.
         let mut turns: Vec<_> = by_tenant.into_iter().collect();
-        let first = turns.partition_point(|(tenant, _)| Some(tenant) <= served);
-        turns.rotate_left(first);
+        match whose {
+            Whose::One(one) => turns.retain(|(tenant, _)| tenant == one),
+            Whose::All { served } => {
+                // First those behind the one that was served last, then round to it.
+                let first = turns.partition_point(|(tenant, _)| Some(tenant) <= served);
+                turns.rotate_left(first);
+            }
+        }
         let more = turns.len() > MAX_TENANTS_PER_CLAIM;
         turns.truncate(MAX_TENANTS_PER_CLAIM);
         for (_, tasks) in &mut turns {

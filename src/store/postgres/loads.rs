@@ -23,7 +23,7 @@ use crate::{
         limits::MAX_GRANT_BYTES,
         task::{RetryPolicy, Timeouts},
     },
-    store::{ListOrder, ListQuery, filter::Value},
+    store::{ListOrder, ListQuery, Whose, filter::Value},
 };
 
 /// Jobs of which each has this many bytes.
@@ -239,16 +239,20 @@ async fn a_part_of_the_feed_sends_no_more_jobs_than_it_has_room_for() {
 async fn a_claim_takes_no_more_jobs_than_it_has_room_for() {
     let (_database, client) = opened().await;
     client.batch_execute("BEGIN").await.expect("a transaction");
-    let ready = queue::ready(&client, "ansible", None, 1_000)
-        .await
-        .expect("tasks");
-    assert_eq!((ready.tasks.len(), ready.more), (IN_CLAIM, true));
-    let ready = queue::ready(&client, "ansible", None, 1)
+    let of_all = Whose::All { served: None };
+    let acme = Tenant::new("acme");
+    for whose in [of_all, Whose::One(&acme)] {
+        let ready = queue::ready(&client, "ansible", whose, 1_000)
+            .await
+            .expect("tasks");
+        assert_eq!((ready.tasks.len(), ready.more), (IN_CLAIM, true));
+    }
+    let ready = queue::ready(&client, "ansible", of_all, 1)
         .await
         .expect("tasks");
     assert_eq!((ready.tasks.len(), ready.more), (1, true));
     // However many of its tasks are ready, a job is loaded once.
-    let ready = queue::ready(&client, "terraform", None, 1_000)
+    let ready = queue::ready(&client, "terraform", of_all, 1_000)
         .await
         .expect("tasks");
     assert_eq!((ready.tasks.len(), ready.more), (JOBS, false));

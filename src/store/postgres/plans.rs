@@ -187,6 +187,7 @@ async fn every_statement_is_quick(client: &ClientWrapper) {
         (read::COUNTS, &["counters_pkey"]),
         (read::REQUESTS, &["request_ids_pkey"]),
         (queue::READY.as_str(), by_turn),
+        (&queue::READY_OF_ONE, by_turn),
         (queue::QUEUED_BEFORE, &["ready_tasks_turns"]),
         (&feed::SELECT_PENDING, by_feed),
         (scan::NEXT_TENANT, &[jobs]),

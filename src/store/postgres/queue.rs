@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{JobId, JobKey, Tenant, Timestamp, command::ReadyTask, limits::MAX_GRANT_BYTES},
-    store::{MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError, rows::unsigned},
+    store::{MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError, Whose, rows::unsigned},
 };
 
 /// Whose turn it is: hops from one tenant with ready tasks to the next, however long their queues; first those behind the one that was served last, then
@@ -24,12 +24,11 @@ use crate::{
 /// A hop compares driver and tenant together: only the index of the turns is in that order, and none else will do, whatever the table is like.
 ///
 /// Their jobs are loaded as they are, with all tasks and documents. What has no room for that waits for its turn too; the first one always has.
-pub(super) static READY: LazyLock<String> = LazyLock::new(|| {
-    let bytes = bytes_of("c.tenant", "c.job");
-    format!(
-        "WITH RECURSIVE
-    pause(is_paused) AS MATERIALIZED (SELECT EXISTS (SELECT FROM paused_drivers AS p WHERE p.driver = $1)),
-    ahead(tenant, turn) AS (
+pub(super) static READY: LazyLock<String> = LazyLock::new(|| ready_of(ROUND));
+/// The same where one tenant alone takes part, whose tasks are wanted.
+pub(super) static READY_OF_ONE: LazyLock<String> = LazyLock::new(|| ready_of(ROUND_OF_ONE));
+/// The tenants that take part, in turns behind $2.
+const ROUND: &str = "ahead(tenant, turn) AS (
         SELECT n.tenant, 1::bigint FROM (
             SELECT r.driver, r.tenant FROM ready_tasks AS r WHERE (r.driver, r.tenant) > ($1, $2) ORDER BY r.driver, r.tenant LIMIT 1
         ) AS n WHERE n.driver = $1
@@ -52,7 +51,15 @@ pub(super) static READY: LazyLock<String> = LazyLock::new(|| {
         FROM (SELECT tenant, 0 AS part, turn FROM ahead UNION ALL SELECT tenant, 1, turn FROM behind) AS t
         WHERE NOT (SELECT is_paused FROM pause)
         ORDER BY part, turn LIMIT $4::bigint + 1
-    ),
+    )";
+const ROUND_OF_ONE: &str = "round AS MATERIALIZED (SELECT $2::text AS tenant, 1::bigint AS turn WHERE NOT (SELECT is_paused FROM pause))";
+
+fn ready_of(round: &str) -> String {
+    let bytes = bytes_of("c.tenant", "c.job");
+    format!(
+        "WITH RECURSIVE
+    pause(is_paused) AS MATERIALIZED (SELECT EXISTS (SELECT FROM paused_drivers AS p WHERE p.driver = $1)),
+    {round},
     share AS MATERIALIZED (
         SELECT least($3::bigint, greatest($5::bigint, 2 * $3::bigint / greatest(count(*), 1))) AS most, count(*) AS tenants FROM round
     ),
@@ -86,7 +93,8 @@ pub(super) static READY: LazyLock<String> = LazyLock::new(|| {
         l.tenant, l.job, l.ordinal, l.priority, l.ready_time
     FROM (SELECT) AS one LEFT JOIN locked AS l ON true ORDER BY l.turn, l.place"
     )
-});
+}
+
 /// Bytes of jobs of one driver that a claim locks and loads, besides the last one: what several workers are given at once.
 const MAX_CLAIM_BYTES: usize = 4 * MAX_GRANT_BYTES;
 /// Tasks of a tenant that are looked at however many tenants take part, so that one with a long queue among many with short ones is not held up.
@@ -101,22 +109,25 @@ pub(super) const QUEUED_BEFORE: &str = "SELECT count(*) FROM (
 pub(super) async fn ready(
     client: &ClientWrapper,
     driver: &str,
-    served: Option<&Tenant>,
+    whose: Whose<'_>,
     limit: usize,
 ) -> Result<Ready, StoreError> {
-    let start = served.map_or("", |tenant| tenant.0.as_ref());
+    let (sql, tenant) = match whose {
+        Whose::One(tenant) => (&READY_OF_ONE, tenant.0.as_ref()),
+        Whose::All { served } => (&READY, served.map_or("", |tenant| tenant.0.as_ref())),
+    };
     let limit = as_limit(limit).min(i64::from(u32::MAX));
     let tenants = as_limit(MAX_TENANTS_PER_CLAIM);
     let parameters = [
         &driver as _,
-        &start as _,
+        &tenant as _,
         &limit as _,
         &tenants as _,
         &LEAST_SHARE as _,
         &as_limit(MAX_CLAIM_BYTES) as _,
     ];
     let mut ready = Ready::default();
-    for row in query(client, &READY, &parameters).await? {
+    for row in query(client, sql, &parameters).await? {
         let mut cells = Cells::of(&row, 0);
         let (is_left, is_locked) = (cells.next::<bool>()?, cells.next::<bool>()?);
         ready.more = is_left || is_locked;

@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{
     domain::{
-        Job, JobKey, Tenant, Timestamp,
+        Job, JobKey, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
         registry::{Record, RecordKey},
     },
-    store::{Committed, Locked, Note, Ready, StoreError, Writer},
+    store::{Committed, Locked, Note, Ready, StoreError, Whose, Writer},
 };
 
 /// Shards of the counters: more than there are nodes, mostly, and few enough to sum up.
@@ -244,11 +244,11 @@ impl Writer for PostgresWriter {
     async fn ready(
         &mut self,
         driver: &str,
-        served: Option<&Tenant>,
+        whose: Whose<'_>,
         limit: usize,
     ) -> Result<Ready, StoreError> {
         let open = self.transaction()?;
-        let ready = queue::ready(open.client, driver, served, limit);
+        let ready = queue::ready(open.client, driver, whose, limit);
         let answer = open.ask(ready).await;
         self.heard(answer)
     }

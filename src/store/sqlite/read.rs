@@ -17,7 +17,7 @@ use crate::{
         event::Event,
     },
     store::{
-        MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError,
+        MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError, Whose,
         rows::{
             Coded, EventRow, JobSpecRow, JobStateRow, RowError, StoredDocument, TaskSpecRow,
             TaskStateRow, assemble, task, unsigned,
@@ -241,7 +241,7 @@ pub(super) fn requests(
 pub(super) fn ready(
     connection: &Connection,
     driver: &str,
-    served: Option<&Tenant>,
+    whose: Whose<'_>,
     limit: usize,
 ) -> Result<Ready, StoreError> {
     let paused = connection
@@ -251,9 +251,14 @@ pub(super) fn ready(
         return Ok(Ready::paused());
     }
     let mut tenants = Vec::new();
-    let start = served.map_or("", |tenant| tenant.0.as_ref());
-    tenants_with_ready(connection, driver, start, None, &mut tenants)?;
-    tenants_with_ready(connection, driver, "", Some(start), &mut tenants)?;
+    match whose {
+        Whose::One(tenant) => tenants.push(tenant.clone()),
+        Whose::All { served } => {
+            let start = served.map_or("", |tenant| tenant.0.as_ref());
+            tenants_with_ready(connection, driver, start, None, &mut tenants)?;
+            tenants_with_ready(connection, driver, "", Some(start), &mut tenants)?;
+        }
+    }
     let mut statement = connection.prepare_cached(READY)?;
     let mut tasks = Vec::new();
     // Perhaps not, but that costs one more look.

@@ -8,12 +8,14 @@ use rusqlite::{Connection, params};
 use super::{Shared, fault, read, readers::READERS, registry, scan, space::Space, write};
 use crate::{
     domain::{
-        Job, JobKey, Tenant, Timestamp,
+        Job, JobKey, Timestamp,
         command::{Changes, RequestKey, RequestRecord},
         event::EventKind,
         registry::{Record, RecordKey},
     },
-    store::{Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Writer, rows::Coded as _},
+    store::{
+        Committed, Locked, Note, Ready, StoreError, TOMBSTONE_LIFE, Whose, Writer, rows::Coded as _,
+    },
 };
 
 /// Pages of the write-ahead log, of 4 KiB, from which an idle moment is used to empty it: 4 MiB.
@@ -169,10 +171,10 @@ impl Writer for SqliteWriter {
     async fn ready(
         &mut self,
         driver: &str,
-        served: Option<&Tenant>,
+        whose: Whose<'_>,
         limit: usize,
     ) -> Result<Ready, StoreError> {
-        read::ready(&self.connection, driver, served, limit)
+        read::ready(&self.connection, driver, whose, limit)
     }
 
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {

@@ -6,7 +6,7 @@ use longhaul::{
         command::{Changes, ReadyTask},
         event::EventKind,
     },
-    store::MAX_TENANTS_PER_CLAIM,
+    store::{MAX_TENANTS_PER_CLAIM, Whose},
 };
 
 use crate::fixture::*;
@@ -62,11 +62,12 @@ pub async fn a_paused_driver_has_nothing_ready(mut stored: Stored) {
     for paused in [true, false] {
         let pause = paused.then(|| (at(1), "broken".to_owned()));
         stored.commit(set(pause)).await;
-        stored.writer.begin().await.unwrap();
-        let ready = stored.writer.ready("ansible", None, 9).await.unwrap();
-        stored.writer.rollback().await;
-        assert_eq!((ready.is_paused, ready.tasks.is_empty()), (paused, paused));
-        assert!(!ready.more);
+        let acme = Tenant::new("acme");
+        for whose in [Whose::All { served: None }, Whose::One(&acme)] {
+            let ready = stored.ready_of(whose, 9).await;
+            assert_eq!((ready.is_paused, ready.tasks.is_empty()), (paused, paused));
+            assert!(!ready.more);
+        }
     }
 }
 
@@ -87,6 +88,39 @@ pub async fn turns_go_round_the_tenants(mut stored: Stored) {
     assert_eq!(after(Some("b")).await, "cab");
     assert_eq!(after(Some("c")).await, "abc");
     assert_eq!(after(Some("bb")).await, "cab");
+}
+
+pub async fn one_tenants_tasks_are_ready_by_themselves(mut stored: Stored) {
+    // More tenants before it than take part in a round.
+    let others = MAX_TENANTS_PER_CLAIM as u64 + 1;
+    for n in 0..others {
+        stored.submit(&job(&format!("a-{n:04}"), n)).await;
+    }
+    for (n, priority, second) in [(1, 0, 5), (2, 9, 7), (3, 0, 4)] {
+        let mut own = job("b", others + n);
+        respec(&mut own, |spec| spec.priority = priority);
+        own.tasks[0].ready_time = Some(at(second));
+        stored.submit(&own).await;
+    }
+    let mut elsewhere = job("b", others + 4);
+    elsewhere.tasks[0] = task(others + 4, "terraform");
+    stored.submit(&elsewhere).await;
+    stored.submit(&job("bb", others + 5)).await;
+
+    let round = stored.ready(None, 5).await;
+    assert!(round.iter().all(|task| *task.key.tenant.0 != *"b"));
+    let own = Tenant::new("b");
+    let ready = stored.ready_of(Whose::One(&own), 9).await;
+    let expected = [2, 3, 1].map(|n| JobId(id(others + n)));
+    assert_eq!(
+        (numbers(&ready.tasks), ready.more),
+        (expected.to_vec(), false)
+    );
+    assert!(ready.tasks.iter().all(|task| task.key.tenant == own));
+    let ready = stored.ready_of(Whose::One(&own), 1).await;
+    assert_eq!(numbers(&ready.tasks), expected[..1]);
+    let nobody = Tenant::new("");
+    assert_eq!(stored.ready_of(Whose::One(&nobody), 9).await.tasks, []);
 }
 
 pub async fn a_round_has_a_bound(mut stored: Stored) {

@@ -16,7 +16,7 @@ use longhaul::{
     },
     store::{
         Committed, FeedCursor, FeedItem, ListQuery, Locked, Note, Page, Ready, Registry, Scan,
-        Scanned, Store, StoreError, StoreInfo, Tail, Tally, Writer,
+        Scanned, Store, StoreError, StoreInfo, Tail, Tally, Whose, Writer,
     },
 };
 
@@ -206,10 +206,10 @@ impl Writer for DyingWriter {
     async fn ready(
         &mut self,
         driver: &str,
-        served: Option<&Tenant>,
+        whose: Whose<'_>,
         limit: usize,
     ) -> Result<Ready, StoreError> {
-        self.writer.ready(driver, served, limit).await
+        self.writer.ready(driver, whose, limit).await
     }
     async fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<JobKey>, StoreError> {
         self.writer.due(now, limit).await

@@ -40,3 +40,6 @@ BEGIN
 END
 $$;
 CREATE TRIGGER audit_stays BEFORE UPDATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION longhaul_never();
+
+-- Of the workers of a node, those that are one tenant's: where nodes that know of none do not look. What they leave is an empty list.
+ALTER TABLE nodes ADD COLUMN roster_of_tenants bytea NOT NULL DEFAULT '\x00';
