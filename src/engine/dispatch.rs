@@ -26,7 +26,7 @@ const MAX_SLOTS_PER_COMMIT: u32 = 1_000;
 /// Queues that are looked at for one commit, besides those of callers who do not wait, and all of one worker: each is a question to the store.
 const MAX_QUEUES_PER_COMMIT: usize = MAX_DRIVERS;
 
-/// Queues that are remembered to be empty: callers make names up, and to forget one costs no more than a look.
+/// Queues that are remembered to be empty, besides those that somebody waits for: callers make names up, and to forget one costs no more than a look.
 const MAX_KNOWN_QUEUES: usize = 10_000;
 
 /// Names a connected worker.
@@ -74,6 +74,8 @@ pub(super) struct Dispatch {
     holders: BTreeMap<LeaseKey, SessionId>,
     /// Queues in which no task is ready; one that is not here may have some.
     exhausted: Queues,
+    /// How many of them somebody waited for when the others were forgotten last.
+    awaited: usize,
     claimants: Vec<Claimant>,
     next_turn: u64,
     pub(super) paused: HashMap<Arc<str>, Pause>,
@@ -293,8 +295,8 @@ impl Dispatch {
             };
         }
         self.look_again_at(decision.ready.drain(..));
-        if self.exhausted.len() > MAX_KNOWN_QUEUES {
-            self.exhausted.clear();
+        if self.exhausted.len() > MAX_KNOWN_QUEUES + 2 * self.awaited {
+            self.forget_unawaited();
         }
         for queue in decision.exhausted.drain(..) {
             self.exhausted.insert(queue);
@@ -318,6 +320,27 @@ impl Dispatch {
         }
         self.hand_out(std::mem::take(&mut decision.grants), &mut follow_ups);
         follow_ups
+    }
+
+    /// Of the queues that are known to be empty keeps those that somebody waits for: they would be looked at again at once, and so without end.
+    fn forget_unawaited(&mut self) {
+        let mut awaited = Queues::default();
+        let sessions = self.sessions.values().map(|s| (&s.drivers, &s.tenant));
+        let acquirers = self.acquirers.iter().map(|a| (&a.drivers, &a.tenant));
+        for (drivers, tenant) in sessions.chain(acquirers) {
+            for driver in drivers.iter() {
+                for tenant in [&None, tenant] {
+                    if self.exhausted.contains(driver, tenant.as_ref()) {
+                        awaited.insert(Queue {
+                            driver: driver.clone(),
+                            tenant: tenant.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        self.awaited = awaited.len();
+        self.exhausted = awaited;
     }
 
     /// After a failed commit nothing was granted; those who do not wait are told so.

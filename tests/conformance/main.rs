@@ -2,6 +2,7 @@
 //! the databases and the service under random histories; and what the stores do with what older versions wrote, and when files, disk and process let
 //! them down.
 
+mod announcing;
 mod behaviours;
 mod copies;
 mod faults;

@@ -73,13 +73,11 @@ async fn what_one_node_is_at_the_others_leave() {
     let locked = one.writer.jobs(&keys[..1], Locked::Wait).await.unwrap();
     assert_eq!(numbers(&locked), [first.id]);
     other.writer.begin().await.unwrap();
-    let ready = other
-        .writer
-        .ready("ansible", Whose::All { served: None }, 10)
-        .await
-        .unwrap();
-    let of: Vec<_> = ready.tasks.iter().map(|task| task.key.job).collect();
-    assert_eq!((of, ready.more), (vec![second.id], true));
+    for whose in [Whose::All { served: None }, Whose::One(&first.tenant)] {
+        let ready = other.writer.ready("ansible", whose, 10).await.unwrap();
+        let of: Vec<_> = ready.tasks.iter().map(|task| task.key.job).collect();
+        assert_eq!((of, ready.more), (vec![second.id], true));
+    }
     let left = other.writer.jobs(&keys, Locked::Skip).await.unwrap();
     assert_eq!(numbers(&left), [second.id]);
     // Those that were taken come again.
@@ -89,12 +87,10 @@ async fn what_one_node_is_at_the_others_leave() {
     other.writer.rollback().await;
 
     other.writer.begin().await.unwrap();
-    let ready = other
-        .writer
-        .ready("ansible", Whose::All { served: None }, 10)
-        .await
-        .unwrap();
-    assert_eq!((ready.tasks.len(), ready.more), (2, false));
+    for whose in [Whose::All { served: None }, Whose::One(&first.tenant)] {
+        let ready = other.writer.ready("ansible", whose, 10).await.unwrap();
+        assert_eq!((ready.tasks.len(), ready.more), (2, false));
+    }
     let all = other.writer.jobs(&keys, Locked::Skip).await.unwrap();
     assert_eq!(numbers(&all), [first.id, second.id]);
 }

@@ -12,6 +12,7 @@ use longhaul::{
         reach::Reach,
     },
     engine::{Hello, ToWorker},
+    store::MAX_TENANTS_PER_CLAIM,
 };
 use tokio::sync::mpsc;
 
@@ -63,6 +64,10 @@ impl Rig {
 async fn a_worker_of_one_tenant_is_given_that_tenant_s_tasks_alone() {
     let rig = rig().await;
     let theirs = rig.submit_of("globex", &["d"]).await.key();
+    // More tenants before it than take part in a round.
+    for n in 0..MAX_TENANTS_PER_CLAIM {
+        rig.submit_of(&format!("a{n}"), &["d"]).await;
+    }
     let own = rig.submit_of("acme", &["d"]).await.key();
     let acme = hello_of(of("acme"), &["d"], 9);
     let (_session, mut messages) = rig.engine.work(acme).await.unwrap();

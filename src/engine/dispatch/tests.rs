@@ -85,3 +85,31 @@ fn what_a_tenant_lacks_is_forgotten_when_it_has_some() {
     dispatch.look_again();
     assert_eq!(look(&mut dispatch).len(), 2);
 }
+
+#[test]
+fn names_that_callers_make_up_are_forgotten_and_what_is_waited_for_is_not() {
+    let mut dispatch = Dispatch::default();
+    let workers = MAX_KNOWN_QUEUES / MAX_QUEUES_PER_COMMIT + 5;
+    let tenant = |n: usize| format!("t{n}");
+    for n in 0..workers {
+        open(&mut dispatch, n as u64, &tenant(n), MAX_QUEUES_PER_COMMIT);
+    }
+    // More than are remembered, and all of them waited for: to look has an end.
+    for _commit in 0..workers {
+        assert_eq!(look(&mut dispatch).len(), MAX_QUEUES_PER_COMMIT);
+    }
+    assert!(!dispatch.has_demand());
+    let made_up = |n: usize| Queue::of_all(&format!("made-up-{n}").into());
+    for n in 0..4 * MAX_KNOWN_QUEUES {
+        let mut decision = Decision {
+            exhausted: vec![made_up(n)],
+            ..Decision::default()
+        };
+        dispatch.take(&mut decision);
+        let awaited = workers * MAX_QUEUES_PER_COMMIT;
+        assert!(dispatch.exhausted.len() <= MAX_KNOWN_QUEUES + 2 * awaited + 1);
+    }
+    let is_known = |n| dispatch.exhausted.contains(&made_up(n).driver, None);
+    assert!(!is_known(0) && is_known(4 * MAX_KNOWN_QUEUES - 1));
+    assert!(!dispatch.has_demand());
+}
