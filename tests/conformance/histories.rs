@@ -1,6 +1,8 @@
 //! The database against the model: random commands are decided once, from what the database loads, and committed to both; whatever can be asked of them
 //! must come out the same.
 
+mod said;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -10,15 +12,13 @@ use std::{
 use longhaul::{
     domain::{
         Document, Job, JobId, JobKey, JobSpec, JobState, LeaseKey, TaskSpec, Tenant, Timestamp,
-        command::{
-            Claim, Command, Context, Decision, Loaded, Report, RequestKey, Source, Submission,
-        },
+        command::{Claim, Command, Context, Decision, Loaded, RequestKey, Source, Submission},
         counts::{Counted, Counts},
         decide::decide,
         filter::{Filter, Order},
         job::FailurePolicy,
         limits::Policy,
-        task::{Progress, RetryPolicy, Timeouts},
+        task::{RetryPolicy, Timeouts},
     },
     store::{FeedCursor, FeedItem, ListOrder, ListQuery, Locked, Store, StoreError, Whose},
 };
@@ -26,6 +26,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::fixture::{Stored, at, block_on, id};
+pub use said::Said;
+use said::said;
 
 pub const TENANTS: [&str; 2] = ["acme", "umbrella"];
 pub const DRIVERS: [&str; 2] = ["ansible", "terraform"];
@@ -55,31 +57,6 @@ pub enum Step {
     Resume(usize),
     /// So many seconds go by, and the sweeper looks.
     Wait(u64),
-}
-
-#[derive(Clone, Debug)]
-pub enum Said {
-    Heartbeat,
-    Progress(i64),
-    Warning,
-    Success(usize),
-    Failure(bool),
-    Release,
-    CancelAcknowledged,
-    Cancelled,
-}
-
-fn said() -> impl Strategy<Value = Said> {
-    prop_oneof![
-        Just(Said::Heartbeat),
-        (0..9i64).prop_map(Said::Progress),
-        Just(Said::Warning),
-        prop_oneof![Just(0), Just(20), Just(3_000)].prop_map(Said::Success),
-        any::<bool>().prop_map(Said::Failure),
-        Just(Said::Release),
-        Just(Said::CancelAcknowledged),
-        Just(Said::Cancelled),
-    ]
 }
 
 fn submit() -> impl Strategy<Value = Step> {
@@ -458,41 +435,6 @@ impl History {
             }
         }
         counts
-    }
-}
-
-impl Said {
-    fn report(self) -> Report {
-        let status_detail = String::new();
-        match self {
-            Self::Heartbeat => Report::Heartbeat,
-            Self::Progress(done) => Report::Progress {
-                progress: Some(Progress {
-                    done,
-                    ..Progress::default()
-                }),
-                status_detail,
-            },
-            Self::Warning => Report::Warning {
-                message: "slow".into(),
-            },
-            Self::Success(bytes) => Report::Success {
-                result: (bytes > 0).then(|| Document(vec![b'r'; bytes].into())),
-                status_detail,
-            },
-            Self::Failure(permanent) => Report::Failure {
-                message: "no route".into(),
-                reason: String::new(),
-                permanent,
-                retry_after: None,
-                status_detail,
-            },
-            Self::Release => Report::Release {
-                reason: "going home".into(),
-            },
-            Self::CancelAcknowledged => Report::CancelAcknowledged,
-            Self::Cancelled => Report::Cancelled { status_detail },
-        }
     }
 }
 
