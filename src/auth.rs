@@ -16,7 +16,7 @@ mod roll;
 use std::{sync::Arc, time::Duration};
 
 pub use denials::Denials;
-pub use holder::Holder;
+pub use holder::{Holder, nobody};
 pub use issuer::{KeySource, KeysError};
 pub use jwt::{JwtSettings, SignedWith};
 pub use key::{NewKey, PREFIX};
@@ -24,11 +24,7 @@ pub use peer::Peer;
 pub use presented::Presented;
 pub use roll::{Authenticator, Keeper, certificate_id};
 
-use crate::domain::{
-    Tenant,
-    access::{Principal, Roles},
-    registry::{DEFAULT_TENANT, Quotas},
-};
+use crate::domain::registry::Quotas;
 
 /// How far the clocks of those who make tokens may differ from ours.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -82,26 +78,4 @@ pub struct Identity {
     pub peer: Option<Arc<Peer>>,
     /// Where it is told that somebody tried what they may not do.
     pub denials: Denials,
-}
-
-/// Who calls where nobody has to say so: one tenant's, and the operator's.
-pub fn everybody() -> Principal {
-    Principal {
-        name: ANONYMOUS.into(),
-        tenant: Tenant::new(DEFAULT_TENANT),
-        roles: Roles::all(),
-        drivers: None,
-        everywhere: true,
-    }
-}
-
-/// Who calls without a credential where nothing is asked for.
-pub fn nobody() -> Principal {
-    Principal {
-        name: "nobody".into(),
-        tenant: Tenant::new(""),
-        roles: Roles::default(),
-        drivers: Some([].into()),
-        everywhere: false,
-    }
 }

@@ -77,7 +77,7 @@ pub struct Allowance {
 }
 
 /// What all tenants may use; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Allowances {
     defaults: Quotas,
     of: Arc<DashMap<Tenant, Arc<Allowance>>>,

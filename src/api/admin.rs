@@ -6,7 +6,7 @@ use super::{
     render,
 };
 use crate::{
-    domain::{limits, submission::is_driver},
+    domain::{access::Permission, limits, submission::is_driver},
     proto::v1,
 };
 
@@ -18,7 +18,11 @@ impl Api {
         _request: v1::GetServerInfoRequest,
     ) -> Result<v1::GetServerInfoResponse, Fault> {
         let paused = self.engine.paused_drivers().await?;
-        let (commits, committed_changes) = self.engine.committed();
+        // What all tenants do together is nobody's business but the operator's.
+        let (commits, committed_changes) = match caller.holder.principal.may(Permission::Operate) {
+            true => self.engine.committed(),
+            false => (0, 0),
+        };
         let connected = self.engine.connected_drivers(&caller.tenant).await?;
         Ok(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -43,7 +43,7 @@ impl Api {
             page_token,
         } = request;
         let mut fields = Fields::default();
-        let tenant = fields.reached(&tenant, caller.principal.reach(Role::Audit))?;
+        let tenant = fields.reached(&tenant, caller.holder.principal.reach(Role::Audit))?;
         fields.check()?;
         let place = Place {
             engine: &self.engine,
@@ -73,7 +73,7 @@ impl Api {
     ) -> Result<BoxStream<'static, Result<v1::WatchAuditResponse, Fault>>, Fault> {
         let v1::WatchAuditRequest { tenant, newest } = request;
         let mut fields = Fields::default();
-        let tenant = fields.reached(&tenant, caller.principal.reach(Role::Audit))?;
+        let tenant = fields.reached(&tenant, caller.holder.principal.reach(Role::Audit))?;
         let newest = usize::try_from(newest).unwrap_or(usize::MAX);
         if newest > MAX_PAGE {
             fields.bad(
@@ -82,7 +82,7 @@ impl Api {
             );
         }
         fields.check()?;
-        let held = caller.allowance.watch()?;
+        let held = caller.holder.allowance.watch()?;
         let (follow, first) = Follow::begin(self.engine.clone(), tenant, newest).await?;
         let first = stream::once(async move { Ok(message(first)) });
         let rest = stream::unfold(follow, |mut follow| async move {

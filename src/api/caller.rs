@@ -14,7 +14,6 @@ use crate::{
         limits::MAX_TRACEPARENT_BYTES,
     },
     locale::Language,
-    quota::Allowance,
 };
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`; later versions of the trace context may only add to that.
@@ -25,10 +24,8 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// For whom a method is carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// Who it is, and what it may do.
-    pub(crate) principal: Arc<Principal>,
-    /// How much its tenant may use.
-    pub(crate) allowance: Arc<Allowance>,
+    /// Who it is, what it may do, and how much its tenant may use.
+    pub(crate) holder: Arc<Holder>,
     /// The tenant that the call acts for.
     pub(crate) tenant: Tenant,
     /// Who is at the other end of the connection.
@@ -51,22 +48,16 @@ impl Caller {
         (action, target): (&str, &str),
     ) -> Result<Self, Fault> {
         let identity = extensions.get::<Identity>();
-        let (principal, allowance) = match permission {
-            Permission::Open => (nobody().into(), Arc::default()),
+        let holder = match permission {
+            Permission::Open => nobody(),
             _ => {
-                let holder = admit(
-                    identity.ok_or(AuthError::Required)?,
-                    permission,
-                    action,
-                    target,
-                )?;
-                (Arc::clone(&holder.principal), Arc::clone(&holder.allowance))
+                let identity = identity.ok_or(AuthError::Required)?;
+                Arc::clone(admit(identity, permission, action, target)?)
             }
         };
         Ok(Self {
-            tenant: principal.tenant.clone(),
-            principal,
-            allowance,
+            tenant: holder.principal.tenant.clone(),
+            holder,
             peer: identity.and_then(|identity| identity.peer.clone()),
             request_id: request_id(text("x-request-id")),
             traceparent: traceparent(text("traceparent")),
@@ -77,11 +68,15 @@ impl Caller {
     /// Anybody, for tests that have no request.
     #[cfg(test)]
     pub(crate) fn anybody() -> Self {
-        let principal = crate::auth::everybody();
+        Self::holding(Holder::everybody(&crate::quota::Allowances::default()))
+    }
+
+    /// Somebody, for tests that have no request.
+    #[cfg(test)]
+    pub(crate) fn holding(holder: Holder) -> Self {
         Self {
-            tenant: principal.tenant.clone(),
-            principal: principal.into(),
-            allowance: Arc::default(),
+            tenant: holder.principal.tenant.clone(),
+            holder: holder.into(),
             peer: None,
             request_id: String::new(),
             traceparent: String::new(),
@@ -91,12 +86,25 @@ impl Caller {
 
     /// Whether it has shown who it is.
     pub(crate) fn is_known(&self) -> bool {
-        *self.principal.name != *ANONYMOUS
+        *self.holder.principal.name != *ANONYMOUS
+    }
+
+    /// Whether it may take tasks of these drivers.
+    pub(crate) fn may_serve(&self, drivers: &[String]) -> Result<(), Fault> {
+        let not_given = drivers.iter().find(|d| !self.holder.reach.serves(d));
+        match not_given {
+            None => Ok(()),
+            Some(driver) => Err(Fault::driver_not_given(&self.holder.principal, driver)),
+        }
     }
 
     /// What the audit log says of it.
     pub(crate) fn actor(&self) -> Actor {
-        actor(&self.principal, self.peer.as_deref(), &self.request_id)
+        actor(
+            &self.holder.principal,
+            self.peer.as_deref(),
+            &self.request_id,
+        )
     }
 }
 

@@ -223,6 +223,18 @@ impl Fault {
         Self::new(Reason::RoleRequired, message)
     }
 
+    /// A worker who may not take tasks of a driver.
+    pub(crate) fn driver_not_given(principal: &Principal, driver: &str) -> Self {
+        let name = principal.name.to_string();
+        let message = sentence!(
+            "driver-not-given",
+            "this takes the role work for the driver {driver}, which {name} does not have",
+            driver,
+            name
+        );
+        Self::new(Reason::RoleRequired, message)
+    }
+
     /// A stream that ends because the server goes.
     pub(crate) fn draining() -> Self {
         EngineError::Draining.into()

@@ -68,7 +68,7 @@ impl Api {
     /// Whether the tenant may submit so many more.
     async fn may_submit(&self, caller: &Caller, jobs: usize) -> Result<(), Fault> {
         let number = u32::try_from(jobs).unwrap_or(u32::MAX);
-        caller.allowance.submit(number).await?;
+        caller.holder.allowance.submit(number).await?;
         let more = Stored {
             open_jobs: number.into(),
         };
@@ -83,7 +83,11 @@ impl Api {
                 open_jobs: open.unsigned_abs(),
             })
         };
-        caller.allowance.store(more, self.engine.now(), count).await
+        caller
+            .holder
+            .allowance
+            .store(more, self.engine.now(), count)
+            .await
     }
 
     /// `SubmitBatch`.
@@ -222,7 +226,7 @@ impl Api {
             heartbeat: heartbeat(&mut fields, heartbeat_interval),
         };
         fields.check()?;
-        let held = caller.allowance.watch()?;
+        let held = caller.holder.allowance.watch()?;
         let watch = self.engine.watch(&key, options).await?;
         Ok(JobWatchStream::new(watch, view, held))
     }
@@ -244,7 +248,7 @@ impl Api {
         let heartbeat = heartbeat(&mut fields, heartbeat_interval);
         fields.besides(|| self.engine.check_follow(&caller.tenant, &filter, &cursor));
         fields.check()?;
-        let held = caller.allowance.watch()?;
+        let held = caller.holder.allowance.watch()?;
         let follow = self
             .engine
             .follow(caller.tenant.clone(), &filter, &cursor, heartbeat)
@@ -269,7 +273,7 @@ impl Api {
         let key = fields.job(caller, &job_id);
         let timeout = fields.span("timeout", timeout, DEFAULT_WAIT, Duration::ZERO..=MAX_WAIT);
         fields.check()?;
-        let _one_of_those_who_wait = caller.allowance.watch()?;
+        let _one_of_those_who_wait = caller.holder.allowance.watch()?;
         let (version, end) = self.engine.wait(&key, after_revision, timeout).await?;
         let timed_out = match end {
             WaitEnd::Done => false,

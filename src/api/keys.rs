@@ -14,7 +14,7 @@ use crate::{
         access::{Permission, Principal, Role, Roles},
         command::Refusal,
         limits::{MAX_DRIVERS, MAX_NAME_BYTES},
-        registry::{Administration, Entry, KeyEntry, Proof, Record, RecordKind},
+        registry::{Administration, DEFAULT_TENANT, Entry, KeyEntry, Proof, Record, RecordKind},
         submission::{check_line, is_driver},
         wording::{Sentence, sentence},
     },
@@ -38,7 +38,7 @@ impl Api {
             roles,
             drivers,
             everywhere,
-        } = caller.principal.as_ref();
+        } = caller.holder.principal.as_ref();
         Ok(v1::GetCallerResponse {
             name: name.to_string(),
             tenant: tenant.to_string(),
@@ -56,7 +56,7 @@ impl Api {
     ) -> Result<v1::CreateKeyResponse, Fault> {
         let now = self.engine.now();
         let mut key = read(caller, request, now)?;
-        may_give(&caller.principal, &key)?;
+        may_give(&caller.holder.principal, &key)?;
         let mut secret = String::new();
         if let Proof::Secret(digest) = &mut key.proof {
             let new = NewKey::make()?;
@@ -84,7 +84,7 @@ impl Api {
             page_token,
         } = request;
         let mut fields = Fields::default();
-        let tenant = fields.reached(&tenant, caller.principal.reach(Role::Admin))?;
+        let tenant = fields.reached(&tenant, caller.holder.principal.reach(Role::Admin))?;
         fields.check()?;
         let place = Place {
             engine: &self.engine,
@@ -119,7 +119,7 @@ impl Api {
         }
         let act = Administration::RevokeKey {
             id: id.as_str().into(),
-            within: caller.principal.reach(Role::Admin),
+            within: caller.holder.principal.reach(Role::Admin),
         };
         let key = self.administer(caller, act).await?;
         self.authenticator.look_again(&id).await;
@@ -142,14 +142,14 @@ impl Api {
         if !self.engine.records(query).await?.is_empty() {
             return Ok(None);
         }
-        let everybody = crate::auth::everybody();
+        let tenant = Tenant::new(DEFAULT_TENANT);
         let new = NewKey::make()?;
         let key = KeyEntry {
             id: new.id.into(),
-            tenant: everybody.tenant.clone(),
+            tenant: tenant.clone(),
             name: "first key".to_owned(),
             proof: Proof::Secret(new.digest),
-            roles: everybody.roles,
+            roles: Roles::all(),
             drivers: None,
             everywhere: true,
             creator: "server".to_owned(),
@@ -160,7 +160,7 @@ impl Api {
         };
         let actor = crate::domain::access::Actor {
             name: "server".into(),
-            tenant: everybody.tenant,
+            tenant,
             address: String::new(),
             request_id: String::new(),
         };
@@ -238,7 +238,7 @@ fn read(caller: &Caller, request: v1::CreateKeyRequest, now: Timestamp) -> Resul
         roles,
         drivers: Some(drivers).filter(|drivers| !drivers.is_empty()),
         everywhere: all_tenants,
-        creator: caller.principal.name.to_string(),
+        creator: caller.holder.principal.name.to_string(),
         create_time: now,
         expire_time,
         revoke_time: None,

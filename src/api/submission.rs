@@ -48,7 +48,12 @@ pub(super) fn read(
     };
     caller.traceparent.clone_into(&mut new.traceparent);
     if new.creator.is_empty() && caller.is_known() {
-        caller.principal.name.as_ref().clone_into(&mut new.creator);
+        caller
+            .holder
+            .principal
+            .name
+            .as_ref()
+            .clone_into(&mut new.creator);
     }
     match check(new, &path, now, &mut reader.fields.violations) {
         Some(checked) => Ok(Submission {

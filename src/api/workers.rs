@@ -1,9 +1,6 @@
 //! `WorkerService`.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -28,8 +25,6 @@ use crate::{
 
 /// The longest wait of an Acquire.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-/// That of callers, who have no credentials that would say less.
-static REACH: LazyLock<Arc<Reach>> = LazyLock::new(|| Arc::new(Reach::everything()));
 /// Bytes of leases that are sent as one message, unless one alone is larger: clients take 4 MiB by default.
 const MAX_GATHERED_BYTES: usize = 2 * 1024 * 1024;
 
@@ -46,8 +41,12 @@ pub(crate) struct OpenWork {
 
 impl Api {
     /// `Work`, its first message.
-    pub(crate) async fn open_work(&self, first: v1::WorkRequest) -> Result<OpenWork, Fault> {
-        let (hello, rest) = read_hello(&self.engine, first)?;
+    pub(crate) async fn open_work(
+        &self,
+        caller: &Caller,
+        first: v1::WorkRequest,
+    ) -> Result<OpenWork, Fault> {
+        let (hello, rest) = read_hello(&self.engine, caller, first)?;
         let (session, messages) = self.engine.work(hello).await?;
         let greeting = v1::WorkResponse {
             heartbeat_interval: Some(render::span(self.engine.settings().heartbeat_interval)),
@@ -164,12 +163,19 @@ impl Api {
         let wait =
             wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
         fields.check()?;
+        caller.may_serve(&drivers)?;
         let waits = wait.is_some_and(|wait| !wait.is_zero());
-        let _one_of_those_who_wait = waits.then(|| caller.allowance.watch()).transpose()?;
+        let _one_of_those_who_wait = waits.then(|| caller.holder.allowance.watch()).transpose()?;
         let drivers = drivers.into_iter().map(Arc::from).collect();
         let grants = self
             .engine
-            .acquire(&REACH, worker.into(), drivers, max_leases.max(1), wait)
+            .acquire(
+                &caller.holder.reach,
+                worker.into(),
+                drivers,
+                max_leases.max(1),
+                wait,
+            )
             .await?;
         let leases = grants
             .into_iter()
@@ -194,8 +200,9 @@ impl Api {
             wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
         fields.check()?;
         let waits = wait.is_some_and(|wait| !wait.is_zero());
-        let _one_of_those_who_wait = waits.then(|| caller.allowance.watch()).transpose()?;
-        let (results, mut directives) = take_reports(&self.engine, &REACH, reports).await?;
+        let _one_of_those_who_wait = waits.then(|| caller.holder.allowance.watch()).transpose()?;
+        let (results, mut directives) =
+            take_reports(&self.engine, &caller.holder.reach, reports).await?;
         // A refusal is news for the worker, too.
         let is_quiet = directives.is_empty() && results.iter().all(|r| r.error.is_none());
         if let Some(wait) = wait
@@ -204,7 +211,9 @@ impl Api {
             let open = results.iter().filter(|result| result.expire_time.is_some());
             let tokens = open.map(|result| &result.lease_token);
             let leases = tokens.filter_map(|token| self.engine.open_lease_token(token));
-            directives = self.orders(&REACH, leases.collect(), wait).await?;
+            directives = self
+                .orders(&caller.holder.reach, leases.collect(), wait)
+                .await?;
         }
         Ok(v1::ReportResponse {
             results,
@@ -289,7 +298,11 @@ fn read_report(
 }
 
 /// Reads the first message of a stream; answers the rest of it, too.
-fn read_hello(engine: &Engine, first: v1::WorkRequest) -> Result<(Hello, v1::WorkRequest), Fault> {
+fn read_hello(
+    engine: &Engine,
+    caller: &Caller,
+    first: v1::WorkRequest,
+) -> Result<(Hello, v1::WorkRequest), Fault> {
     let Some(hello) = first.hello else {
         return Err(Fault::bad_field(
             "hello",
@@ -316,12 +329,13 @@ fn read_hello(engine: &Engine, first: v1::WorkRequest) -> Result<(Hello, v1::Wor
     if !violations.is_empty() {
         return Err(Fault::invalid(violations));
     }
+    caller.may_serve(&drivers)?;
     let held = held
         .iter()
         .filter_map(|token| engine.open_lease_token(token));
     let hello = Hello {
         worker: name.into(),
-        reach: Arc::clone(&REACH),
+        reach: Arc::clone(&caller.holder.reach),
         drivers: drivers.into_iter().map(Arc::from).collect(),
         slots,
         held: held.collect(),

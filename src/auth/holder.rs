@@ -1,18 +1,19 @@
 //! Somebody who was found out to hold a credential.
 
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicI64, Ordering},
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::{AuthError, LEEWAY, jwt::Told, key::SentKey};
+use super::{ANONYMOUS, AuthError, LEEWAY, jwt::Told, key::SentKey};
 use crate::{
     domain::{
-        Timestamp,
-        access::Principal,
-        registry::{KeyEntry, Proof},
+        Tenant, Timestamp,
+        access::{Principal, Roles},
+        reach::Reach,
+        registry::{DEFAULT_TENANT, KeyEntry, Proof},
     },
     quota::{Allowance, Allowances},
 };
@@ -22,6 +23,8 @@ use crate::{
 pub struct Holder {
     /// Who.
     pub principal: Arc<Principal>,
+    /// Whose tasks it may work on.
+    pub reach: Arc<Reach>,
     /// How much its tenant may use.
     pub allowance: Arc<Allowance>,
     pub(super) credential: Credential,
@@ -50,9 +53,34 @@ pub(super) enum Credential {
     },
 }
 
+/// Whoever calls without a credential where nothing is asked for.
+pub fn nobody() -> Arc<Holder> {
+    static NOBODY: LazyLock<Arc<Holder>> = LazyLock::new(|| Arc::new(Holder::nobody()));
+    Arc::clone(&NOBODY)
+}
+
 impl Holder {
-    pub(super) fn everybody(principal: Principal, allowances: &Allowances) -> Self {
+    /// Whoever calls where nobody has to say who it is: one tenant's, and the operator's.
+    pub fn everybody(allowances: &Allowances) -> Self {
+        let principal = Principal {
+            name: ANONYMOUS.into(),
+            tenant: Tenant::new(DEFAULT_TENANT),
+            roles: Roles::all(),
+            drivers: None,
+            everywhere: true,
+        };
         Self::new(principal, Credential::None, allowances)
+    }
+
+    fn nobody() -> Self {
+        let principal = Principal {
+            name: "nobody".into(),
+            tenant: Tenant::new(""),
+            roles: Roles::default(),
+            drivers: Some([].into()),
+            everywhere: false,
+        };
+        Self::new(principal, Credential::None, &Allowances::default())
     }
 
     pub(super) fn of_key(entry: KeyEntry, allowances: &Allowances) -> Self {
@@ -78,6 +106,7 @@ impl Holder {
     fn new(principal: Principal, credential: Credential, allowances: &Allowances) -> Self {
         Self {
             allowance: allowances.of(&principal.tenant),
+            reach: Arc::new(principal.work()),
             principal: principal.into(),
             credential,
             ended: CancellationToken::new(),

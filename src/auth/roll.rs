@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AuthError, AuthSettings, Denials, Holder, KeysError, LEEWAY, PREFIX, Presented, REFRESH,
     denials::Denial,
-    everybody,
     holder::Credential,
     issuer::Issuer,
     jwt::{MAX_TOKEN_BYTES, Told},
@@ -76,7 +75,7 @@ impl Authenticator {
         settings: AuthSettings,
     ) -> Result<(Self, Keeper), KeysError> {
         let allowances = Allowances::new(settings.quotas);
-        let everybody = || Arc::new(Holder::everybody(everybody(), &allowances));
+        let everybody = || Arc::new(Holder::everybody(&allowances));
         let everybody = (!settings.is_required).then(everybody);
         let issuer = match settings.tokens {
             Some((jwt, source)) => Some(Issuer::new(jwt, source).await?),

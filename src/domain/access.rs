@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Tenant;
+use super::{Tenant, reach::Reach};
 
 /// What a credential lets its holder do. The order is that of the proto enum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,6 +181,14 @@ impl Principal {
     pub fn may(&self, permission: Permission) -> bool {
         let has_role = permission.role().is_none_or(|role| self.roles.has(role));
         has_role && (permission != Permission::Operate || self.everywhere)
+    }
+
+    /// Whose tasks it may work on, if it may at all.
+    pub fn work(&self) -> Reach {
+        Reach {
+            tenant: self.reach(Role::Work),
+            drivers: self.drivers.clone(),
+        }
     }
 
     /// The tenants that a role reaches: its own, or all, which is `None`.

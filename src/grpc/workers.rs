@@ -50,7 +50,7 @@ impl WorkerService for Workers {
         &self,
         request: Request<Streaming<v1::WorkRequest>>,
     ) -> Result<Response<Self::WorkStream>, Status> {
-        let mut requests = request.into_inner();
+        let (caller, mut requests) = accept(request)?;
         let first = tokio::time::timeout(HELLO_TIMEOUT, requests.message())
             .await
             .map_err(|_elapsed| {
@@ -65,7 +65,7 @@ impl WorkerService for Workers {
             rest,
         } = self
             .api
-            .open_work(first)
+            .open_work(&caller, first)
             .await
             .map_err(|fault| say(&fault))?;
         let (outbox, answers) = mpsc::channel(ANSWERS);

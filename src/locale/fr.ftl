@@ -214,6 +214,7 @@ credential-invalid = cette identification n'est pas bonne, ou ne l'est plus
 credential-expired = cette identification a expiré
 role-required = ceci demande le rôle { $role }, que { $name } n'a pas
 operator-required = ceci demande le rôle { $role } pour tous les locataires, que { $name } n'a pas
+driver-not-given = ceci demande le rôle work pour le pilote { $driver }, que { $name } n'a pas
 quota-submits = le locataire peut soumettre { $most } jobs par seconde ; soumettez plus tard
 quota-open-jobs = le locataire peut avoir { $most } jobs en cours ; soumettez quand certains seront terminés
 quota-watches = le locataire peut avoir { $most } suivis et attentes à la fois ; revenez plus tard, ou suivez plusieurs jobs en une requête

@@ -72,7 +72,7 @@ impl Polls {
         after: Option<u64>,
         patience: Duration,
     ) -> Result<Arc<Version>, Fault> {
-        let _one_of_those_who_wait = caller.allowance.watch()?;
+        let _one_of_those_who_wait = caller.holder.allowance.watch()?;
         match api.engine().wait(key, after, patience).await {
             // Whether it is what was waited for, the caller sees by the job.
             Ok((version, _)) => Ok(version),
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         api::ServerFacts,
-        auth::{AuthSettings, Authenticator},
+        auth::{AuthSettings, Authenticator, Holder},
         domain::{JobId, registry::Quotas},
         engine::{Engine, EngineSettings, SteadyClock},
         quota::Allowances,
@@ -113,8 +113,7 @@ mod tests {
             watches: Some(1),
             ..Quotas::default()
         });
-        let mut caller = Caller::anybody();
-        caller.allowance = allowances.of(&caller.tenant);
+        let caller = Caller::holding(Holder::everybody(&allowances));
         // Removed, after it was stored.
         let key = JobKey {
             tenant: caller.tenant.clone(),
@@ -127,7 +126,7 @@ mod tests {
         // Whoever asks for it hears so, and the room is free again.
         let asked = polls.wait(&api, &caller, &key, None, patience).await;
         assert_eq!(asked.unwrap_err().reason, Reason::JobNotFound);
-        let permit = caller.allowance.watch().unwrap();
+        let permit = caller.holder.allowance.watch().unwrap();
         let waited = polls.wait_for_stored(&api, &caller, &key, patience);
         assert!(waited.await.is_none());
         drop(permit);
