@@ -59,22 +59,27 @@ const INSERT: &str = "INSERT INTO records (kind, id, tenant, revision, body)
     SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])";
 
 /// Oldest first, and newest first.
-pub(super) static AUDIT: LazyLock<[String; 2]> = LazyLock::new(|| audit_statements(""));
-pub(super) static AUDIT_OF_TENANT: LazyLock<[String; 2]> =
-    LazyLock::new(|| audit_statements("tenant = $4 AND "));
+pub(super) static AUDIT: LazyLock<[String; 2]> = LazyLock::new(|| {
+    [(">", "ASC"), ("<", "DESC")].map(|(behind, order)| {
+        format!(
+            "SELECT {AUDIT_COLUMNS} FROM audit WHERE (time, id) {behind} ($1, $2)
+             ORDER BY time {order}, id {order} LIMIT $3"
+        )
+    })
+});
+/// The tenant's own, as a range of the key: said with `=`, the index of all tenants' would do as well, and a thousand others might stand before one.
+pub(super) static AUDIT_OF_TENANT: LazyLock<[String; 2]> = LazyLock::new(|| {
+    [(">", "<=", "ASC"), ("<", ">=", "DESC")].map(|(behind, until, order)| {
+        format!(
+            "SELECT {AUDIT_COLUMNS} FROM audit WHERE (tenant, time, id) {behind} ($4, $1, $2) AND tenant {until} $4
+             ORDER BY tenant {order}, time {order}, id {order} LIMIT $3"
+        )
+    })
+});
 const INSERT_AUDIT: &str = "INSERT INTO audit
         (time, id, tenant, actor, actor_tenant, address, request_id, action, target, outcome, detail)
     SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::smallint[],
         $11::text[])";
-
-fn audit_statements(of: &str) -> [String; 2] {
-    [(">", "ASC"), ("<", "DESC")].map(|(behind, order)| {
-        format!(
-            "SELECT {AUDIT_COLUMNS} FROM audit WHERE {of}(time, id) {behind} ($1, $2)
-             ORDER BY time {order}, id {order} LIMIT $3"
-        )
-    })
-}
 
 #[async_trait]
 impl Registry for PostgresStore {
