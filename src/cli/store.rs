@@ -120,7 +120,7 @@ async fn copy(args: CopyArgs, out: &mut Output) -> Result<Exit, Failure> {
         }
         let source = from.open(Purpose::Read).await?;
         // Before a destination is made that would be left empty.
-        let surveyed = copy::survey(&*source).await;
+        let surveyed = copy::survey(&source).await;
         surveyed.map_err(|error| failure(error, &names))?;
         let copying = Copying::new(source, to.open(Purpose::Fill).await?, names.clone());
         let copied = copy_and_show(&copying, &names, &stage, out).await?;
@@ -184,10 +184,10 @@ async fn would_copy(
     let source = from.open(Purpose::Look).await?;
     let survey = match to.look_at().await? {
         Looked::There(to) => Copying::new(source, to, names.clone()).survey().await,
-        Looked::Missing => copy::survey(&*source).await,
+        Looked::Missing => copy::survey(&source).await,
         Looked::Unseen(why) => {
             out.note(format_args!("{to} was not looked at: {why}"));
-            copy::survey(&*source).await
+            copy::survey(&source).await
         }
     };
     let survey = survey.map_err(|error| failure(error, names))?;
@@ -236,7 +236,10 @@ fn failure(error: CopyError, names: &Names) -> Failure {
         }
         CopyError::Unverified(_) => Failure::local("can't copy", &error),
         CopyError::Served { .. } => Failure::local("can't copy", &error),
-        CopyError::SameStore | CopyError::NotEmpty | CopyError::ChangedSince => {
+        CopyError::SameStore
+        | CopyError::NotEmpty
+        | CopyError::OwnKeys
+        | CopyError::ChangedSince => {
             Failure::usage(format!("can't copy: {error}"))
         }
         CopyError::HalfSource(_) | CopyError::OtherCopy(_) => Failure::local("can't copy", &error),
@@ -246,7 +249,7 @@ fn failure(error: CopyError, names: &Names) -> Failure {
                 names.to
             ),
             _ => format!(
-                "{} holds jobs that the source does not: they were removed from the source since, or never were in it; look at them before you remove anything",
+                "{} holds what the source does not: it was removed from the source since, or never was in it; look at it before you remove anything",
                 names.to
             ),
         }),

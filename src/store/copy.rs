@@ -2,9 +2,13 @@
 //!
 //! Jobs are written in the order of their changes, each with everything that is kept of it, so that lists come out in the same order. The destination
 //! bears a mark from before the first job until both stores were read again and found to be the same: it can not be served in between, and whatever
-//! happens, the same copying goes on where it was. Tokens of the source are good at the destination; positions in the feed are not, and the tombstones of
-//! removed jobs are left behind.
+//! happens, the same copying goes on where it was. Tokens and credentials of the source are good at the destination, and data keys stay as they were
+//! wrapped; positions in the feed mean nothing there, and the tombstones of removed jobs are left behind.
+//!
+//! A destination must be empty: without jobs, and without tenants, credentials, data keys or an audit log of its own. Nobody could say afterwards which of two
+//! keys seals what, or who did what where.
 
+mod beside;
 mod compare;
 mod contents;
 mod digest;
@@ -15,8 +19,8 @@ mod writing;
 
 use std::{fmt, sync::Arc};
 
-pub use compare::{Difference, Differences};
-pub use contents::{Contents, Numbers};
+pub use compare::{Difference, Differences, Unlike};
+pub use contents::{Contents, Numbers, Records};
 pub use digest::Checksum;
 pub use mark::{HalfCopied, Names, half_copied};
 
@@ -79,6 +83,11 @@ pub enum CopyError {
         "the destination holds jobs already, and not from a copy that was broken off: choose another one, which is empty"
     )]
     NotEmpty,
+    /// The destination has tenants, credentials, data keys or an audit log of its own.
+    #[error(
+        "the destination holds tenants, keys or an audit log of its own, as one does that was served: choose another one, which is empty; the keys of the source are good on the copy"
+    )]
+    OwnKeys,
     /// Another copy was broken off there.
     #[error("the destination is {0}")]
     OtherCopy(Box<HalfCopied>),
@@ -140,6 +149,10 @@ pub struct Survey {
     pub numbers: Numbers,
     /// Drivers that are paused.
     pub paused_drivers: usize,
+    /// Records of tenants and credentials.
+    pub records: Records,
+    /// Whether there is an audit log.
+    pub has_audit_log: bool,
     /// What the destination has of it already.
     pub standing: Standing,
 }
@@ -174,30 +187,33 @@ impl Copying {
         if self.from.info().feed_id == self.to.info().feed_id {
             return Err(CopyError::SameStore);
         }
-        let survey = survey(&*self.from).await?;
+        let survey = survey(&self.from).await?;
         nobody_serves(&*self.to, Side::Destination).await?;
         let standing = match half_copied(&*self.to).await.map_err(written)? {
             Some(mark) if mark.feed_id == self.from.info().feed_id => Standing::Part,
             Some(mark) => return Err(CopyError::OtherCopy(mark.into())),
             None => {
                 let held = self.to.tenants(None, 1).await.map_err(written)?;
-                match held.is_empty() {
-                    true => Standing::Nothing,
-                    false => self.finished().await?,
+                let beside = beside::is_there(&*self.to).await.map_err(written)?;
+                match (held.is_empty(), beside) {
+                    (true, false) => Standing::Nothing,
+                    (false, _) => self.finished(CopyError::NotEmpty).await?,
+                    (true, true) => self.finished(CopyError::OwnKeys).await?,
                 }
             }
         };
         Ok(Survey { standing, ..survey })
     }
 
-    /// Whether a destination that has jobs, and is not marked, has them of this source and no others.
-    async fn finished(&self) -> Result<Standing, CopyError> {
+    /// Whether a destination that is not empty, and not marked, has all of this source and nothing else; what is to be said if it never had.
+    async fn finished(&self, otherwise: CopyError) -> Result<Standing, CopyError> {
         let copy_of = mark::copy_of(&*self.to).await.map_err(written)?;
         let feed_id = self.from.info().feed_id;
         let Some(copy_of) = copy_of.filter(|copy_of| copy_of.feed_id == feed_id) else {
-            return Err(CopyError::NotEmpty);
+            return Err(otherwise);
         };
-        match is_unchanged(&*self.to, &copy_of.end).await {
+        let since = (&copy_of.end, &copy_of.beside);
+        match is_unchanged(&self.to, since).await {
             Ok(true) => Ok(Standing::Whole),
             Ok(false) => Err(CopyError::ChangedSince),
             Err(error) => Err(written(error)),
@@ -227,7 +243,7 @@ impl Copying {
         noted.map_err(written)?;
         let mut writing = Writing {
             from: &self.from,
-            to: &*self.to,
+            to: &self.to,
             writer: &mut *writer,
             resumes: standing == Standing::Part,
         };
@@ -262,7 +278,13 @@ impl Copying {
     async fn unmark(&self, writer: &mut dyn Writer) -> Result<(), CopyError> {
         let end = self.to.end_of_feed().await.map_err(written)?;
         let feed_id = self.from.info().feed_id;
-        let copy_of = CopyOf { feed_id, end }.encode();
+        let beside = beside::Mark::of(&self.to).await.map_err(written)?;
+        let copy_of = CopyOf {
+            feed_id,
+            end,
+            beside,
+        };
+        let copy_of = copy_of.encode();
         let noted = writer.set_note(Note::CopyOf, Some(&copy_of)).await;
         noted.map_err(written)?;
         match writer.set_note(Note::HalfCopied, None).await {
@@ -281,14 +303,15 @@ impl Copying {
         let sides = [(&self.from, Side::Source), (&self.to, Side::Destination)];
         let mut ends = Vec::with_capacity(sides.len());
         for (store, side) in sides {
-            let end = store.end_of_feed().await;
-            ends.push(end.map_err(|error| CopyError::Store { side, error })?);
+            let failed = |error| CopyError::Store { side, error };
+            let end = store.end_of_feed().await.map_err(failed)?;
+            ends.push((end, beside::Mark::of(store).await.map_err(failed)?));
         }
         let contents = self.compare(report).await?;
         // Whoever serves now may change something yet; whoever has served and gone may have changed what had been read.
-        for ((store, side), end) in sides.into_iter().zip(&ends) {
+        for ((store, side), (end, beside)) in sides.into_iter().zip(&ends) {
             nobody_serves(&**store, side).await?;
-            let unchanged = is_unchanged(&**store, end).await;
+            let unchanged = is_unchanged(store, (end, beside)).await;
             if !unchanged.map_err(|error| CopyError::Store { side, error })? {
                 return Err(CopyError::Changed(side));
             }
@@ -300,6 +323,8 @@ impl Copying {
     async fn compare(&self, report: &mut (dyn FnMut(u64) + Send)) -> Result<Contents, CopyError> {
         let mut differences = Differences::default();
         let (mut from, mut to) = (Half::default(), Half::default());
+        let (here, there) = (&mut from.contents, &mut to.contents);
+        beside::compare((&self.from, here), (&self.to, there), &mut differences).await?;
         let mut source = reading::seen(Arc::clone(&self.from));
         let mut destination = reading::seen(Arc::clone(&self.to));
         let mut here = next(&mut source, None).await.map_err(read)?;
@@ -374,7 +399,8 @@ impl Copying {
 ///
 /// # Errors
 /// It can not be copied.
-pub async fn survey(from: &dyn Store) -> Result<Survey, CopyError> {
+pub async fn survey(source: &Arc<dyn Store>) -> Result<Survey, CopyError> {
+    let from = &**source;
     nobody_serves(from, Side::Source).await?;
     if let Some(mark) = half_copied(from).await.map_err(read)? {
         return Err(CopyError::HalfSource(mark.into()));
@@ -383,8 +409,14 @@ pub async fn survey(from: &dyn Store) -> Result<Survey, CopyError> {
         tenants: 0,
         numbers: Numbers::default(),
         paused_drivers: from.paused_drivers().await.map_err(read)?.len(),
+        records: Records::default(),
+        has_audit_log: beside::has_log(from).await.map_err(read)?,
         standing: Standing::Nothing,
     };
+    let mut records = reading::records(Arc::clone(source));
+    while let Some(record) = records.next().await.map_err(read)? {
+        survey.records.count(record.key().kind);
+    }
     let mut last = None;
     loop {
         let tenants = from.tenants(last.as_ref(), TENANTS).await.map_err(read)?;
@@ -416,8 +448,14 @@ async fn next(
     }
 }
 
-/// Whether nothing has happened to the jobs of a store since its feed ended there.
-async fn is_unchanged(store: &dyn Store, since: &FeedCursor) -> Result<bool, StoreError> {
+/// Whether nothing has happened to a store since its feed ended there, and this stood beside the jobs.
+async fn is_unchanged(
+    store: &Arc<dyn Store>,
+    (since, beside): (&FeedCursor, &beside::Mark),
+) -> Result<bool, StoreError> {
+    if beside::Mark::of(store).await? != *beside {
+        return Ok(false);
+    }
     let Some(tail) = store.tail() else {
         return Ok(store.end_of_feed().await? == *since);
     };

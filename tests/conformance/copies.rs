@@ -3,6 +3,7 @@
 mod dying;
 mod meanwhile;
 mod opening;
+mod registry;
 mod tampering;
 mod transfer;
 
@@ -17,11 +18,12 @@ use longhaul::{
         command::{Changes, RequestKey, RequestRecord},
         counts::{CountDeltas, Counted},
         event::EventKind,
+        registry::RecordKind,
     },
     store::{
-        Kept, MAX_KEPT_EVENTS, Note, Scan, Store, Whose,
+        Kept, MAX_KEPT_EVENTS, Note, RecordQuery, Scan, Store, Whose,
         copy::{
-            Copied, CopyError, Copying, Difference, Names, Progress, Side, Stage, Standing,
+            Copied, CopyError, Copying, Difference, Names, Progress, Side, Stage, Standing, Unlike,
             half_copied, survey,
         },
         memory::MemoryStore,
@@ -33,6 +35,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use crate::{
+    behaviours::{audit_record, data_key_entry, key_entry, log, records, tenant_entry},
     fixture::*,
     histories::{DRIVERS, History, TENANTS, all_pages, queries, steps},
     postgres::Database,
@@ -98,6 +101,18 @@ async fn compare_contents(here: &dyn Store, there: &dyn Store) {
         let counts = here.counts(&tenant).await.unwrap();
         assert_eq!(counts, there.counts(&tenant).await.unwrap());
     }
+    for kind in RecordKind::ALL {
+        let query = RecordQuery {
+            kind,
+            tenant: None,
+            after: None,
+            limit: 2_000,
+        };
+        let records = here.registry().records(query.clone()).await.unwrap();
+        assert_eq!(records, there.registry().records(query).await.unwrap());
+    }
+    let audit = log(here, None, false, 2_000).await;
+    assert_eq!(audit, log(there, None, false, 2_000).await);
     let key = here.note(Note::TokenKey).await.unwrap();
     assert_eq!(key, there.note(Note::TokenKey).await.unwrap());
     assert!(half_copied(there).await.unwrap().is_none());
@@ -224,6 +239,11 @@ async fn source_of(jobs: u64, long: u64) -> Stored {
         }
     }
     changes.drivers = vec![("ansible".into(), Some((at(1), "broken".into())))];
+    let tenants = ["acme", "umbrella"].map(tenant_entry).into_iter();
+    let keys = ["k1", "k2", "k3"].map(|id| key_entry(id, "acme"));
+    let known = tenants.chain(keys).chain([1, 2].map(data_key_entry));
+    changes.records = records(known).records;
+    changes.audit = (0..jobs).map(|n| audit_record("acme", n)).collect();
     stored.commit(changes).await;
     stored
 }
@@ -303,23 +323,24 @@ async fn end_at_each_write(
         let to = to(&target).await;
         let copied = copy(source, &to).await;
         let copied = copied.unwrap_or_else(|error| panic!("{writes}: {error:?}"));
-        let all = survey(&**source).await.unwrap().numbers;
+        let all = survey(source).await.unwrap().numbers;
         assert_eq!(copied.contents.numbers, all);
         compare_contents(&**source, &*to).await;
     }
     unreachable!("it ends")
 }
 
-/// Mark, key, the jobs up to that of a long life, twice more of that, the rest of the page, drivers, what it is a copy of, unmarking.
-const WRITES: usize = 9;
+/// Mark, key, the jobs up to that of a long life, twice more of that, the rest of the page, tenants, credentials, data keys, audit log, drivers, what it is
+/// a copy of, unmarking.
+const WRITES: usize = 13;
 
 #[tokio::test]
 async fn a_copy_that_ends_at_any_moment_is_gone_on_with() {
     let stored = source().await;
     let embedded = async |target: &Target| sqlite(target.dir.path());
-    // One more for the second page.
+    // One more for the second page of jobs, and of the log.
     let writes = end_at_each_write(&stored.store, embedded, true).await;
-    assert_eq!(writes, WRITES + 1);
+    assert_eq!(writes, WRITES + 2);
 }
 
 #[tokio::test]
@@ -473,4 +494,9 @@ async fn whoever_waits_is_told_how_far_it_is() {
     assert_eq!(copied.contents.requests, 700);
     assert_eq!(copied.contents.events, 699 + 2 * MAX_KEPT_EVENTS as u64 + 3);
     assert_eq!(copied.contents.tenants, 2);
+    assert_eq!(
+        copied.contents.records.to_string(),
+        "2 records of tenants, 3 keys and 2 data keys"
+    );
+    assert_eq!(copied.contents.audit, 700);
 }

@@ -8,11 +8,18 @@ use std::{
 };
 
 use longhaul::{
+    domain::{
+        Tenant, Timestamp,
+        access::Actor,
+        audit::{AuditRecord, Outcome},
+        command::{Changes, RecordWrite},
+        registry::{DataKeyEntry, Entry, Quotas, Record, TenantEntry},
+    },
     proto::v1::{
         AcquireRequest, ListRequest, ReportRequest, Success, TaskReport, job::State,
         task_report::Report,
     },
-    store::{copy::half_copied, sqlite::SqliteStore},
+    store::{Store as _, copy::half_copied, sqlite::SqliteStore},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -136,6 +143,90 @@ async fn what_was_begun_before_is_finished_on_the_copy() {
     let ended = job_when(&client, &job.id, |_| true).await;
     assert_eq!(ended.state(), State::Succeeded);
     node.stop().await;
+}
+
+/// A closed store with tenants, keys and an audit log, and without jobs.
+async fn with_keys(dir: &Path) -> String {
+    let store = SqliteStore::open(dir).unwrap();
+    let tenant = TenantEntry {
+        name: Tenant::new("acme"),
+        is_disabled: false,
+        quotas: Quotas::default(),
+        create_time: Timestamp::from_micros(1),
+    };
+    let data_key = |number| DataKeyEntry {
+        number,
+        active_from: Timestamp::from_micros(1),
+        wrapped: b"sealed".as_slice().into(),
+    };
+    let entries = [
+        Entry::Tenant(tenant),
+        Entry::DataKey(data_key(1)),
+        Entry::DataKey(data_key(2)),
+    ];
+    let record = |entry| RecordWrite {
+        record: Record { revision: 1, entry },
+        before: 0,
+    };
+    let changes = Changes {
+        records: entries.map(record).into(),
+        audit: vec![AuditRecord {
+            id: uuid::Uuid::now_v7(),
+            time: Timestamp::from_micros(1),
+            tenant: Tenant::new("acme"),
+            actor: Actor {
+                name: "local".into(),
+                tenant: Tenant::new("default"),
+                address: "127.0.0.1".into(),
+                request_id: String::new(),
+            },
+            action: "CreateTenant".into(),
+            target: "acme".into(),
+            outcome: Outcome::Done,
+            detail: String::new(),
+        }],
+        ..Changes::default()
+    };
+    let mut writer = store.writer().unwrap();
+    writer.begin().await.unwrap();
+    writer.commit(&changes).await.unwrap();
+    dir.display().to_string()
+}
+
+#[tokio::test]
+async fn keys_and_the_audit_log_come_along_and_are_never_mixed() {
+    let folder = TempDir::new().unwrap();
+    let from = with_keys(&folder.path().join("from")).await;
+    let to = folder.path().join("to").display().to_string();
+    let dry = copy(&from, &to, &["--dry-run"]).await.ok();
+    let known = "1 record of tenants, 0 keys and 2 data keys";
+    assert!(
+        dry.contains(known) && dry.contains("  the audit log"),
+        "{dry}"
+    );
+    let copied = copy(&from, &to, &[]).await.ok();
+    let log = "1 record of the audit log";
+    assert!(copied.contains(known) && copied.contains(log), "{copied}");
+    let told = copy(&from, &to, &["--output", "json"]).await.ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["records"]["dataKeys"], 2, "{told}");
+    assert_eq!(told["auditRecords"], 1, "{told}");
+
+    let theirs = with_keys(&folder.path().join("theirs")).await;
+    for more in [&[][..], &["--dry-run"]] {
+        let refused = copy(&from, &theirs, more).await;
+        assert_told(&refused, 2, &["audit log of its own", "choose another one"]);
+    }
+    // Without any, nothing is said of them.
+    let server = filled(1).await;
+    let plain = server.data_dir().display().to_string();
+    let plain = copy(
+        &plain,
+        &folder.path().join("plain").display().to_string(),
+        &[],
+    )
+    .await;
+    assert!(!plain.ok().contains("data key"));
 }
 
 /// A stopped server with so many jobs.

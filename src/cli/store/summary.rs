@@ -2,7 +2,7 @@
 
 use longhaul::{
     domain::wording::count,
-    store::copy::{Contents, Copied, Names, Numbers, Standing, Survey},
+    store::copy::{Contents, Copied, Names, Numbers, Records, Standing, Survey},
 };
 use serde_json::{Value, json};
 
@@ -19,6 +19,8 @@ pub fn would_copy(
         tenants,
         numbers,
         paused_drivers,
+        records,
+        has_audit_log,
         standing,
     } = survey;
     let Names { from, to, .. } = names;
@@ -33,6 +35,8 @@ pub fn would_copy(
         count(*paused_drivers, "paused driver")
     )];
     lines.extend(details(numbers));
+    lines.extend(known(*records));
+    lines.extend(has_audit_log.then(|| "  the audit log".to_owned()));
     let json = json!({
         "dryRun": true,
         "from": from,
@@ -43,6 +47,8 @@ pub fn would_copy(
         "jobs": jobs(numbers),
         "tasks": tasks(numbers),
         "pausedDrivers": paused_drivers,
+        "records": by_kind(*records),
+        "auditLog": has_audit_log,
     });
     print(lines, &json, format, out)
 }
@@ -60,6 +66,8 @@ pub fn copied(
         numbers,
         events,
         requests,
+        records,
+        audit,
         checksum,
     } = contents;
     let Names { from, to, .. } = names;
@@ -73,6 +81,10 @@ pub fn copied(
         count(*requests, "request id")
     )];
     lines.extend(details(numbers));
+    lines.extend(known(*records));
+    if *audit > 0 {
+        lines.push(format!("  {} of the audit log", count(*audit, "record")));
+    }
     lines.push(format!("checksum of both: {checksum}"));
     let json = json!({
         "from": from,
@@ -84,6 +96,8 @@ pub fn copied(
         "tasks": tasks(numbers),
         "events": events,
         "requestIds": requests,
+        "records": by_kind(*records),
+        "auditRecords": audit,
         "checksum": checksum.to_string(),
     });
     print(lines, &json, format, out)
@@ -113,6 +127,20 @@ fn details(numbers: &Numbers) -> impl Iterator<Item = String> {
             status.name()
         )
     })
+}
+
+/// A line for tenants and credentials, if there are any.
+fn known(records: Records) -> Option<String> {
+    (!records.is_empty()).then(|| format!("  {records}"))
+}
+
+fn by_kind(records: Records) -> Value {
+    let Records {
+        tenants,
+        keys,
+        data_keys,
+    } = records;
+    json!({"tenants": tenants, "keys": keys, "dataKeys": data_keys})
 }
 
 fn jobs(numbers: &Numbers) -> Vec<Value> {

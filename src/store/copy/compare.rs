@@ -6,7 +6,10 @@ use super::{
     contents::{Contents, Numbers},
     reading::Seen,
 };
-use crate::domain::{JobKey, Tenant};
+use crate::{
+    domain::{JobKey, Tenant, registry::RecordKey},
+    store::AuditPosition,
+};
 
 /// Differences that are named; more are counted.
 const MAX_NAMED: usize = 10;
@@ -20,10 +23,36 @@ pub enum Difference {
     Extra(JobKey),
     /// A job is not the same.
     Job(JobKey, Vec<&'static str>),
+    /// What is known of a tenant, a credential or a data key.
+    Record(RecordKey, Unlike),
+    /// A record of the audit log.
+    Audit(AuditPosition, Unlike),
     /// A counter of the copy does not say what is there.
     Counter(Tenant, String),
     /// Something beside the jobs.
     Other(&'static str),
+}
+
+/// How something is not in the copy as it is in the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlike {
+    /// It is not in the copy.
+    Missing,
+    /// It is in the copy, and not in the source.
+    Extra,
+    /// It is in both, and not the same.
+    Changed,
+}
+
+impl Unlike {
+    /// What is unlike in one thing, here and there.
+    pub(super) fn of<T: PartialEq>(here: Option<&T>, there: Option<&T>) -> Option<Self> {
+        match (here, there) {
+            (Some(_), None) => Some(Self::Missing),
+            (None, Some(_)) => Some(Self::Extra),
+            (here, there) => (here != there).then_some(Self::Changed),
+        }
+    }
 }
 
 /// All differences, as far as they are named.
@@ -33,7 +62,7 @@ pub struct Differences {
     pub named: Vec<Difference>,
     /// How many more there are.
     pub more: u64,
-    /// How many of all are jobs that are not in the source.
+    /// How many of all are things that are not in the source.
     pub extra: u64,
 }
 
@@ -71,7 +100,13 @@ impl Half {
 
 impl Differences {
     pub(super) fn add(&mut self, difference: Difference) {
-        self.extra += u64::from(matches!(difference, Difference::Extra(_)));
+        let is_extra = matches!(
+            difference,
+            Difference::Extra(_)
+                | Difference::Record(_, Unlike::Extra)
+                | Difference::Audit(_, Unlike::Extra)
+        );
+        self.extra += u64::from(is_extra);
         match self.named.len() {
             MAX_NAMED => self.more += 1,
             _ => self.named.push(difference),
@@ -122,8 +157,20 @@ impl fmt::Display for Difference {
                 let parts = parts.join(", ");
                 write!(f, "job {} of {} differs: {parts}", key.job, key.tenant)
             }
+            Self::Record(key, unlike) => write!(f, "the {key} {unlike}"),
+            Self::Audit(at, unlike) => write!(f, "record {} of the audit log {unlike}", at.id),
             Self::Counter(tenant, what) => write!(f, "the counters of {tenant} say {what}"),
             Self::Other(what) => f.write_str(what),
         }
+    }
+}
+
+impl fmt::Display for Unlike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "is missing",
+            Self::Extra => "is not in the source",
+            Self::Changed => "differs",
+        })
     }
 }

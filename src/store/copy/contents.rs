@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::digest::{Checksum, Digests};
-use crate::domain::{JobState, Status, TaskState, counts::Counts, wording::count};
+use crate::domain::{
+    JobState, Status, TaskState, counts::Counts, registry::RecordKind, wording::count,
+};
 
 /// How many jobs and tasks there are of each kind, as counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +14,17 @@ pub struct Numbers {
     pub jobs: BTreeMap<(JobState, Status), i64>,
     /// Tasks by driver and state.
     pub tasks: BTreeMap<(Arc<str>, TaskState), i64>,
+}
+
+/// How much is known of tenants and credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Tenants.
+    pub tenants: u64,
+    /// Credentials.
+    pub keys: u64,
+    /// Keys that secrets and tokens are sealed with.
+    pub data_keys: u64,
 }
 
 /// What was found in a store by reading all of it.
@@ -25,7 +38,11 @@ pub struct Contents {
     pub events: u64,
     /// Request ids.
     pub requests: u64,
-    /// Over each job with everything that is kept of it.
+    /// Records of tenants and credentials.
+    pub records: Records,
+    /// Records of the audit log.
+    pub audit: u64,
+    /// Over each job with everything that is kept of it, and over each record.
     pub checksum: Checksum,
 }
 
@@ -80,12 +97,41 @@ impl Numbers {
     }
 }
 
+impl Records {
+    /// Of no kind there are any.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn count(&mut self, kind: RecordKind) {
+        *match kind {
+            RecordKind::Tenant => &mut self.tenants,
+            RecordKind::Key => &mut self.keys,
+            RecordKind::DataKey => &mut self.data_keys,
+        } += 1;
+    }
+}
+
+/// For people.
+impl fmt::Display for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tenants,
+            keys,
+            data_keys,
+        } = *self;
+        let tenants = count(tenants, "record");
+        let (keys, data_keys) = (count(keys, "key"), count(data_keys, "data key"));
+        write!(f, "{tenants} of tenants, {keys} and {data_keys}")
+    }
+}
+
 impl Contents {
     pub(super) fn count(&mut self, job: &Weighed) {
         self.numbers.count(job);
         self.events += job.events;
         self.requests += u64::from(job.has_request);
-        self.checksum.add(&job.digests);
+        self.checksum.add(&job.digests.whole());
     }
 }
 

@@ -1,16 +1,19 @@
-//! A digest of a job with everything that is kept of it: of its rows, which are the same for every store.
+//! A digest of a job with everything that is kept of it, or of what stands beside the jobs: of its rows, which are the same for every store.
 
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Job, command::Fingerprint, event::Event},
-    store::rows::{EventRow, JobSpecRow, JobStateRow, TaskSpecRow, TaskStateRow},
+    domain::{Job, audit::AuditRecord, command::Fingerprint, event::Event, registry::Record},
+    store::rows::{
+        AuditRow, EventRow, JobSpecRow, JobStateRow, RecordRow, TaskSpecRow, TaskStateRow,
+    },
 };
 
 /// SHA-256.
-type Digest = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
 /// The parts of a job, each by its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,21 @@ impl Digests {
             events: events.0.finish(),
             request: of_request.finish(),
         }
+    }
+
+    /// Of all of it.
+    pub(super) fn whole(&self) -> Digest {
+        let Self {
+            job,
+            tasks,
+            events,
+            request,
+        } = self;
+        let mut whole = Hasher::new();
+        for part in [job, tasks, events, request] {
+            whole.bytes(part);
+        }
+        whole.finish()
     }
 
     /// What these differ in from others.
@@ -78,23 +96,12 @@ impl EventsDigest {
     }
 }
 
-/// Of many jobs together, in whatever order they come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Of many things together, in whatever order they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum([u64; 4]);
 
 impl Checksum {
-    pub(super) fn add(&mut self, digests: &Digests) {
-        let Digests {
-            job,
-            tasks,
-            events,
-            request,
-        } = digests;
-        let mut whole = Hasher::new();
-        for part in [job, tasks, events, request] {
-            whole.bytes(part);
-        }
-        let whole = whole.finish();
+    pub(super) fn add(&mut self, whole: &Digest) {
         let (lanes, _) = whole.as_chunks::<8>();
         for (sum, lane) in self.0.iter_mut().zip(lanes) {
             *sum = sum.wrapping_add(u64::from_be_bytes(*lane));
@@ -176,6 +183,56 @@ fn of_tasks(job: &Job) -> Digest {
             hasher.optional(document.as_ref().map(|document| document.0.as_ref()));
         }
     }
+    hasher.finish()
+}
+
+/// What is known of a tenant, a credential or a data key.
+pub(super) fn of_record(record: &Record) -> Digest {
+    let RecordRow {
+        kind,
+        id,
+        tenant,
+        revision,
+        body,
+    } = RecordRow::of(record);
+    let mut hasher = Hasher::new();
+    // Nothing else begins so.
+    hasher.bytes(b"record");
+    hasher.number(kind);
+    hasher.bytes(id.as_bytes());
+    hasher.bytes(tenant.as_bytes());
+    hasher.number(revision);
+    hasher.bytes(&body);
+    hasher.finish()
+}
+
+/// A record of the audit log.
+pub(super) fn of_audit(record: &AuditRecord) -> Digest {
+    let AuditRow {
+        id,
+        time,
+        tenant,
+        actor,
+        actor_tenant,
+        address,
+        request_id,
+        action,
+        target,
+        outcome,
+        detail,
+    } = AuditRow::of(record);
+    let mut hasher = Hasher::new();
+    hasher.bytes(b"audit");
+    hasher.bytes(&id);
+    hasher.number(time);
+    let of_actor = [&actor, &actor_tenant, &address, &request_id];
+    for text in [&tenant, &action, &target, &detail]
+        .into_iter()
+        .chain(of_actor)
+    {
+        hasher.bytes(text.as_bytes());
+    }
+    hasher.number(outcome);
     hasher.finish()
 }
 

@@ -4,10 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::beside;
 use crate::store::{FeedCursor, Note, Store, StoreError};
 
 /// The form of the notes, their first byte.
 const FORM: u8 = 1;
+/// The form of what a finished copy says of itself. Before, there was nothing beside the jobs.
+const FORM_OF_FINISHED: u8 = 2;
 
 /// What stores are called, for people and for the command line. Without a password.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,21 +68,36 @@ pub(super) struct CopyOf {
     pub(super) feed_id: [u8; 16],
     /// Where the copy's own feed ended.
     pub(super) end: FeedCursor,
+    /// What stood beside the jobs then.
+    pub(super) beside: beside::Mark,
 }
 
 impl CopyOf {
+    fn decode(note: &[u8]) -> Option<Self> {
+        match note.split_first() {
+            Some((&FORM_OF_FINISHED, rest)) => postcard::from_bytes(rest).ok(),
+            Some((&FORM, rest)) => {
+                let (feed_id, end) = postcard::from_bytes(rest).ok()?;
+                let beside = beside::Mark::default();
+                Some(Self {
+                    feed_id,
+                    end,
+                    beside,
+                })
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![FORM]).expect("bytes and numbers can be packed")
+        postcard::to_extend(self, vec![FORM_OF_FINISHED]).expect("bytes and numbers can be packed")
     }
 }
 
 /// What the store is a copy of, as far as this version understands.
 pub(super) async fn copy_of(store: &dyn Store) -> Result<Option<CopyOf>, StoreError> {
     let note = store.note(Note::CopyOf).await?;
-    Ok(note.and_then(|note| match note.split_first() {
-        Some((&FORM, rest)) => postcard::from_bytes(rest).ok(),
-        _ => None,
-    }))
+    Ok(note.and_then(|note| CopyOf::decode(&note)))
 }
 
 /// The command that copies, or goes on with it.
@@ -143,6 +161,21 @@ mod tests {
         let flags = Vec::new();
         let read = HalfCopied::decode(&former).map(|mark| mark.names).ok();
         assert_eq!(read, Some(Names { from, to, flags }));
+    }
+
+    #[test]
+    fn a_finished_copy_knows_itself_whichever_version_finished_it() {
+        let now = CopyOf {
+            feed_id: [7; 16],
+            end: FeedCursor::at(3),
+            beside: beside::Mark::default(),
+        };
+        let CopyOf { feed_id, end, .. } = now.clone();
+        let former = postcard::to_extend(&(feed_id, end), vec![FORM]).expect("a note");
+        for note in [now.encode(), former] {
+            assert_eq!(CopyOf::decode(&note), Some(now.clone()));
+        }
+        assert_eq!(CopyOf::decode(&[9, 7]), None);
     }
 
     #[test]

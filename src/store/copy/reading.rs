@@ -10,11 +10,17 @@ use super::{
     digest::{Digests, EventsDigest},
 };
 use crate::{
-    domain::JobKey,
-    store::{Kept, MAX_KEPT_EVENTS, Scan, Store, StoreError},
+    domain::{
+        JobKey,
+        audit::AuditRecord,
+        registry::{Record, RecordKind},
+    },
+    store::{
+        AuditPosition, AuditQuery, Kept, MAX_KEPT_EVENTS, RecordQuery, Scan, Store, StoreError,
+    },
 };
 
-/// Jobs that are read, and written, at once: one fsync is shared by many, and a page of large jobs ends before that.
+/// Jobs, or other things, that are read, and written, at once: one fsync is shared by many, and a page of large jobs ends before that.
 const PAGE: usize = 500;
 /// Pages that are read ahead: one that waits while another is worked on.
 const AHEAD: usize = 1;
@@ -45,6 +51,16 @@ pub(super) fn kept(store: Arc<dyn Store>, scan: Scan) -> Reading<Kept> {
 pub(super) fn seen(store: Arc<dyn Store>) -> Reading<Seen> {
     let kept = kept(Arc::clone(&store), Scan::ByKey(None));
     Reading::start(move |pages| weigh_all(store, kept, pages))
+}
+
+/// Every record of a tenant, a credential or a data key, by kind and id.
+pub(super) fn records(store: Arc<dyn Store>) -> Reading<Record> {
+    Reading::start(move |pages| read_records(store, pages))
+}
+
+/// The audit log, oldest first.
+pub(super) fn audit(store: Arc<dyn Store>) -> Reading<AuditRecord> {
+    Reading::start(move |pages| read_audit(store, pages))
 }
 
 impl<T: Send + 'static> Reading<T> {
@@ -98,6 +114,54 @@ async fn read(store: Arc<dyn Store>, scan: Scan, pages: Pages<Kept>) {
         });
         // Nobody waits for the rest.
         if pages.send(page).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_records(store: Arc<dyn Store>, pages: Pages<Record>) {
+    for kind in RecordKind::ALL {
+        let mut after = None;
+        loop {
+            let query = RecordQuery {
+                kind,
+                tenant: None,
+                after,
+                limit: PAGE,
+            };
+            let page = store.registry().records(query).await;
+            let last = page.as_ref().map(|page| page.last().map(Record::key));
+            after = match last {
+                Ok(None) => break,
+                Ok(Some(last)) => Some(last.id.to_string()),
+                Err(_) => None,
+            };
+            let is_broken = page.is_err();
+            if pages.send(page).await.is_err() || is_broken {
+                return;
+            }
+        }
+    }
+}
+
+async fn read_audit(store: Arc<dyn Store>, pages: Pages<AuditRecord>) {
+    let mut after = None;
+    loop {
+        let query = AuditQuery {
+            tenant: None,
+            descending: false,
+            after,
+            limit: PAGE,
+        };
+        let page = store.registry().audit(query).await;
+        let last = page.as_ref().map(|page| page.last().map(AuditPosition::of));
+        after = match last {
+            Ok(None) => return,
+            Ok(last) => last,
+            Err(_) => None,
+        };
+        let is_broken = page.is_err();
+        if pages.send(page).await.is_err() || is_broken {
             return;
         }
     }

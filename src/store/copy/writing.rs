@@ -6,9 +6,11 @@ use super::{CopyError, plan, read, reading, written};
 use crate::{
     domain::{
         Job, JobKey,
-        command::{Changes, WriteKind},
+        audit::AuditRecord,
+        command::{Changes, RecordWrite, WriteKind},
+        registry::{Record, RecordKey},
     },
-    store::{Locked, MAX_KEPT_EVENTS, Scan, Store, StoreError, Writer},
+    store::{AuditPosition, Locked, MAX_KEPT_EVENTS, Scan, Store, StoreError, Writer},
 };
 
 /// How often a commit is tried that meets others.
@@ -19,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A copy on its way.
 pub(super) struct Writing<'a> {
     pub(super) from: &'a Arc<dyn Store>,
-    pub(super) to: &'a dyn Store,
+    pub(super) to: &'a Arc<dyn Store>,
     pub(super) writer: &'a mut dyn Writer,
     /// The destination has a part of it already.
     pub(super) resumes: bool,
@@ -51,9 +53,66 @@ impl Writing<'_> {
             }
             report(done);
         }
+        self.copy_records().await?;
+        self.copy_audit_log().await?;
         let here = self.from.paused_drivers().await.map_err(read)?;
         let there = self.to.paused_drivers().await.map_err(written)?;
         self.write(&plan::drivers(here, &there)).await
+    }
+
+    /// Records of tenants, credentials and data keys that the destination has not, or has as they were before.
+    async fn copy_records(&mut self) -> Result<(), CopyError> {
+        let mut pages = reading::records(Arc::clone(self.from));
+        while let Some(page) = pages.page().await.map_err(read)? {
+            let keys: Vec<RecordKey> = page.iter().map(Record::key).collect();
+            let there = match self.resumes {
+                true => self.record_revisions(&keys).await.map_err(written)?,
+                false => HashMap::new(),
+            };
+            let write = |record: Record| {
+                let before = there.get(&record.key()).copied().unwrap_or(0);
+                (before < record.revision).then_some(RecordWrite { record, before })
+            };
+            self.write(&Changes {
+                records: page.into_iter().filter_map(write).collect(),
+                ..Changes::default()
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What the destination has not of the audit log.
+    async fn copy_audit_log(&mut self) -> Result<(), CopyError> {
+        let mut pages = reading::audit(Arc::clone(self.from));
+        let mut there = self.resumes.then(|| reading::audit(Arc::clone(self.to)));
+        let mut next: Option<AuditRecord> = None;
+        while let Some(page) = pages.page().await.map_err(read)? {
+            let mut missing = Vec::with_capacity(page.len());
+            for record in page {
+                let at = AuditPosition::of(&record);
+                // Both are in the same order.
+                while let Some(reading) = &mut there
+                    && next
+                        .as_ref()
+                        .is_none_or(|next| AuditPosition::of(next) < at)
+                {
+                    next = reading.next().await.map_err(written)?;
+                    if next.is_none() {
+                        there = None;
+                    }
+                }
+                if next.as_ref().map(AuditPosition::of) != Some(at) {
+                    missing.push(record);
+                }
+            }
+            self.write(&Changes {
+                audit: missing,
+                ..Changes::default()
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Writes the events of a job that has too many for one commit.
@@ -111,6 +170,15 @@ impl Writing<'_> {
         }
         let keys: Vec<JobKey> = changes.jobs.iter().map(|write| write.job.key()).collect();
         let there = self.revisions(&keys).await?;
+        let records = changes.records.iter().map(|write| write.record.key());
+        let records = self.record_revisions(&records.collect::<Vec<_>>()).await?;
+        let is_other = |write: &RecordWrite| {
+            let there = records.get(&write.record.key()).copied();
+            there.unwrap_or(0) != write.before
+        };
+        if changes.records.iter().any(is_other) {
+            return Ok(true);
+        }
         Ok(changes.jobs.iter().any(|write| {
             let key = write.job.key();
             let there = there.get(&key);
@@ -119,6 +187,23 @@ impl Writing<'_> {
                 WriteKind::Update { .. } | WriteKind::Delete => there != before.get(&key),
             }
         }))
+    }
+
+    /// What the destination has of these records.
+    async fn record_revisions(
+        &mut self,
+        keys: &[RecordKey],
+    ) -> Result<HashMap<RecordKey, u64>, StoreError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.writer.begin().await?;
+        let records = self.writer.records(keys).await;
+        self.writer.rollback().await;
+        let records = records?.into_iter();
+        Ok(records
+            .map(|record| (record.key(), record.revision))
+            .collect())
     }
 
     /// What the destination has of these jobs.

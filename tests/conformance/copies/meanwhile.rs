@@ -11,6 +11,7 @@ use super::{
     dying::{Deed, Others},
     *,
 };
+use crate::behaviours::audited;
 
 /// Another process, to its end.
 fn elsewhere(deed: impl AsyncFnOnce() + Send) {
@@ -69,6 +70,16 @@ async fn a_source_that_was_served_in_between_is_noticed() {
         node.change(&changed, EventKind::TaskProgress).await;
     });
     assert!(matches!(told.await, Err(CopyError::Changed(Side::Source))));
+    // Of these no feed tells.
+    for changes in [
+        records([key_entry("k", "acme")]),
+        audited([audit_record("acme", 1)]),
+    ] {
+        let told = copy_while(&database, async |node: &mut Stored| {
+            node.commit(changes.clone()).await;
+        });
+        assert!(matches!(told.await, Err(CopyError::Changed(Side::Source))));
+    }
     let told = copy_while(&database, async |node: &mut Stored| {
         node.remove(&job("acme", 2), at(9)).await;
     });
