@@ -60,9 +60,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A record is not as it was read, or is there though it was not.
-    fn changed_meanwhile(key: &RecordKey) -> Self {
-        Self::Conflict(format!("the {key} was changed meanwhile"))
+    /// A record is not as it was read, or is there though it was not: where nobody else writes, that can not be.
+    fn not_as_read(key: &RecordKey) -> Self {
+        Self::Failed(format!("the {key} is not as it was read"))
     }
 }
 

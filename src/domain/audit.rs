@@ -119,6 +119,13 @@ impl Matter {
         was_denied: bool,
         reply: &Result<Reply, Refusal>,
     ) -> AuditRecord {
+        let (mut tenant, mut target) = (self.tenant, self.target);
+        match reply {
+            // Whoever reaches all tenants may not say whose key it is.
+            Ok(Reply::Record(record)) => tenant = record.entry.tenant().cloned().or(tenant),
+            Ok(Reply::Submitted { job, .. }) if target.is_empty() => target = job.id.to_string(),
+            _ => {}
+        }
         let (outcome, detail) = match reply {
             _ if was_denied => (Outcome::Denied, String::new()),
             Ok(_) => (Outcome::Done, String::new()),
@@ -127,10 +134,10 @@ impl Matter {
         AuditRecord {
             id,
             time,
-            tenant: self.tenant.unwrap_or_else(|| actor.tenant.clone()),
+            tenant: tenant.unwrap_or_else(|| actor.tenant.clone()),
             actor,
             action: self.action,
-            target: self.target,
+            target,
             outcome,
             detail,
         }

@@ -18,7 +18,7 @@ use longhaul::domain::{
 };
 
 use crate::{
-    sound,
+    registered, sound,
     store::{Store, is_in, rank},
 };
 
@@ -68,6 +68,7 @@ impl Audit {
         self.counters(seen.after);
         self.readiness(seen);
         self.unfilled(seen);
+        self.wrong.extend(registered::wrong(seen));
         std::mem::take(&mut self.wrong)
     }
 

@@ -13,7 +13,10 @@ use longhaul::domain::{
 };
 use proptest::prelude::*;
 
-use crate::world::*;
+use crate::{
+    registering::{Change, actor, administration, change},
+    world::*,
+};
 
 const DRIVERS: [&str; 3] = ["d0", "d1", "d2"];
 const TENANTS: [&str; 2] = ["acme", "globex"];
@@ -60,6 +63,12 @@ enum Act {
     Expire(usize),
     Pause(u8),
     Resume(u8),
+    /// Somebody changes tenants or credentials.
+    Administer(Change),
+    /// Somebody does something that is logged.
+    Audited(u8, Box<Act>),
+    /// Somebody tries what he may not do.
+    Denied(u8),
 }
 
 #[derive(Clone, Debug)]
@@ -169,6 +178,11 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any_index().prop_map(Act::Expire),
         1 => (0..3u8).prop_map(Act::Pause),
         1 => (0..3u8).prop_map(Act::Resume),
+        4 => change().prop_map(Act::Administer),
+        4 => (0..2u8, change())
+            .prop_map(|(by, change)| Act::Audited(by, Act::Administer(change).into())),
+        1 => (0..2u8, any_index()).prop_map(|(by, j)| Act::Audited(by, Act::Cancel(j).into())),
+        1 => (0..2u8).prop_map(Act::Denied),
     ]
 }
 
@@ -361,6 +375,12 @@ fn command(world: &World, act: &Act) -> Option<Command> {
         Act::Resume(driver) => Command::ResumeDriver {
             driver: DRIVERS[*driver as usize].into(),
         },
+        Act::Administer(change) => Command::Administer(administration(change, world.now)),
+        Act::Audited(by, act) => command(world, act)?.by(actor(TENANTS[*by as usize])),
+        Act::Denied(by) => {
+            let (action, target) = ("PauseDriver".into(), "d0".into());
+            Command::Denied { action, target }.by(actor(TENANTS[*by as usize]))
+        }
     })
 }
 

@@ -40,7 +40,7 @@ impl MemoryRegistry {
             stored.map_or(0, |stored| stored.revision) == write.before
         };
         match changes.records.iter().find(|write| !is_as_read(write)) {
-            Some(write) => Err(StoreError::changed_meanwhile(&write.record.key())),
+            Some(write) => Err(StoreError::not_as_read(&write.record.key())),
             None => Ok(()),
         }
     }

@@ -190,7 +190,7 @@ pub(super) fn write(connection: &Connection, changes: &Changes) -> Result<(), St
             ])?,
         };
         if found != 1 {
-            return Err(StoreError::changed_meanwhile(&record.key()));
+            return Err(StoreError::not_as_read(&record.key()));
         }
     }
     for record in &changes.audit {
