@@ -4,11 +4,17 @@ use std::sync::Arc;
 
 use longhaul::domain::{
     Job, JobState, LeaseKey, Status, TaskState, Tenant, Timestamp,
+    access::Roles,
+    audit::{AuditRecord, Outcome},
     command::{Command, Decision, Refusal, Reply, Reported, WriteKind},
     counts::Counted,
+    registry::{Administration, Entry, Quotas},
 };
 
-use crate::world::*;
+use crate::{
+    registering::{actor, key},
+    world::*,
+};
 
 /// A job with one running and one pending task.
 fn running() -> (World, LeaseKey) {
@@ -344,4 +350,78 @@ fn a_request_that_makes_a_second_job_is_noticed() {
     world.store.requests.clear();
     let (_, told) = world.run_tampered(submit(), &[], |_, _| {});
     says(&told.join("\n"), "does not fit request id");
+}
+
+/// Falsifies the decision on what an operator does: making a tenant, and revoking a key that there is; answers what the audit says.
+fn falsify_administration(tamper: impl FnOnce(&mut Vec<Command>, &mut Decision)) -> String {
+    let mut world = World::new();
+    let tenant = |name: &str| Administration::CreateTenant {
+        name: Tenant::new(name),
+        quotas: Quotas::default(),
+    };
+    let key = Administration::CreateKey(key("k", "acme").into());
+    let there = [tenant("acme"), key].map(Command::Administer);
+    world.run(there.into(), &[]);
+    let revoke = Administration::RevokeKey {
+        id: "k".into(),
+        within: None,
+    };
+    let acts = [tenant("globex"), revoke].map(Command::Administer);
+    let commands = acts.map(|act| act.by(actor("operator"))).into();
+    world.run_tampered(commands, &[], tamper).1.join("\n")
+}
+
+#[test]
+fn the_truth_of_an_administration_passes() {
+    assert_eq!(falsify_administration(|_, _| {}), "");
+}
+
+#[test]
+fn an_audit_log_that_lies_is_noticed() {
+    let told = falsify_administration(|_, decision| drop(decision.changes.audit.pop()));
+    says(&told, "1 records of 2 commands");
+    let told = falsify_administration(|_, decision| decision.changes.audit.swap(0, 1));
+    says(&told, "the audit log says");
+    let lies: [fn(&mut AuditRecord); 4] = [
+        |record| record.outcome = Outcome::Refused,
+        |record| record.actor = actor("acme"),
+        |record| record.tenant = Tenant::new("operator"),
+        |record| record.time = Timestamp::default(),
+    ];
+    for lie in lies {
+        let told = falsify_administration(|_, d| lie(&mut d.changes.audit[1]));
+        says(&told, "the audit log says");
+    }
+    let told = falsify_administration(|commands, _| {
+        let bare = commands[0].bare().clone();
+        commands[0] = bare;
+    });
+    says(&told, "2 records of 1 commands");
+}
+
+#[test]
+fn records_that_change_as_nobody_wanted_are_noticed() {
+    let told = falsify_administration(|_, d| {
+        let twice = d.changes.records[0].clone();
+        d.changes.records.push(twice);
+    });
+    says(&told, "is written twice");
+    let told = falsify_administration(|_, d| d.changes.records[1].before = 0);
+    says(&told, "at 1 is written as");
+    let told = falsify_administration(|_, d| d.changes.records[1].record.revision = 9);
+    says(&told, "at 1 is written as");
+    let told = falsify_administration(|_, d| d.replies[0] = Err(Refusal::LeaseLost));
+    says(&told, "tenant globex was changed by nothing");
+    let told = falsify_administration(|_, d| {
+        if let Entry::Key(key) = &mut d.changes.records[1].record.entry {
+            key.roles = Roles::all();
+        }
+    });
+    says(&told, "the key k was tampered with");
+    let told = falsify_administration(|_, d| {
+        if let Entry::Key(key) = &mut d.changes.records[1].record.entry {
+            key.tenant = Tenant::new("nowhere");
+        }
+    });
+    says(&told, "the key k has no tenant");
 }

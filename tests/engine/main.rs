@@ -6,6 +6,7 @@ mod failure;
 mod follow;
 mod group_commit;
 mod reach;
+mod registry;
 mod rig;
 mod select;
 mod shared;
