@@ -94,12 +94,16 @@ too-many-comparisons = a plus de { $most } comparaisons
 job-not-ended = le job { $job } n'est pas terminé ; annulez-le d'abord, ou attendez
 job-not-found = aucun job { $job }
 job-succeeded = le job { $job } a réussi ; soumettez-en un nouveau pour l'exécuter encore
+key-exists = il y a déjà une clé { $key }
+key-not-found = aucune clé { $key }
 lease-lost = le bail a pris fin ou a été donné à un autre exécutant ; cessez de travailler à cette tâche
 nested-too-deep = le job { $job } est imbriqué trop profondément pour avoir des enfants : { $most } niveaux au plus
 parent-ended = le job { $job } est terminé ou en cours d'annulation et n'accepte plus d'enfants
 parent-not-found = aucun job { $job } qui puisse être le parent
 request-id-reused = request_id « { $request_id } » a servi à une autre requête, dont est issu le job { $job }
 result-too-large = les résultats des tâches d'un job peuvent compter ensemble { $most } octets ; gardez les grands ailleurs et renvoyez leur adresse
+tenant-exists = il y a déjà un tenant { $tenant }
+tenant-not-found = aucun tenant { $tenant } ; créez-le avec `longhaul tenant create { $tenant }`
 
 ## Le serveur
 
