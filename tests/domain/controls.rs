@@ -367,7 +367,7 @@ fn falsify_administration(tamper: impl FnOnce(&mut Vec<Command>, &mut Decision))
         within: None,
     };
     let acts = [tenant("globex"), revoke].map(Command::Administer);
-    let commands = acts.map(|act| act.by(actor("operator"))).into();
+    let commands = acts.map(|act| act.by(Some(actor("operator")))).into();
     world.run_tampered(commands, &[], tamper).1.join("\n")
 }
 

@@ -376,10 +376,10 @@ fn command(world: &World, act: &Act) -> Option<Command> {
             driver: DRIVERS[*driver as usize].into(),
         },
         Act::Administer(change) => Command::Administer(administration(change, world.now)),
-        Act::Audited(by, act) => command(world, act)?.by(actor(TENANTS[*by as usize])),
+        Act::Audited(by, act) => command(world, act)?.by(Some(actor(TENANTS[*by as usize]))),
         Act::Denied(by) => {
             let (action, target) = ("PauseDriver".into(), "d0".into());
-            Command::Denied { action, target }.by(actor(TENANTS[*by as usize]))
+            Command::Denied { action, target }.by(Some(actor(TENANTS[*by as usize])))
         }
     })
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn by(tenant: &str, command: Command) -> Command {
-    command.by(actor(tenant))
+    command.by(Some(actor(tenant)))
 }
 
 fn create(name: &str) -> Command {

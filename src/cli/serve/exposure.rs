@@ -118,7 +118,7 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use longhaul::server::TlsSettings;
+    use longhaul::{auth::AuthSettings, server::TlsSettings};
 
     use super::*;
     use crate::cli::exit::Exit;
