@@ -36,6 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let common = || {
         tonic_prost_build::configure()
             .bytes(".")
+            // They have secrets in them: see `proto/unsaid.rs`.
+            .skip_debug([".longhaul.v1.JobTaskSpec", ".longhaul.v1.Lease"])
             .extern_path(".google.protobuf.Struct", "crate::proto::Struct")
             .extern_path(".google.rpc.Status", "::tonic_types::Status")
     };

@@ -3,7 +3,9 @@
 //! Must not know any other module of ours.
 
 pub mod json;
+pub mod sensitive;
 mod structure;
+mod unsaid;
 
 pub use structure::{InvalidStruct, MAX_LEVELS, Struct};
 

@@ -21,7 +21,7 @@ const REPORT_TIME: Duration = Duration::from_secs(5);
 /// `longhaul work`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The command finds the task as JSON on stdin, and LONGHAUL_JOB_ID, LONGHAUL_TASK_ID, LONGHAUL_TASK_NAME,
+The command finds the task as JSON on stdin, its secrets as the member `secrets`, and LONGHAUL_JOB_ID, LONGHAUL_TASK_ID, LONGHAUL_TASK_NAME,
 LONGHAUL_DRIVER, LONGHAUL_ATTEMPT and LONGHAUL_FENCING_TOKEN in its environment. Of its stdout, lines such as
   {\"progress\": {\"done\": 3, \"total\": 9, \"unit\": \"files\"}}   {\"warning\": \"…\"}   {\"result\": {…}}
 are understood; the last other lines become the status detail. Exit 0 succeeds, 75 asks for another attempt,

@@ -275,10 +275,28 @@ where
     DynamicMessage::deserialize_with_options(descriptor, tracked, &options).map_err(|error| {
         let path = track.path().to_string();
         InvalidJson {
+            message: without_value(error.to_string()),
             path: (path != ".").then_some(path),
-            message: error.to_string(),
         }
     })
+}
+
+/// The message without the value of a wrong type that it quotes: that may be a secret, and whoever has sent it has it.
+fn without_value(message: String) -> String {
+    let quoted = ["invalid type: ", "invalid value: "]
+        .into_iter()
+        .find_map(|opening| {
+            let from = message.find(opening)? + opening.len();
+            let to = message.rfind(", expected ")?;
+            // Of its kind, and in quotation marks: `string "…"`, ``integer `…` ``.
+            let quoted = message.get(from..to)?;
+            let at = quoted
+                .find([' ', '"', '`'])
+                .filter(|_| quoted.ends_with(['"', '`']))?;
+            let kind = quoted[..at].trim_end();
+            Some(format!("{}{kind}{}", &message[..from], &message[to..]))
+        });
+    quoted.unwrap_or(message)
 }
 
 fn descriptor<M: ApiMessage>() -> MessageDescriptor {
@@ -292,6 +310,38 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn no_mistake_repeats_a_value() {
+        let task = |task: &str| format!(r#"{{"tasks": [{{"driver": "d", {task}}}]}}"#);
+        for wrong in [
+            r#""secrets": "my-canary""#,
+            r#""secrets": {"db": {"a": "my-canary"}}"#,
+            r#""secrets": {"db": 271828182}"#,
+            r#""secrets": ["my-canary, expected"]"#,
+            r#""requestPayload": "my-\"canary""#,
+            r#""requestPayload": 271828182.5"#,
+            r#""sensitiveFields": "my-canary""#,
+            r#""maxAttempts": "my-canary""#,
+            r#""timeouts": {"heartbeat": "my-canary"}"#,
+            r#""requestPayload": {"token": 2718281820000000001}"#,
+        ] {
+            let error = to_message::<v1::JobSpec>(&task(wrong)).expect_err(wrong);
+            let told = format!("{error} {error:?}");
+            assert!(
+                !told.contains("canary") && !told.contains("271828182"),
+                "{wrong}: {told}"
+            );
+        }
+        let error =
+            to_message::<v1::JobSpec>(&task(r#""secrets": "my-canary""#)).expect_err("wrong");
+        assert!(
+            error
+                .to_string()
+                .starts_with("tasks[0].secrets: invalid type: string, expected "),
+            "{error}"
+        );
+    }
 
     #[test]
     fn every_message_has_its_descriptor() {

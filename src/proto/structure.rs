@@ -16,13 +16,26 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 pub const MAX_LEVELS: usize = 30;
 
 /// A JSON object as an encoded `google.protobuf.Struct`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Struct(Bytes);
 
 /// Why bytes or JSON are not a `google.protobuf.Struct`.
 #[derive(Debug, thiserror::Error)]
 #[error("not a JSON object as google.protobuf.Struct holds it: {0}")]
 pub struct InvalidStruct(String);
+
+impl InvalidStruct {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+/// Payloads and results are nobody's business in logs and panics.
+impl std::fmt::Debug for Struct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Struct({} bytes)", self.0.len())
+    }
+}
 
 impl Struct {
     /// The field number of `fields`, the only one.
@@ -82,12 +95,12 @@ impl Struct {
     }
 }
 
-fn too_deep() -> InvalidStruct {
+pub(super) fn too_deep() -> InvalidStruct {
     InvalidStruct(format!("it is nested deeper than {MAX_LEVELS} levels"))
 }
 
 /// The decoder gives up somewhat below [`MAX_LEVELS`], and then names each level.
-fn undecodable(error: impl Display) -> InvalidStruct {
+pub(super) fn undecodable(error: impl Display) -> InvalidStruct {
     let text = error.to_string();
     match text.contains("recursion limit") {
         true => too_deep(),
@@ -96,7 +109,7 @@ fn undecodable(error: impl Display) -> InvalidStruct {
 }
 
 /// Refuses values that have no JSON form, none at all, NaN and the infinities, and what is nested too deep.
-fn check_value(value: &prost_types::Value, level: usize) -> Result<(), InvalidStruct> {
+pub(super) fn check_value(value: &prost_types::Value, level: usize) -> Result<(), InvalidStruct> {
     use prost_types::value::Kind;
     let check = |inner| check_value(inner, level + 1);
     match &value.kind {

@@ -1,25 +1,12 @@
-//! Keeps secrets out of what is shown: the documents of one system print a password in a request's payload, and we do not.
+//! Keeps secrets out of what is shown of payloads that an older version stored as they were sent: those that came later have none by the time they are
+//! stored.
 //!
 //! What is secret is told by the name of its key alone, wherever in the payload it stands; whatever stands under such a key is hidden as a whole. A list of
 //! names and values has its names as text: the `value` beside a `name` or a `key` that is such a name is hidden, too.
 
 use serde_json::Value;
 
-/// What stands in the place of a secret.
-const MASK: &str = "********";
-/// What the key of a secret contains: its letters, small, and digits.
-const SECRETS: [&str; 10] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "pwd",
-    "secret",
-    "token",
-    "apikey",
-    "privatekey",
-    "credential",
-    "authorization",
-];
+use crate::proto::sensitive::{MASK, is_secret_name};
 
 /// The same, without its secrets. Payloads are nested thirty levels deep at the most.
 pub(super) fn masked(value: Value) -> Value {
@@ -27,9 +14,9 @@ pub(super) fn masked(value: Value) -> Value {
         Value::Object(fields) => {
             let names = fields.iter().filter(|(key, _)| is(key, &["name", "key"]));
             let mut names = names.filter_map(|(_, name)| name.as_str());
-            let names_secret = names.any(is_secret);
+            let names_secret = names.any(is_secret_name);
             let fields = fields.into_iter().map(|(key, value)| {
-                let value = match is_secret(&key) || names_secret && is(&key, &["value"]) {
+                let value = match is_secret_name(&key) || names_secret && is(&key, &["value"]) {
                     true => Value::from(MASK),
                     false => masked(value),
                 };
@@ -44,12 +31,6 @@ pub(super) fn masked(value: Value) -> Value {
 
 fn is(key: &str, one_of: &[&str]) -> bool {
     one_of.iter().any(|one| key.eq_ignore_ascii_case(one))
-}
-
-fn is_secret(key: &str) -> bool {
-    let letters = key.chars().filter(|c| c.is_alphanumeric());
-    let key: String = letters.flat_map(char::to_lowercase).collect();
-    SECRETS.iter().any(|secret| key.contains(secret))
 }
 
 #[cfg(test)]

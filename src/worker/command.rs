@@ -1,6 +1,7 @@
 //! A handler that runs a command once per task: a worker in any language, without a library.
 //!
-//! The command finds the task on its standard input, as canonical JSON, and in its environment `LONGHAUL_TASK_ID`, `LONGHAUL_JOB_ID`,
+//! The command finds the task on its standard input, as canonical JSON, with the task's secrets, if it has any, as one more member of it, `secrets`: nobody
+//! else can read there, as they could an environment or a command line. In its environment it finds `LONGHAUL_TASK_ID`, `LONGHAUL_JOB_ID`,
 //! `LONGHAUL_TASK_NAME`, `LONGHAUL_DRIVER`, `LONGHAUL_ATTEMPT` and `LONGHAUL_FENCING_TOKEN`. On its standard output these lines are understood, each a
 //! JSON object with one member:
 //! - `{"progress": {"done": 3, "total": 9, "unit": "files", "message": "…"}}`, each of them optional;
@@ -38,6 +39,7 @@ use tokio::{
     process::{ChildStdin, Command},
 };
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use self::{
     group::{Ended, Group},
@@ -151,7 +153,11 @@ impl Handler for CommandHandler {
             end,
             output::follow(pipes.stdout, &task, &exited),
             output::last_lines(pipes.stderr, &exited),
-            feed(pipes.stdin, document::of(task.task()), &exited),
+            feed(
+                pipes.stdin,
+                document::of(task.task(), task.secrets()),
+                &exited
+            ),
         );
         match ended {
             Ok(Ended::ByItself(status)) => outcome(status, said, &complaints.to_string()),
@@ -185,7 +191,7 @@ impl CommandHandler {
 }
 
 /// Writes the task to the command, as far as the command cares to read it.
-async fn feed(mut stdin: ChildStdin, document: Vec<u8>, exited: &CancellationToken) {
+async fn feed(mut stdin: ChildStdin, document: Zeroizing<Vec<u8>>, exited: &CancellationToken) {
     let written = exited.run_until_cancelled(async {
         stdin.write_all(&document).await?;
         stdin.shutdown().await

@@ -1,9 +1,10 @@
 //! What a handler sees of its task and of the world.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize;
 
 use super::{
     desk::Desk,
@@ -16,16 +17,32 @@ use crate::proto::v1::{JobTask, Lease, Progress, ProgressReport};
 #[derive(Clone, Debug)]
 pub struct TaskContext(Arc<Attempt>);
 
-#[derive(Debug)]
 struct Attempt {
     task: JobTask,
     number: u32,
     fencing_token: u64,
     lease_token: Bytes,
     traceparent: String,
+    secrets: BTreeMap<String, String>,
     deadline: Option<SystemTime>,
     signals: Arc<Signals>,
     desk: Arc<Desk>,
+}
+
+/// Names the attempt, and says nothing of what it is to work with.
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("task", &self.task.id)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.secrets.values_mut().for_each(Zeroize::zeroize);
+    }
 }
 
 impl TaskContext {
@@ -40,6 +57,7 @@ impl TaskContext {
             heartbeat_interval: _,
             traceparent,
             deadline,
+            secrets,
         } = lease;
         Self(Arc::new(Attempt {
             task: task.unwrap_or_default(),
@@ -47,6 +65,7 @@ impl TaskContext {
             fencing_token,
             lease_token,
             traceparent,
+            secrets: secrets.into_iter().collect(),
             deadline: deadline.and_then(|time| time.try_into().ok()),
             signals,
             desk,
@@ -56,6 +75,11 @@ impl TaskContext {
     /// The task, with its request payload.
     pub fn task(&self) -> &JobTask {
         &self.0.task
+    }
+
+    /// The secrets of the task by name, as they were submitted. The server takes them out of reports where it knows them, but keep them out as far as you can.
+    pub fn secrets(&self) -> &BTreeMap<String, String> {
+        &self.0.secrets
     }
 
     /// The number of the attempt, from 1.

@@ -40,11 +40,11 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        exact(value.unsigned_abs(), value)
+        exact(value.unsigned_abs())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        exact(value, value)
+        exact(value)
     }
 
     fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
@@ -76,11 +76,11 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 /// A payload's numbers are doubles, and none is to be changed without a word.
-fn exact<E: Error>(size: u64, value: impl fmt::Display) -> Result<(), E> {
+fn exact<E: Error>(size: u64) -> Result<(), E> {
     if size > MAX_EXACT_INTEGER {
-        return Err(E::custom(format_args!(
-            "the number {value} is beyond 2^53 and can not be kept exactly; write it as text, in quotation marks"
-        )));
+        return Err(E::custom(
+            "a number beyond 2^53 can not be kept exactly; write it as text, in quotation marks",
+        ));
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Our messages as JSON, for commands.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use serde::Serialize;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::proto::{
     DESCRIPTORS,
@@ -14,20 +16,33 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(DESCRIPTORS).expect("the descriptors come from our own build")
 });
 
+/// A task with its secrets beside its own members, none of which has that name.
+#[derive(Serialize)]
+struct WithSecrets<'a> {
+    #[serde(flatten)]
+    task: &'a DynamicMessage,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: &'a BTreeMap<String, String>,
+}
+
 /// The task as canonical JSON on one line: lowerCamelCase, 64-bit numbers as text, what is unset left out.
-pub(super) fn of(task: &JobTask) -> Vec<u8> {
+pub(super) fn of(task: &JobTask, secrets: &BTreeMap<String, String>) -> Zeroizing<Vec<u8>> {
     let mut message = DynamicMessage::new(descriptor("longhaul.v1.JobTask"));
     let json = message
         .transcode_from(task)
         .map_err(|error| error.to_string())
-        .and_then(|()| serde_json::to_vec(&message).map_err(|error| error.to_string()));
+        .and_then(|()| {
+            let task = &message;
+            let document = WithSecrets { task, secrets };
+            serde_json::to_vec(&document).map_err(|error| error.to_string())
+        });
     let mut json = json.unwrap_or_else(|error| {
         // Only a payload that is no JSON gets here, and the server refuses those.
         tracing::error!(%error, task_id = task.id, "the task can't be written as JSON");
         b"{}".to_vec()
     });
     json.push(b'\n');
-    json
+    Zeroizing::new(json)
 }
 
 /// Progress as a command writes it: numbers may be text, members that we do not know are not allowed, nor are negative numbers.
@@ -67,7 +82,7 @@ mod tests {
             }),
             ..Default::default()
         };
-        let written: Value = serde_json::from_slice(&of(&task)).expect("JSON");
+        let written: Value = serde_json::from_slice(&of(&task, &BTreeMap::new())).expect("JSON");
         assert_eq!(
             written,
             json!({
@@ -77,6 +92,12 @@ mod tests {
                 "createTime": "1970-01-01T00:00:00Z",
                 "progress": {"done": "1152921504606846976"},
             })
+        );
+        let secrets = [("db".to_owned(), "hunter2".to_owned())].into();
+        let written: Value = serde_json::from_slice(&of(&task, &secrets)).expect("JSON");
+        assert_eq!(
+            (&written["secrets"], &written["id"]),
+            (&json!({"db": "hunter2"}), &json!("t-1"))
         );
     }
 
