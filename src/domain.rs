@@ -19,6 +19,7 @@ pub mod limits;
 pub mod reach;
 pub mod registry;
 pub mod report;
+pub mod secrecy;
 pub mod submission;
 pub mod task;
 pub mod time;

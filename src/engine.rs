@@ -54,6 +54,7 @@ use crate::{
         access::Actor,
         command::{Command, Refusal, Reply, Submission},
         limits::Policy,
+        secrecy::Secrecy,
         submission::Violation,
         wording::Sentence,
     },
@@ -137,6 +138,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     hub: Arc<Hub>,
     sealer: Sealer,
+    secrecy: Arc<dyn Secrecy>,
     settings: EngineSettings,
     /// For the documents of commands that wait for a commit, in [`ROOM_UNIT_BYTES`].
     room: Arc<Semaphore>,
@@ -216,6 +218,7 @@ impl Engine {
     pub async fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
+        secrecy: Arc<dyn Secrecy>,
         settings: EngineSettings,
     ) -> Result<(Self, EngineThread), StoreError> {
         let position = store.end_of_feed().await?;
@@ -232,6 +235,7 @@ impl Engine {
             tail: store.tail(),
             store,
             clock,
+            secrecy,
             settings,
         });
         let (messages, inbox) = mpsc::channel(commit::MAX_WAITING);
@@ -309,6 +313,11 @@ impl Engine {
     /// Whether the store can be reached, as it changes. What can not be stored meanwhile is refused; watches stay open and go on when it is back.
     pub fn reached(&self) -> latest::Receiver<bool> {
         self.shared.reach.subscribe()
+    }
+
+    /// What keeps secrets.
+    pub fn secrecy(&self) -> &dyn Secrecy {
+        self.shared.secrecy.as_ref()
     }
 
     /// What the operator set.

@@ -16,4 +16,5 @@ pub mod rest;
 pub mod server;
 pub mod store;
 pub mod trust;
+pub mod vault;
 pub mod worker;

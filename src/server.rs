@@ -13,7 +13,12 @@ mod stream_end;
 mod tls;
 mod wire;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -40,6 +45,7 @@ use crate::{
         postgres::{self, PostgresSettings},
         sqlite::{OpenError, SqliteStore},
     },
+    vault::{DataKeys, MasterKeyFileError, MasterKeySource, MasterKeys, Unwrappable, Vault},
 };
 use listener::Listener;
 use routes::{Front, Health};
@@ -73,6 +79,8 @@ pub struct ServeSettings {
     pub tls: Option<TlsSettings>,
     /// What keeps the jobs.
     pub storage: Storage,
+    /// What protects secrets.
+    pub master_key: MasterKeySource,
     /// How long open calls have to end when the server stops.
     pub drain_timeout: Duration,
     /// How long a lease lasts from each report, unless the task says otherwise.
@@ -104,6 +112,7 @@ impl Default for ServeSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             tls: None,
             storage: Storage::Embedded(PathBuf::from(DEFAULT_DATA_DIR)),
+            master_key: MasterKeySource::default(),
             drain_timeout: Duration::from_secs(25),
             lease_duration: policy.lease_duration,
             heartbeat_interval: Duration::from_secs(10),
@@ -158,6 +167,12 @@ pub enum StartError {
         /// Of what it is a copy.
         mark: Box<HalfCopied>,
     },
+    /// The master key can not be read or made.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyFileError),
+    /// The master key is another one.
+    #[error(transparent)]
+    DataKey(#[from] Unwrappable),
     /// The routes have mistakes.
     #[error(transparent)]
     Routes(#[from] RoutesError),
@@ -227,16 +242,26 @@ struct Keeping {
 pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError> {
     let socket = bind(settings.listen)?;
     let tls = speak_tls(&settings).await?;
-    let store: Arc<dyn Store> = match settings.storage.clone() {
+    let source = settings.master_key.clone();
+    let (store, vault): (Arc<dyn Store>, _) = match settings.storage.clone() {
         Storage::Embedded(data_dir) => {
-            let store = tokio::task::spawn_blocking(move || SqliteStore::open(&data_dir))
+            let open = move || -> Result<_, StartError> {
+                let store = SqliteStore::open(&data_dir)?;
+                // Behind the lock of the directory: two servers would make two keys.
+                Ok((store, vault(&source, Some(&data_dir))?))
+            };
+            let (store, vault) = tokio::task::spawn_blocking(open)
                 .await
                 .map_err(|error| StoreError::Failed(format!("opening it panicked: {error}")))??;
-            Arc::new(store)
+            (Arc::new(store), vault)
         }
-        Storage::Postgres(database) => postgres::open(*database, settings.retention).await?,
+        Storage::Postgres(database) => {
+            let vault = vault(&source, None)?;
+            let store = postgres::open(*database, settings.retention).await?;
+            (store, vault)
+        }
     };
-    serve(socket, tls, settings, store).await
+    serve(socket, tls, settings, store, vault).await
 }
 
 /// As [`start`], on a store that is open already; `storage` does not count.
@@ -249,7 +274,8 @@ pub async fn start_on(
 ) -> Result<RunningServer, StartError> {
     let socket = bind(settings.listen)?;
     let tls = speak_tls(&settings).await?;
-    serve(socket, tls, settings, store).await
+    let vault = vault(&settings.master_key, None)?;
+    serve(socket, tls, settings, store, vault).await
 }
 
 /// Before the store is opened: files that can not be used are told of at once.
@@ -258,6 +284,22 @@ async fn speak_tls(settings: &ServeSettings) -> Result<Option<(Tls, tls::Watcher
         Some(settings) => Ok(Some(tls::load(settings).await?)),
         None => Ok(None),
     }
+}
+
+/// What keeps secrets, with the key that is in this data directory unless another is given.
+fn vault(source: &MasterKeySource, data_dir: Option<&Path>) -> Result<Vault, StartError> {
+    let masters = match (source, data_dir) {
+        (MasterKeySource::Given(masters), _) => masters.clone(),
+        (MasterKeySource::File(file), _) => MasterKeys::read(file)?,
+        (MasterKeySource::Own, Some(dir)) => MasterKeys::of_directory(dir)?,
+        (MasterKeySource::Own, None) => {
+            tracing::info!(
+                "there is no master key: jobs with secrets or sensitive fields are refused; --master-key-file names one"
+            );
+            return Ok(Vault::without_key());
+        }
+    };
+    Ok(Vault::new(&masters, &DataKeys::default())?)
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -279,6 +321,7 @@ async fn serve(
     tls: Option<(Tls, tls::Watcher)>,
     settings: ServeSettings,
     store: Arc<dyn Store>,
+    vault: Vault,
 ) -> Result<RunningServer, StartError> {
     let info = store.info();
     // In this order, because whoever copies looks for others when the mark is set: one of both sees the other.
@@ -313,7 +356,7 @@ async fn serve(
         },
         heartbeat_interval: settings.heartbeat_interval,
     };
-    let (engine, thread) = Engine::start(store, clock, engine_settings).await?;
+    let (engine, thread) = Engine::start(store, clock, Arc::new(vault), engine_settings).await?;
     let draining = CancellationToken::new();
     let streams = TaskTracker::new();
     let facts = ServerFacts {

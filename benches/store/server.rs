@@ -21,6 +21,7 @@ use longhaul::{
         task::{Object, RetryPolicy, Timeouts},
     },
     store::{Locked, Store, Whose, Writer, sqlite::SqliteStore},
+    vault::Vault,
 };
 use uuid::{ContextV7, Uuid};
 
@@ -36,6 +37,7 @@ pub struct Server {
     pub store: SqliteStore,
     hot: HashMap<JobKey, Arc<Job>>,
     ids: Ids,
+    vault: Vault,
     served: HashMap<Arc<str>, Tenant>,
     pub now: Timestamp,
     submitted: u64,
@@ -77,6 +79,7 @@ impl Server {
             store,
             hot: HashMap::new(),
             ids: Ids(ContextV7::new()),
+            vault: Vault::without_key(),
             served: HashMap::new(),
             now: Timestamp::from_micros(1_800_000_000_000_000),
             submitted: 0,
@@ -192,6 +195,7 @@ impl Server {
             policy: Policy::default(),
             leases_hold_until: self.now,
             source: &mut self.ids,
+            secrecy: &self.vault,
             is_paused: &|_| false,
             served: &mut self.served,
             is_watched: &|_| false,
@@ -240,6 +244,7 @@ fn submission(number: u64) -> Submission {
         tenant: Tenant::new(TENANT),
         request_id: String::new(),
         fingerprint: [7; 32],
+        hidden: Default::default(),
         spec: JobSpec {
             action: "create".into(),
             summary: "Create a bucket".into(),

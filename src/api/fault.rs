@@ -107,6 +107,8 @@ reasons! {
     NestedTooDeep = "NESTED_TOO_DEEP", FailedPrecondition, 409;
     JobNotEnded = "JOB_NOT_ENDED", FailedPrecondition, 409;
     JobSucceeded = "JOB_SUCCEEDED", FailedPrecondition, 409;
+    SecretsErased = "SECRETS_ERASED", FailedPrecondition, 409;
+    MasterKeyRequired = "MASTER_KEY_REQUIRED", FailedPrecondition, 409;
     ResultTooLarge = "RESULT_TOO_LARGE", ResourceExhausted, 413;
     LeaseLost = "LEASE_LOST", FailedPrecondition, 409;
     CredentialRequired = "CREDENTIAL_REQUIRED", Unauthenticated, 401;
@@ -505,6 +507,8 @@ impl From<Refusal> for Fault {
             Refusal::TooDeep(job) => (Reason::NestedTooDeep, "nested-too-deep", Some(*job)),
             Refusal::JobNotEnded(job) => (Reason::JobNotEnded, "job-not-ended", Some(*job)),
             Refusal::JobSucceeded(job) => (Reason::JobSucceeded, "job-succeeded", Some(*job)),
+            Refusal::SecretsErased(job) => (Reason::SecretsErased, "secrets-erased", Some(*job)),
+            Refusal::MasterKeyRequired => (Reason::MasterKeyRequired, "master-key-required", None),
             Refusal::ResultTooLarge => (Reason::ResultTooLarge, "result-too-large", None),
             Refusal::TenantExists(_) => (Reason::TenantExists, "tenant-exists", None),
             Refusal::TenantNotFound(_) => (Reason::TenantNotFound, "tenant-not-found", None),
@@ -533,6 +537,8 @@ impl From<Refusal> for Fault {
             | Refusal::ParentEnded(_)
             | Refusal::JobNotEnded(_)
             | Refusal::JobSucceeded(_)
+            | Refusal::SecretsErased(_)
+            | Refusal::MasterKeyRequired
             | Refusal::LeaseLost => {}
         }
         Self {

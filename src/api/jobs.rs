@@ -58,7 +58,8 @@ impl Api {
         request: v1::SubmitRequest,
     ) -> Result<(Arc<Job>, bool), Fault> {
         let now = self.engine.now();
-        let submission = submission::read(request, "", caller, now).map_err(Fault::invalid)?;
+        let submission = submission::read(request, "", caller, now, self.engine.secrecy())
+            .map_err(Fault::invalid)?;
         self.may_submit(caller, 1).await?;
         let mut answers = self.engine.submit(vec![submission]).await?;
         let answer = answers.pop().ok_or_else(Fault::draining)?;
@@ -106,7 +107,7 @@ impl Api {
             .enumerate()
             .map(|(i, request)| {
                 let path = format!("requests[{i}].");
-                submission::read(request, &path, caller, now)
+                submission::read(request, &path, caller, now, self.engine.secrecy())
             })
             .collect();
         let mut refused = Vec::with_capacity(read.len());

@@ -18,7 +18,10 @@ use crate::{
     },
     engine::Engine,
     locale::Language,
-    proto::v1::{self, directive, task_report::Report as Reported1},
+    proto::{
+        sensitive::Taken,
+        v1::{self, directive, task_report::Report as Reported1},
+    },
 };
 
 /// A lease for its worker.
@@ -29,6 +32,7 @@ pub(super) fn lease(grant: Grant, engine: &Engine) -> v1::Lease {
         job,
         create_time,
         depends_on,
+        hidden,
         duration,
     } = grant;
     let of = TaskOf {
@@ -37,6 +41,10 @@ pub(super) fn lease(grant: Grant, engine: &Engine) -> v1::Lease {
         create_time,
         depends_on,
     };
+    let mut shown = render::lone_task(&task, of, View::Full);
+    if let Some(hidden) = &hidden {
+        put_back(&mut shown, hidden.fields());
+    }
     v1::Lease {
         attempt: lease.attempt,
         fencing_token: lease.fencing_token,
@@ -46,7 +54,27 @@ pub(super) fn lease(grant: Grant, engine: &Engine) -> v1::Lease {
         heartbeat_interval: Some(render::span(heartbeat(duration, engine))),
         traceparent: job.traceparent.clone(),
         deadline: task.attempt_deadline().map(render::time),
-        task: Some(render::lone_task(&task, of, View::Full)),
+        task: Some(shown),
+        secrets: hidden.map_or_else(Default::default, |hidden| {
+            hidden.secrets().clone().into_iter().collect()
+        }),
+    }
+}
+
+/// The payload as it was before what is secret was taken out.
+fn put_back(task: &mut v1::JobTask, fields: &[u8]) {
+    if fields.is_empty() {
+        return;
+    }
+    let payload = task.request_payload.take().unwrap_or_default();
+    let whole = Taken::from_bytes(fields).and_then(|taken| payload.join(&taken));
+    match whole {
+        Ok(whole) => task.request_payload = Some(whole),
+        // The store has changed one of the two.
+        Err(error) => {
+            tracing::error!(%error, task = task.id, "the payload of a task goes to its worker without its secrets");
+            task.request_payload = Some(payload);
+        }
     }
 }
 

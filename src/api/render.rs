@@ -175,6 +175,7 @@ pub(super) fn lone_task(task: &Task, of: TaskOf<'_>, view: View) -> v1::JobTask 
         update_time,
         end_time,
         cancel_acknowledged: _,
+        secrets: _,
     } = task;
     v1::JobTask {
         id: id.to_string(),

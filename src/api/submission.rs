@@ -1,6 +1,6 @@
 //! What a client submits, from messages to checked domain types; every bad field is named at once.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -11,14 +11,20 @@ use super::{
 use crate::{
     domain::{
         Document, JobId, Timestamp,
-        command::Submission,
+        command::{Fingerprint, Submission},
         job::FailurePolicy,
+        limits::MAX_SENSITIVE_FIELDS,
+        secrecy::{Hidden, Secrecy},
         submission::{NewJob, NewRetryPolicy, NewTask, Violation, check, check_request_id},
         task::{Object, Timeouts},
-        wording::Sentence,
+        wording::{Sentence, sentence},
     },
     engine::fingerprint_of,
-    proto::{Struct, v1},
+    proto::{
+        Struct,
+        sensitive::{BadPath, FieldPath},
+        v1,
+    },
 };
 
 /// The bad fields of one submission.
@@ -30,6 +36,7 @@ pub(super) fn read(
     path: &str,
     caller: &Caller,
     now: Timestamp,
+    secrecy: &dyn Secrecy,
 ) -> Result<Submission, Violations> {
     let v1::SubmitRequest { job, request_id } = request;
     let mut reader = Reader::default();
@@ -44,7 +51,7 @@ pub(super) fn read(
     // The digest stands for what was asked, not for where the call came from.
     let fingerprint = match request_id.as_str() {
         "" => Default::default(),
-        _ => fingerprint_of(&new),
+        _ => fingerprint(&new, secrecy),
     };
     caller.traceparent.clone_into(&mut new.traceparent);
     if new.creator.is_empty() && caller.is_known() {
@@ -62,9 +69,30 @@ pub(super) fn read(
             fingerprint,
             spec: checked.spec,
             tasks: checked.tasks,
+            hidden: checked.hidden,
         }),
         None => Err(reader.fields.violations),
     }
+}
+
+/// A plain digest of a job with secrets would tell them to whoever has the database and tries all that are likely.
+fn fingerprint(new: &NewJob, secrecy: &dyn Secrecy) -> Fingerprint {
+    let shown = fingerprint_of(new);
+    let hidden = (0u32..).zip(&new.tasks);
+    let hidden: Vec<_> = hidden
+        .filter_map(|(i, task)| Some((i.to_le_bytes(), task.hidden.as_ref()?)))
+        .collect();
+    if hidden.is_empty() {
+        return shown;
+    }
+    let mut parts: Vec<&[u8]> = vec![&shown];
+    for (i, hidden) in &hidden {
+        parts.extend([i.as_slice(), hidden.fields()]);
+        for (name, value) in hidden.secrets() {
+            parts.extend([name.as_bytes(), value.as_bytes()]);
+        }
+    }
+    secrecy.fingerprint(&parts)
 }
 
 #[derive(Default)]
@@ -144,7 +172,15 @@ impl Reader {
             retry_policy,
             timeouts,
             request_payload,
+            secrets,
+            sensitive_fields,
         } = spec;
+        let paths = self.paths(&sensitive_fields, path);
+        let (request_payload, fields) = match request_payload {
+            Some(payload) => self.payload(&format!("{path}.request_payload"), payload, &paths),
+            None => (None, Vec::new()),
+        };
+        let hidden = Hidden::new(BTreeMap::from_iter(secrets), fields);
         NewTask {
             name,
             action,
@@ -159,8 +195,8 @@ impl Reader {
             timeouts: timeouts
                 .map(|timeouts| self.timeouts(timeouts, &format!("{path}.timeouts")))
                 .unwrap_or_default(),
-            request_payload: request_payload
-                .and_then(|payload| self.document(&format!("{path}.request_payload"), payload)),
+            request_payload,
+            hidden: (!hidden.is_empty()).then(|| Arc::new(hidden)),
         }
     }
 
@@ -194,12 +230,41 @@ impl Reader {
         }
     }
 
-    fn document(&mut self, field: &str, payload: Struct) -> Option<Document> {
-        match payload.canonical() {
-            Ok(canonical) => Some(Document(canonical.encoded().clone())),
+    fn paths(&mut self, texts: &[String], path: &str) -> Vec<FieldPath> {
+        if texts.len() > MAX_SENSITIVE_FIELDS {
+            let most = MAX_SENSITIVE_FIELDS;
+            let description = sentence!("at-most-allowed", "at most {most} are allowed", most);
+            self.bad(&format!("{path}.sensitive_fields"), description);
+        }
+        let mut paths = Vec::new();
+        for (i, text) in texts.iter().enumerate().take(MAX_SENSITIVE_FIELDS) {
+            match FieldPath::parse(text) {
+                Ok(path) => paths.push(path),
+                Err(error) => {
+                    let description = bad_path(error);
+                    self.bad(&format!("{path}.sensitive_fields[{i}]"), description);
+                }
+            }
+        }
+        paths
+    }
+
+    /// What may be shown of a payload, and what may not.
+    fn payload(
+        &mut self,
+        field: &str,
+        payload: Struct,
+        paths: &[FieldPath],
+    ) -> (Option<Document>, Vec<u8>) {
+        match payload.split(paths) {
+            Ok((shown, taken)) => {
+                let taken = taken.map(|taken| taken.to_bytes());
+                let shown = Document(shown.encoded().clone());
+                (Some(shown), taken.unwrap_or_default())
+            }
             Err(error) => {
                 self.bad(field, error.to_string());
-                None
+                (None, Vec::new())
             }
         }
     }
@@ -218,6 +283,31 @@ impl Reader {
                 None
             }
         }
+    }
+}
+
+/// What is wrong with a path.
+fn bad_path(error: BadPath) -> Sentence {
+    match error {
+        BadPath::EmptyName => Sentence::plain(
+            "path-empty-name",
+            "has an empty name; write it like spec.db.password",
+        ),
+        BadPath::TooLong => {
+            Sentence::plain("path-too-long", "has more than 1024 bytes or 30 names")
+        }
+        BadPath::Bracket => Sentence::plain(
+            "path-bracket",
+            "has a bracket; write elements of a list like hosts.*.key or hosts.0.key",
+        ),
+        BadPath::Star => Sentence::plain(
+            "path-star",
+            "has a star in a name; a star stands alone, for any name, or has a backslash in front",
+        ),
+        BadPath::Backslash => Sentence::plain(
+            "path-backslash",
+            "has a backslash in front of something other than a dot, a star, a bracket or a backslash",
+        ),
     }
 }
 

@@ -6,6 +6,7 @@ mod access;
 mod file;
 mod host;
 mod listen;
+mod secrets;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -123,6 +124,9 @@ pub struct ServeLayer {
     /// Connections of a tenant at a time, likewise [default: 0]
     #[arg(long, value_name = "N", env = "LONGHAUL_QUOTA_CONNECTIONS")]
     quota_connections: Option<u32>,
+    /// File with the master key that protects secrets, and former ones on lines behind it; see docs/security.md [default: one in the data directory]
+    #[arg(long, value_name = "FILE", env = "LONGHAUL_MASTER_KEY_FILE")]
+    master_key_file: Option<PathBuf>,
     /// Serve other machines although TLS, authentication or both are missing
     #[arg(long, env = "LONGHAUL_INSECURE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     insecure: Option<bool>,
@@ -254,6 +258,7 @@ impl Settings {
             quota_open_jobs,
             quota_watches,
             quota_connections,
+            master_key_file,
             insecure,
             drain_timeout,
             lease_duration,
@@ -387,6 +392,12 @@ impl Settings {
             listen: listen.0,
             tls: tls::tls(chosen)?,
             storage,
+            master_key: secrets::master_key(layers.pick(
+                "master_key_file",
+                master_key_file,
+                file.master_key_file,
+                PathBuf::new(),
+            ))?,
             drain_timeout: layers.pick_time(
                 "drain_timeout",
                 drain_timeout,

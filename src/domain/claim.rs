@@ -4,16 +4,23 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
     Tenant,
     command::{Claim, Context, Grant, ReadyTask},
+    event::EventKind,
+    lifecycle,
     limits::MAX_GRANT_BYTES,
     reach::Queue,
     report,
+    secrecy::{Hidden, Secrets},
     working::{Working, is_ready},
 };
+
+/// How long a task waits whose secrets can not be opened: a person has to do something, and each look is an event.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
 
 /// Serves the claims of a batch from what was ready before it and what became ready in it.
 pub(super) fn serve(
@@ -66,10 +73,15 @@ pub(super) fn serve(
                 }
                 continue;
             };
+            let Some(hidden) = opened(working, ctx, &task) else {
+                put_off(working, ctx, &task);
+                takers.push_front(taker);
+                continue;
+            };
             if whose.is_none() {
                 ctx.served.insert(driver.clone(), task.key.tenant.clone());
             }
-            let grant = grant(working, ctx, &task, &claims[taker].worker);
+            let grant = grant(working, ctx, &task, &claims[taker].worker, hidden);
             bytes[taker] += payload_bytes(&grant);
             working.out.grants[taker].push(grant);
             left[taker] -= 1;
@@ -128,7 +140,31 @@ fn list(
 
 fn payload_bytes(grant: &Grant) -> usize {
     let payload = grant.task.spec.request_payload.as_ref();
-    payload.map_or(0, |payload| payload.0.len())
+    let hidden = grant.hidden.as_ref();
+    payload.map_or(0, |payload| payload.0.len()) + hidden.map_or(0, |hidden| hidden.len())
+}
+
+/// What the worker of a task alone may know; `None` if there is something and it can not be opened.
+fn opened(working: &Working, ctx: &Context<'_>, ready: &ReadyTask) -> Option<Option<Arc<Hidden>>> {
+    let job = working.get(&ready.key);
+    match job.map(|job| &job.tasks[ready.ordinal as usize].secrets) {
+        Some(Secrets::Sealed(sealed)) => {
+            let hidden = ctx.secrecy.open(&ready.key, ready.ordinal, sealed)?;
+            Some(Some(Arc::new(hidden)))
+        }
+        Some(Secrets::None | Secrets::Erased) | None => Some(None),
+    }
+}
+
+/// Leaves a task for later, because its worker would get it without its secrets: a node that has the key may take it, or this one when it has been given it.
+fn put_off(working: &mut Working, ctx: &Context<'_>, ready: &ReadyTask) {
+    let ordinal = ready.ordinal as usize;
+    working.edit(&ready.key, ctx, |edit| {
+        edit.make_ready(ordinal, edit.now.after(UNREADABLE_PAUSE));
+        let message = "its secrets were sealed with a master key that this server does not have: start it with that key, also as a former one in --master-key-file";
+        lifecycle::warn(edit, ordinal, message.to_owned());
+        edit.record(EventKind::TaskWarning, Some(ordinal), message.to_owned());
+    });
 }
 
 /// What is paused by a batch is paused for its claims, which come last.
@@ -144,7 +180,13 @@ fn can_be_taken(working: &Working, task: &ReadyTask) -> bool {
         .is_some_and(|job| is_ready(&job.tasks[task.ordinal as usize]))
 }
 
-fn grant(working: &mut Working, ctx: &Context<'_>, ready: &ReadyTask, worker: &Arc<str>) -> Grant {
+fn grant(
+    working: &mut Working,
+    ctx: &Context<'_>,
+    ready: &ReadyTask,
+    worker: &Arc<str>,
+    hidden: Option<Arc<Hidden>>,
+) -> Grant {
     let ordinal = ready.ordinal as usize;
     let policy = ctx.policy;
     working.edit(&ready.key, ctx, |edit| {
@@ -162,6 +204,7 @@ fn grant(working: &mut Working, ctx: &Context<'_>, ready: &ReadyTask, worker: &A
                 .collect(),
             duration: task.lease_duration(policy.lease_duration),
             task,
+            hidden,
         }
     })
 }

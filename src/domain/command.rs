@@ -11,6 +11,7 @@ use super::{
     limits::Policy,
     reach::{Queue, Reach},
     registry::{Administration, Record},
+    secrecy::{Hidden, HiddenTasks, Secrecy},
     task::Progress,
 };
 
@@ -119,6 +120,8 @@ pub struct Submission {
     pub spec: JobSpec,
     /// Its tasks.
     pub tasks: Vec<Arc<TaskSpec>>,
+    /// What their workers alone may know.
+    pub hidden: HiddenTasks,
 }
 
 /// What a worker says about its lease.
@@ -179,7 +182,9 @@ impl Command {
             Self::Submit(submission) => {
                 let payloads = submission.tasks.iter();
                 let payloads = payloads.filter_map(|task| task.request_payload.as_ref());
-                payloads.map(|payload| payload.0.len()).sum()
+                let payloads: usize = payloads.map(|payload| payload.0.len()).sum();
+                let hidden = submission.hidden.values();
+                payloads + hidden.map(|hidden| hidden.len()).sum::<usize>()
             }
             Self::Report {
                 report: Report::Success { result, .. },
@@ -303,6 +308,8 @@ pub struct Context<'a> {
     pub leases_hold_until: Timestamp,
     /// Chance and ids.
     pub source: &'a mut dyn Source,
+    /// Keeps secrets.
+    pub secrecy: &'a dyn Secrecy,
     /// Drivers whose tasks are not handed out.
     pub is_paused: &'a dyn Fn(&str) -> bool,
     /// The tenant that was served last by a claim of all tenants, by driver: turns begin after it.
@@ -386,6 +393,16 @@ pub enum Refusal {
     /// A job that succeeded has nothing to retry.
     #[error("job {0} succeeded; submit a new job to run it again")]
     JobSucceeded(super::JobId),
+    /// The secrets of a job that has ended are gone.
+    #[error(
+        "the secrets of job {0} were erased when its tasks ended; submit it again with its secrets"
+    )]
+    SecretsErased(super::JobId),
+    /// There is no key to seal secrets with.
+    #[error(
+        "the server has no master key, so it takes no secrets and no fields that are sensitive, by sensitive_fields or by their names; start it with --master-key-file"
+    )]
+    MasterKeyRequired,
     /// The results of a job would be too large together.
     #[error("the results of the job's tasks may have {max} bytes together; store large ones elsewhere and return where", max = super::limits::MAX_RESULT_BYTES)]
     ResultTooLarge,
@@ -419,6 +436,8 @@ pub struct Grant {
     pub create_time: Timestamp,
     /// The name of each task that this one depends on.
     pub depends_on: Vec<String>,
+    /// What the worker alone may know.
+    pub hidden: Option<Arc<Hidden>>,
     /// How long it lasts from each report.
     pub duration: Duration,
 }

@@ -17,6 +17,7 @@ use super::{
     lifecycle,
     limits::MAX_DEPTH,
     registry, report,
+    secrecy::{HiddenTasks, Secrets},
     task::Task,
     transition::TaskInput,
     working::Working,
@@ -141,6 +142,10 @@ fn submit(
     submission: Submission,
     retry_of: Option<JobId>,
 ) -> Result<Reply, Refusal> {
+    // Before anything is compared: without a key the fingerprint says nothing.
+    if !submission.hidden.is_empty() && !ctx.secrecy.can_seal() {
+        return Err(Refusal::MasterKeyRequired);
+    }
     let request = RequestKey {
         tenant: submission.tenant.clone(),
         id: submission.request_id.clone(),
@@ -169,7 +174,7 @@ fn submit(
         None => 0,
     };
     let fingerprint = submission.fingerprint;
-    let job = new_job(submission, depth, retry_of, ctx);
+    let job = new_job(submission, depth, retry_of, ctx)?;
     let id = job.id;
     let key = job.key();
     let job = working.insert(job, ctx);
@@ -201,15 +206,28 @@ fn new_job(
     depth: u32,
     retry_of: Option<JobId>,
     ctx: &mut Context<'_>,
-) -> Job {
+) -> Result<Job, Refusal> {
     let now: Timestamp = ctx.now;
     let id = JobId(ctx.source.id(now));
-    let tasks = submission
+    let mut tasks: Vec<Task> = submission
         .tasks
         .into_iter()
         .map(|spec| Task::new(TaskId(ctx.source.id(now)), spec, now))
         .collect();
-    Job {
+    if !submission.hidden.is_empty() {
+        let key = JobKey {
+            tenant: submission.tenant.clone(),
+            job: id,
+        };
+        for (ordinal, hidden) in &submission.hidden {
+            let sealed = ctx.secrecy.seal(&key, *ordinal, hidden, now);
+            let sealed = sealed.ok_or(Refusal::MasterKeyRequired)?;
+            if let Some(task) = tasks.get_mut(*ordinal as usize) {
+                task.secrets = Secrets::Sealed(sealed);
+            }
+        }
+    }
+    Ok(Job {
         id,
         tenant: submission.tenant,
         spec: Arc::new(submission.spec),
@@ -229,7 +247,7 @@ fn new_job(
         update_time: now,
         end_time: None,
         expire_time: None,
-    }
+    })
 }
 
 fn retry(
@@ -242,6 +260,11 @@ fn retry(
     let job = find(working, key)?;
     match job.state {
         JobState::Succeeded => Err(Refusal::JobSucceeded(key.job)),
+        JobState::Failed | JobState::Cancelled
+            if job.tasks.iter().any(|task| task.secrets.were_given()) =>
+        {
+            Err(Refusal::SecretsErased(key.job))
+        }
         JobState::Failed | JobState::Cancelled => {
             let mut spec = (*job.spec).clone();
             spec.schedule_time = None;
@@ -256,6 +279,7 @@ fn retry(
                 fingerprint,
                 spec,
                 tasks: job.tasks.iter().map(|task| task.spec.clone()).collect(),
+                hidden: HiddenTasks::new(),
             };
             submit(working, ctx, submission, Some(key.job))
         }

@@ -273,6 +273,7 @@ impl Job {
             let documents = documents.into_iter().flatten();
             BASE_BYTES
                 + documents.map(|document| document.0.len()).sum::<usize>()
+                + task.secrets.len()
                 + task.text_bytes()
         });
         BASE_BYTES + tasks.sum::<usize>()

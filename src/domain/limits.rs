@@ -20,6 +20,16 @@ pub const MAX_SLOTS: u32 = 10_000;
 pub const MAX_ACQUIRE: u32 = 1_000;
 /// Drivers that one worker may serve.
 pub const MAX_DRIVERS: usize = 100;
+/// Secrets of a task.
+pub const MAX_SECRETS: usize = 64;
+/// Bytes of the name of a secret.
+pub const MAX_SECRET_NAME_BYTES: usize = 128;
+/// Bytes of a secret: keys and certificates are a few thousand.
+pub const MAX_SECRET_BYTES: usize = 32 * 1024;
+/// Bytes of a task's secrets together: each report of its worker is searched for them.
+pub const MAX_SECRETS_BYTES: usize = 64 * 1024;
+/// Paths of sensitive fields of a task: each name of a payload is compared with them.
+pub const MAX_SENSITIVE_FIELDS: usize = 64;
 /// Labels of a job.
 pub const MAX_LABELS: usize = 64;
 /// Bytes of a label's key.

@@ -11,6 +11,7 @@ use super::{
     lifecycle,
     limits::{MAX_RESULT_BYTES, Policy},
     reach::Reach,
+    secrecy::Secrets,
     task::LeaseEnd,
     transition::TaskInput,
     working::{Edit, Working, cancel_order},
@@ -34,6 +35,11 @@ pub(super) fn take(
         working.out.dead.push(lease.clone());
         return known.then(Reported::default).ok_or(Refusal::LeaseLost);
     }
+    // Before anything of it is kept.
+    let report = match &job.tasks[lease.ordinal as usize].secrets {
+        Secrets::Sealed(sealed) => ctx.secrecy.redact(&key, lease.ordinal, sealed, report),
+        Secrets::None | Secrets::Erased => report,
+    };
     if result_bytes(job, lease.ordinal, &report) > MAX_RESULT_BYTES {
         return Err(Refusal::ResultTooLarge);
     }

@@ -1,5 +1,7 @@
 //! What a client may submit. Checking is total and early: every bad field is named at once, and nothing that passed is refused later for its form.
 
+mod secrets;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -12,6 +14,7 @@ use super::{
     Document, JobId, JobSpec, TaskSpec, Timestamp,
     job::FailurePolicy,
     limits::*,
+    secrecy::{Hidden, HiddenTasks},
     task::{Object, RetryPolicy, Timeouts},
     wording::{Sentence, sentence},
 };
@@ -83,8 +86,11 @@ pub struct NewTask {
     pub retry_policy: NewRetryPolicy,
     /// Limits on its time.
     pub timeouts: Timeouts,
-    /// What the worker gets.
+    /// What the worker gets, but for what is hidden.
     pub request_payload: Option<Document>,
+    /// What the worker alone gets. Its fingerprint is another one: see [`super::secrecy::Secrecy::fingerprint`].
+    #[serde(skip)]
+    pub hidden: Option<Arc<Hidden>>,
 }
 
 /// The parts of a retry policy that a client set.
@@ -107,6 +113,8 @@ pub struct Checked {
     pub spec: JobSpec,
     /// Its tasks.
     pub tasks: Vec<Arc<TaskSpec>>,
+    /// What their workers alone may know.
+    pub hidden: HiddenTasks,
 }
 
 /// Checks a job; `path` is where it stands in the request. Adds to `violations` and answers `None` if anything is wrong, there or before.
@@ -145,6 +153,7 @@ pub fn check(
         );
     }
     check.size(&job);
+    let hidden = check.hidden(&job.tasks);
     let tasks = check.tasks(job.tasks, &job.action);
     violations.is_empty().then_some(Checked {
         spec: JobSpec {
@@ -160,6 +169,7 @@ pub fn check(
             traceparent: job.traceparent,
         },
         tasks,
+        hidden,
     })
 }
 
@@ -230,6 +240,7 @@ fn size(job: &NewJob) -> usize {
         words.map(String::len).sum::<usize>()
             + object(&task.object)
             + task.request_payload.as_ref().map_or(0, |p| p.0.len())
+            + task.hidden.as_ref().map_or(0, |hidden| hidden.len())
     });
     let texts = [&job.action, &job.summary, &job.creator, &job.traceparent];
     let texts = texts.into_iter().map(String::len);
@@ -305,6 +316,18 @@ impl Check<'_> {
                 sentence!("job-too-large", "payloads and texts of the job have {bytes} bytes together; at most {most} are allowed", bytes, most = MAX_JOB_BYTES),
             );
         }
+    }
+
+    /// What is hidden of the tasks, by position.
+    fn hidden(&mut self, tasks: &[NewTask]) -> HiddenTasks {
+        let mut all = HiddenTasks::new();
+        for (i, task) in (0u32..).zip(tasks) {
+            if let Some(hidden) = &task.hidden {
+                secrets::check(self, i, hidden);
+                all.insert(i, hidden.clone());
+            }
+        }
+        all
     }
 
     fn tasks(&mut self, tasks: Vec<NewTask>, job_action: &str) -> Vec<Arc<TaskSpec>> {

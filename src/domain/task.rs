@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Status, TaskId, Timestamp};
+use super::{Status, TaskId, Timestamp, secrecy::Secrets};
 
 /// A JSON object in encoded form. The domain passes it on and never looks inside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -195,6 +195,8 @@ pub struct Task {
     pub end_time: Option<Timestamp>,
     /// Whether the holder acknowledged the request to cancel.
     pub cancel_acknowledged: bool,
+    /// What its workers alone may know.
+    pub secrets: Secrets,
 }
 
 impl TaskState {
@@ -270,6 +272,7 @@ impl Task {
             update_time: now,
             end_time: None,
             cancel_acknowledged: false,
+            secrets: Secrets::None,
         }
     }
 

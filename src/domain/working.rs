@@ -300,6 +300,7 @@ impl Edit<'_> {
         }
         if to.is_terminal() {
             task.end_time = Some(self.now);
+            task.secrets.erase();
         }
         self.touch(ordinal);
     }

@@ -447,6 +447,7 @@ impl CommitLoop {
             policy: self.shared.settings.policy,
             leases_hold_until: self.leases_hold_until,
             source: &mut self.randomness,
+            secrecy: self.shared.secrecy.as_ref(),
             is_paused: &|driver| paused.contains_key(driver),
             served: &mut self.dispatch.served,
             is_watched: &|key| watched && hub.is_watched(key),

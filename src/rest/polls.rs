@@ -95,13 +95,15 @@ mod tests {
         engine::{Engine, EngineSettings, SteadyClock},
         quota::Allowances,
         store::{Store as _, memory::MemoryStore},
+        vault::Vault,
     };
 
     #[tokio::test]
     async fn what_goes_wrong_with_a_wait_is_no_fault_of_what_is_stored() {
         let store = MemoryStore::new();
         let clock = Arc::new(SteadyClock::start(store.info().newest_time));
-        let started = Engine::start(Arc::new(store), clock, EngineSettings::default());
+        let vault = Arc::new(Vault::without_key());
+        let started = Engine::start(Arc::new(store), clock, vault, EngineSettings::default());
         let (engine, thread) = started.await.unwrap();
         let facts = ServerFacts {
             drain_timeout: Duration::ZERO,

@@ -14,7 +14,7 @@ pub(crate) use audit::AuditRow;
 pub(crate) use event::EventRow;
 pub(crate) use job::{JobSpecRow, JobStateRow, assemble};
 pub(crate) use record::RecordRow;
-pub(crate) use task::{StoredDocument, TaskSpecRow, TaskStateRow, task};
+pub(crate) use task::{TaskSpecRow, TaskStateRow, sealed, secrets, task};
 
 use serde::{Deserialize, Serialize};
 

@@ -18,9 +18,11 @@ use longhaul::{
         filter::{Filter, Order},
         job::FailurePolicy,
         limits::Policy,
+        secrecy::{Hidden, HiddenTasks},
         task::{RetryPolicy, Timeouts},
     },
     store::{FeedCursor, FeedItem, ListOrder, ListQuery, Locked, Store, StoreError, Whose},
+    vault::{DataKeys, MasterKeys, Vault},
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -32,6 +34,14 @@ use said::said;
 pub const TENANTS: [&str; 2] = ["acme", "umbrella"];
 pub const DRIVERS: [&str; 2] = ["ansible", "terraform"];
 pub const REQUEST_IDS: [&str; 4] = ["", "r1", "r2", "r3"];
+
+/// A secret, as large as the payload.
+fn hidden(payload: usize) -> Hidden {
+    Hidden::new(
+        [("key".to_owned(), "k".repeat(payload.max(8)))].into(),
+        Vec::new(),
+    )
+}
 
 /// A step of a history. Numbers choose among what is there when its turn comes.
 #[derive(Clone, Debug)]
@@ -122,6 +132,7 @@ pub struct History {
     /// Where the feeds of both were at the same moments.
     marks: Vec<[FeedCursor; 2]>,
     ids: Ids,
+    vault: Vault,
     pub now: Timestamp,
     policy: Policy,
     paused: Vec<String>,
@@ -147,6 +158,7 @@ impl History {
             database,
             marks: Vec::new(),
             ids: Ids(0),
+            vault: Vault::new(&MasterKeys::of([7; 32]), &DataKeys::default()).unwrap(),
             now: at(0),
             policy: Policy {
                 retention: Duration::from_secs(60),
@@ -291,6 +303,10 @@ impl History {
             tasks: (0..tasks)
                 .map(|position| Arc::new(task(position)))
                 .collect(),
+            hidden: match chained {
+                true => [(0, Arc::new(hidden(payload)))].into(),
+                false => HiddenTasks::new(),
+            },
         })
     }
 
@@ -369,6 +385,7 @@ impl History {
             policy: self.policy,
             leases_hold_until: self.now,
             source: &mut self.ids,
+            secrecy: &self.vault,
             is_paused: &|driver| paused.iter().any(|paused| paused == driver),
             served: &mut self.served,
             is_watched: &|_| false,

@@ -67,6 +67,7 @@ conformance! {
         a_job_reads_back_as_it_was_written,
         a_change_of_a_task_leaves_the_others_alone,
         a_large_document_reads_back_whole,
+        secrets_are_kept_until_they_are_erased,
         events_read_back_in_order_and_from_a_revision,
         a_removed_job_leaves_only_its_tombstone,
         request_ids_are_found_again,

@@ -434,6 +434,8 @@ fn word(refusal: &Refusal) -> &'static str {
         Refusal::TooDeep(_) => "NESTED_TOO_DEEP",
         Refusal::JobNotEnded(_) => "JOB_NOT_ENDED",
         Refusal::JobSucceeded(_) => "JOB_SUCCEEDED",
+        Refusal::SecretsErased(_) => "SECRETS_ERASED",
+        Refusal::MasterKeyRequired => "MASTER_KEY_REQUIRED",
         Refusal::ResultTooLarge => "RESULT_TOO_LARGE",
         Refusal::TenantExists(_) => "TENANT_EXISTS",
         Refusal::TenantNotFound(_) => "TENANT_NOT_FOUND",

@@ -24,12 +24,13 @@ use longhaul::{
         v1::{
             AcquireRequest, CancelRequest, DeleteRequest, GetCountsRequest, GetCountsResponse,
             GetRequest, Job, JobChange, JobEvent, JobSpec, JobTaskSpec, Lease, ListEventsRequest,
-            ListRequest, ReportRequest, SubmitBatchRequest, SubmitRequest, SubmitResponse,
-            TaskReport, WaitRequest, WatchJobsRequest, WatchJobsResponse, task_report::Report,
-            watch_jobs_response::Kind,
+            ListRequest, ReportRequest, RetryRequest, SubmitBatchRequest, SubmitRequest,
+            SubmitResponse, TaskReport, WaitRequest, WatchJobsRequest, WatchJobsResponse,
+            task_report::Report, watch_jobs_response::Kind,
         },
     },
     server::{self, RunningServer, ServeSettings},
+    vault::{MasterKeySource, MasterKeys},
 };
 use tonic::{Status, Streaming};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
@@ -81,6 +82,7 @@ impl Served {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             lease_duration: HOUR,
             cancel_grace: HOUR,
+            master_key: MasterKeySource::Given(MasterKeys::of([7; 32])),
             ..ServeSettings::default()
         };
         let mut served = Self {
@@ -193,6 +195,15 @@ impl Served {
         };
         let answer = self.client().jobs().cancel(request).await.unwrap();
         answer.into_inner().job.unwrap()
+    }
+
+    pub async fn retry(&self, job_id: &str) -> Result<Job, Status> {
+        let request = RetryRequest {
+            job_id: job_id.to_owned(),
+            request_id: String::new(),
+        };
+        let answer = self.client().jobs().retry(request).await;
+        answer.map(|answer| answer.into_inner().job.unwrap())
     }
 
     pub async fn delete(&self, job_id: &str) {

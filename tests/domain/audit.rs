@@ -61,6 +61,7 @@ impl Audit {
         let mut touched = HashSet::new();
         self.replies(seen, &mut touched);
         self.grants(seen, &mut touched);
+        self.put_off(seen, &mut touched);
         self.ended(seen);
         self.writes(seen, &touched);
         self.events(seen);
@@ -92,7 +93,15 @@ impl Audit {
                         tenant: submission.tenant.clone(),
                         id: submission.request_id.clone(),
                     };
-                    self.submitted(&request, submission.fingerprint, reply, touched);
+                    match reply {
+                        // Before anything else is looked at.
+                        Err(Refusal::MasterKeyRequired) => {
+                            self.must(!submission.hidden.is_empty(), || {
+                                "a key was asked for to seal nothing".into()
+                            });
+                        }
+                        _ => self.submitted(&request, submission.fingerprint, reply, touched),
+                    }
                 }
                 Command::Retry {
                     key,
@@ -103,7 +112,9 @@ impl Audit {
                         matches!(reply, Ok(Reply::Submitted { job, .. }) if job.id == key.job);
                     let refused = matches!(
                         reply,
-                        Err(Refusal::JobNotFound(_) | Refusal::JobSucceeded(_))
+                        Err(Refusal::JobNotFound(_)
+                            | Refusal::JobSucceeded(_)
+                            | Refusal::SecretsErased(_))
                     );
                     if again {
                         touched.insert(key.clone());
@@ -288,6 +299,26 @@ impl Audit {
                 });
                 self.alive.insert(lease.clone());
                 touched.insert(lease.job_key());
+            }
+        }
+    }
+
+    /// A task whose secrets can not be opened is left for later, and nothing else happens to it.
+    fn put_off(&mut self, seen: &Seen<'_>, touched: &mut HashSet<JobKey>) {
+        let warned = seen.decision.changes.events.iter();
+        for event in warned.filter(|event| event.kind == EventKind::TaskWarning) {
+            let of = |store: &Store| {
+                let job = store.jobs.get(&event.job_key())?;
+                let ordinal = event.task.as_ref()?.ordinal as usize;
+                job.tasks.get(ordinal).cloned()
+            };
+            let (before, after) = (of(seen.before), of(seen.after));
+            let was_ready = before.is_some_and(|task| task.ready_time.is_some());
+            let waits = after.is_some_and(|task| {
+                task.schedule_time > Some(seen.now) && task.secrets.were_given()
+            });
+            if was_ready && waits && !seen.claims.is_empty() {
+                touched.insert(event.job_key());
             }
         }
     }

@@ -9,6 +9,7 @@ use longhaul::domain::{
     command::{Command, Decision, Refusal, Reply, Reported, WriteKind},
     counts::Counted,
     registry::{Administration, Entry, Quotas},
+    secrecy::Secrets,
 };
 
 use crate::{
@@ -75,6 +76,16 @@ fn two_revisions_of_one_time_are_noticed() {
     says(&told, "is not of");
     let told = falsify(|_, d| written(d).update_time = Timestamp::default());
     says(&told, "was not updated when");
+}
+
+#[test]
+fn secrets_that_outlive_their_task_are_noticed() {
+    let told = falsify(|_, decision| {
+        written(decision).tasks[0].secrets = Secrets::Sealed(Default::default());
+    });
+    says(&told, "secrets are there until the end");
+    let told = falsify(|_, decision| written(decision).tasks[1].secrets = Secrets::Erased);
+    says(&told, "secrets are there until the end");
 }
 
 #[test]

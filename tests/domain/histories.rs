@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use crate::{
     registering::{Change, actor, administration, change},
+    secrets::secrets,
     world::*,
 };
 
@@ -446,6 +447,7 @@ fn submission(
             schedule_to_close: task.timeouts[2].map(seconds),
             heartbeat: task.timeouts[3].map(seconds),
         },
+        hidden: (task.after % 2 == 1).then(|| secrets(&[("word", "broken")])),
         ..NewTask::default()
     });
     // Positions in a job need not follow dependencies.

@@ -18,6 +18,7 @@ mod registered;
 mod registering;
 mod repeating;
 mod retries;
+mod secrets;
 mod size;
 mod sound;
 mod store;

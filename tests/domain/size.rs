@@ -47,6 +47,7 @@ impl Alone {
                 policy: self.world.policy,
                 leases_hold_until: Timestamp::default(),
                 source: &mut self.world.source,
+                secrecy: &self.world.vault,
                 is_paused: &|_| false,
                 served: &mut self.world.served,
                 is_watched: &|_| false,

@@ -2,6 +2,7 @@
 
 use longhaul::domain::{
     Job, JobState, Status, Task, TaskState, Timestamp, job::FailurePolicy, limits::*,
+    secrecy::Secrets,
 };
 
 /// What is wrong with a job, if anything.
@@ -92,6 +93,14 @@ impl Faults {
         self.must(
             task.end_time.is_some() == state.is_terminal(),
             "the end has its time",
+        );
+        self.must(
+            match task.secrets {
+                Secrets::None => true,
+                Secrets::Sealed(_) => !state.is_terminal(),
+                Secrets::Erased => state.is_terminal(),
+            },
+            "secrets are there until the end, and no longer",
         );
         self.must(
             (task.attempt == 0) == (task.fencing_token == 0),

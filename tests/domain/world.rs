@@ -6,17 +6,20 @@ use std::{
     time::Duration,
 };
 
-use longhaul::domain::{
-    Job, JobId, JobKey, LeaseKey, Task, TaskState, Tenant, Timestamp,
-    command::{
-        CancelOrder, Claim, Command, Context, Decision, EndedLease, Fingerprint, Grant, Refusal,
-        Reply, Report, Reported, Source, Submission,
+use longhaul::{
+    domain::{
+        Job, JobId, JobKey, LeaseKey, Task, TaskState, Tenant, Timestamp,
+        command::{
+            CancelOrder, Claim, Command, Context, Decision, EndedLease, Fingerprint, Grant,
+            Refusal, Reply, Report, Reported, Source, Submission,
+        },
+        decide::decide,
+        event::EventKind,
+        limits::Policy,
+        reach::{Queue, Reach},
+        submission::{self, NewJob, NewTask},
     },
-    decide::decide,
-    event::EventKind,
-    limits::Policy,
-    reach::{Queue, Reach},
-    submission::{self, NewJob, NewTask},
+    vault::{DataKeys, MasterKeys, Vault},
 };
 use uuid::Uuid;
 
@@ -32,6 +35,7 @@ pub struct World {
     /// No lease runs out before this.
     pub hold: Timestamp,
     pub source: Numbers,
+    pub vault: Vault,
     pub served: HashMap<Arc<str>, Tenant>,
     /// Whether every job is watched.
     pub watched: bool,
@@ -88,6 +92,7 @@ impl World {
             policy: Policy::default(),
             hold: Timestamp::default(),
             source: Numbers::new(1),
+            vault: vault(7),
             served: HashMap::new(),
             watched: true,
             leases: Vec::new(),
@@ -125,6 +130,7 @@ impl World {
                 policy: self.policy,
                 leases_hold_until: self.hold,
                 source: &mut self.source,
+                secrecy: &self.vault,
                 is_paused: &|driver| paused.contains(driver),
                 served: &mut self.served,
                 is_watched: &|_| watched,
@@ -179,6 +185,7 @@ impl World {
             fingerprint: [0; 32],
             spec: checked.spec,
             tasks: checked.tasks,
+            hidden: checked.hidden,
         }
     }
 
@@ -280,6 +287,11 @@ impl World {
         let events = self.store.events.iter();
         events.filter(|e| e.job == job).map(|e| e.kind).collect()
     }
+}
+
+/// What keeps secrets with a key of this byte.
+pub fn vault(key: u8) -> Vault {
+    Vault::new(&MasterKeys::of([key; 32]), &DataKeys::default()).expect("nothing to unwrap")
 }
 
 pub fn claim(worker: &str, drivers: &[&str], slots: u32) -> Claim {

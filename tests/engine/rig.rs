@@ -19,6 +19,7 @@ use longhaul::{
     },
     engine::{Clock, Engine, EngineSettings, EngineThread, Hello},
     store::{Committed, Store as _, StoreError, Whose, Writer, memory::MemoryStore},
+    vault::{DataKeys, MasterKeys, Vault},
 };
 use tokio::sync::Semaphore;
 
@@ -107,7 +108,7 @@ pub async fn rig_with(adjust: impl FnOnce(&mut TamperedStore), stored: &Changes)
     let start = Timestamp::from_micros(1_800_000_000_000_000);
     let clock = Arc::new(ManualClock(Mutex::new(start)));
     let settings = EngineSettings::default();
-    let (engine, thread) = Engine::start(Arc::new(store), clock.clone(), settings)
+    let (engine, thread) = Engine::start(Arc::new(store), clock.clone(), vault(), settings)
         .await
         .unwrap();
     Rig {
@@ -140,6 +141,11 @@ pub fn everything() -> Arc<Reach> {
     Arc::new(Reach::everything())
 }
 
+/// Keeps secrets with the same key in every engine.
+pub fn vault() -> Arc<Vault> {
+    Arc::new(Vault::new(&MasterKeys::of([7; 32]), &DataKeys::default()).unwrap())
+}
+
 pub fn tenant() -> Tenant {
     Tenant::new("acme")
 }
@@ -164,6 +170,7 @@ pub fn submission(drivers: &[&str]) -> Submission {
         fingerprint: Default::default(),
         spec: checked.spec,
         tasks: checked.tasks,
+        hidden: checked.hidden,
     }
 }
 

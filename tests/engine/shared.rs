@@ -20,7 +20,7 @@ use longhaul::{
 use tokio::sync::mpsc;
 
 use crate::{
-    rig::{coming, everything, hello, reach, submission, submission_of, tenant},
+    rig::{coming, everything, hello, reach, submission, submission_of, tenant, vault},
     shared_store::SharedStore,
 };
 
@@ -46,7 +46,9 @@ async fn node(store: &SharedStore, lease: Duration) -> (Engine, EngineThread) {
         },
         ..EngineSettings::default()
     };
-    Engine::start(store, clock, settings).await.unwrap()
+    Engine::start(store, clock, vault(), settings)
+        .await
+        .unwrap()
 }
 
 async fn pair() -> Pair {

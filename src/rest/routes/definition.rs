@@ -468,5 +468,6 @@ fn sample_task(task: &TaskTemplate) -> NewTask {
             heartbeat: task.timeouts.heartbeat,
         },
         request_payload: None,
+        hidden: None,
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     domain::{Job, audit::AuditRecord, command::Fingerprint, event::Event, registry::Record},
     store::rows::{
-        AuditRow, EventRow, JobSpecRow, JobStateRow, RecordRow, TaskSpecRow, TaskStateRow,
+        AuditRow, EventRow, JobSpecRow, JobStateRow, RecordRow, TaskSpecRow, TaskStateRow, sealed,
     },
 };
 
@@ -181,6 +181,11 @@ fn of_tasks(job: &Job) -> Digest {
         hasher.bytes(&rest);
         for document in [&task.spec.request_payload, &task.result] {
             hasher.optional(document.as_ref().map(|document| document.0.as_ref()));
+        }
+        // Of a task without secrets it is what it was before there were any.
+        if let Some(sealed) = sealed(&task.secrets) {
+            hasher.bytes(b"secrets");
+            hasher.bytes(sealed);
         }
     }
     hasher.finish()

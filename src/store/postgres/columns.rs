@@ -10,7 +10,8 @@ use crate::{
     store::{
         StoreError,
         rows::{
-            EventRow, JobSpecRow, JobStateRow, RowError, TaskSpecRow, TaskStateRow, assemble, task,
+            EventRow, JobSpecRow, JobStateRow, RowError, TaskSpecRow, TaskStateRow, assemble,
+            secrets, task,
         },
     },
 };
@@ -18,13 +19,13 @@ use crate::{
 /// The columns of a job that [`Cells::job`] reads, of `j` and of [`WITH_TASKS`].
 pub(super) const JOB_COLUMNS: &str = "j.state, j.status, j.revision, j.timer, j.start_time, j.update_time, j.end_time, j.expire_time, j.rest,
     j.parent, j.priority, j.create_time, j.action, j.summary, j.creator, j.object_type, j.object_id, j.object_name, j.labels::text, j.spec,
-    t.drivers, t.specs, t.ready_times, t.rests, t.payloads, t.results";
+    t.drivers, t.specs, t.ready_times, t.rests, t.payloads, t.results, t.secrets";
 /// Goes behind a `j` with the columns of `jobs`: a job and its tasks in one row, and of one moment.
 pub(super) const WITH_TASKS: &str = "LEFT JOIN LATERAL (
         SELECT array_agg(o.driver) AS drivers, array_agg(o.spec) AS specs, array_agg(o.ready_time) AS ready_times, array_agg(o.rest) AS rests,
-            array_agg(o.payload) AS payloads, array_agg(o.result) AS results
+            array_agg(o.payload) AS payloads, array_agg(o.result) AS results, array_agg(o.secrets) AS secrets
         FROM (
-            SELECT k.driver, k.spec, k.ready_time, k.rest, k.payload, k.result FROM tasks AS k
+            SELECT k.driver, k.spec, k.ready_time, k.rest, k.payload, k.result, k.secrets FROM tasks AS k
             WHERE k.tenant = j.tenant AND k.job = j.id ORDER BY k.ordinal
         ) AS o
     ) AS t ON true";
@@ -32,7 +33,8 @@ pub(super) const WITH_TASKS: &str = "LEFT JOIN LATERAL (
 /// Bytes of the tasks of a job with their documents, which are not read for that.
 pub(super) fn bytes_of(tenant: &str, job: &str) -> String {
     format!(
-        "(SELECT coalesce(sum(octet_length(k.spec) + octet_length(k.rest) + coalesce(octet_length(k.payload), 0) + coalesce(octet_length(k.result), 0)), 0)
+        "(SELECT coalesce(sum(octet_length(k.spec) + octet_length(k.rest) + coalesce(octet_length(k.payload), 0) + coalesce(octet_length(k.result), 0)
+            + coalesce(octet_length(k.secrets), 0)), 0)
           FROM tasks AS k WHERE k.tenant = {tenant} AND k.job = {job})"
     )
 }
@@ -130,21 +132,23 @@ impl<'a> Cells<'a> {
         let rests: Vec<Vec<u8>> = self.next::<Option<_>>()?.unwrap_or_default();
         let payloads: Vec<Option<Vec<u8>>> = self.next::<Option<_>>()?.unwrap_or_default();
         let results: Vec<Option<Vec<u8>>> = self.next::<Option<_>>()?.unwrap_or_default();
+        let sealed: Vec<Option<Vec<u8>>> = self.next::<Option<_>>()?.unwrap_or_default();
         let fixed = drivers.into_iter().zip(specs);
         let now = ready_times.into_iter().zip(rests);
-        let documents = payloads.into_iter().zip(results);
+        let documents = payloads.into_iter().zip(results).zip(sealed);
         let document = |body: Option<Vec<u8>>| body.map(|body| Document(body.into()));
         fixed
             .zip(now)
             .zip(documents)
             .map(
-                |(((driver, spec), (ready_time, rest)), (payload, result))| {
+                |(((driver, spec), (ready_time, rest)), ((payload, result), sealed))| {
                     let fixed = TaskSpecRow {
                         driver: driver.into(),
                         spec,
                     };
                     let now = TaskStateRow { ready_time, rest };
-                    Ok(task(fixed, &now, document(payload), document(result))?)
+                    let (payload, result) = (document(payload), document(result));
+                    Ok(task(fixed, &now, payload, result, secrets(sealed))?)
                 },
             )
             .collect()

@@ -21,8 +21,11 @@ use crate::{
         command::{Changes, JobWrite, WriteKind},
         counts::Counted,
         event::{Event, EventKind},
+        secrecy::Secrets,
     },
-    store::rows::{Coded, EventRow, JobSpecRow, JobStateRow, TaskSpecRow, TaskStateRow, number},
+    store::rows::{
+        Coded, EventRow, JobSpecRow, JobStateRow, TaskSpecRow, TaskStateRow, number, sealed,
+    },
 };
 use statements::*;
 
@@ -305,6 +308,14 @@ fn update_tasks<'a>(steps: &mut Vec<Step<'a>>, tasks: &[TaskOf<'a>]) {
         sql: UPDATE_TASKS,
         parameters,
     });
+    let ended = tasks.iter().filter(|of| of.task.secrets == Secrets::Erased);
+    let ended: Vec<TaskOf<'a>> = ended.map(|of| TaskOf { ..*of }).collect();
+    if !ended.is_empty() {
+        steps.push(Step {
+            sql: ERASE_SECRETS,
+            parameters: places(&ended),
+        });
+    }
     let taken = tasks.iter().filter(|of| of.task.ready_time.is_none());
     let taken: Vec<TaskOf<'a>> = taken.map(|of| TaskOf { ..*of }).collect();
     if !taken.is_empty() {
@@ -328,6 +339,7 @@ fn insert_tasks<'a>(steps: &mut Vec<Step<'a>>, tasks: &[TaskOf<'a>]) {
         Box::new(specs) as Parameter<'a>,
         column(tasks.iter().map(|of| body(&of.task.spec.request_payload))),
         column(tasks.iter().map(|of| body(&of.task.result))),
+        column(tasks.iter().map(|of| sealed(&of.task.secrets))),
     ]);
     steps.push(Step {
         sql: INSERT_TASKS,

@@ -6,18 +6,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Coded, RowError, micros, pack, time, unpack};
+use bytes::Bytes;
+
 use crate::domain::{
     Document, Status, Task, TaskId, TaskSpec, TaskState, Timestamp,
+    secrecy::Secrets,
     task::{LeaseEnd, Object, Progress, RetryPolicy, Timeouts},
     time::micros as span_micros,
 };
-
-/// A document, or where it is kept if it is too large for the task's own row.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum StoredDocument {
-    Inline(Document),
-    Elsewhere(i64),
-}
 
 /// What never changes, but for the payload.
 #[derive(Debug)]
@@ -93,6 +89,7 @@ impl TaskStateRow {
             update_time,
             end_time,
             cancel_acknowledged,
+            secrets: _,
         } = task;
         Self {
             ready_time: micros(*ready_time),
@@ -122,12 +119,31 @@ impl TaskStateRow {
     }
 }
 
+/// The column of a task's secrets: NULL if there never were any, nothing if they are erased.
+pub(crate) fn sealed(secrets: &Secrets) -> Option<&[u8]> {
+    match secrets {
+        Secrets::None => None,
+        Secrets::Erased => Some(&[]),
+        Secrets::Sealed(sealed) => Some(sealed),
+    }
+}
+
+/// Secrets as their column has them.
+pub(crate) fn secrets(sealed: Option<Vec<u8>>) -> Secrets {
+    match sealed {
+        None => Secrets::None,
+        Some(sealed) if sealed.is_empty() => Secrets::Erased,
+        Some(sealed) => Secrets::Sealed(Bytes::from(sealed)),
+    }
+}
+
 /// The task that was taken apart into these.
 pub(crate) fn task(
     fixed: TaskSpecRow,
     now: &TaskStateRow,
     request_payload: Option<Document>,
     result: Option<Document>,
+    secrets: Secrets,
 ) -> Result<Task, RowError> {
     let part: SpecPart<'_> = unpack("spec", &fixed.spec)?;
     let rest: StatePart<'_> = unpack("rest", &now.rest)?;
@@ -169,6 +185,7 @@ pub(crate) fn task(
         update_time: Timestamp::from_micros(rest.update_time),
         end_time: time(rest.end_time),
         cancel_acknowledged: rest.cancel_acknowledged,
+        secrets,
     })
 }
 

@@ -220,6 +220,7 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     // The id is written before the log begins, so it is in the file itself and not only in the log.
+    // What is erased does not stay in free pages: secure_delete.
     // The log is emptied between commits by the writer, never in the middle of one: hence no automatic checkpoint.
     connection.execute_batch(&format!(
         "PRAGMA busy_timeout = 5000;
@@ -238,6 +239,7 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 67108864;
          PRAGMA foreign_keys = OFF;
+         PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -65536;",
     )?;

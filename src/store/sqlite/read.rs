@@ -19,8 +19,8 @@ use crate::{
     store::{
         MAX_COUNTED_BEFORE, MAX_TENANTS_PER_CLAIM, Ready, StoreError, Whose,
         rows::{
-            Coded, EventRow, JobSpecRow, JobStateRow, RowError, StoredDocument, TaskSpecRow,
-            TaskStateRow, assemble, task, unsigned,
+            Coded, EventRow, JobSpecRow, JobStateRow, RowError, TaskSpecRow, TaskStateRow,
+            assemble, secrets, task, unsigned,
         },
     },
 };
@@ -40,7 +40,7 @@ pub(super) static SELECT_EVENTS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 pub(super) const SELECT_TASKS: &str =
-    "SELECT driver, spec, ready_time, rest, payload, result FROM tasks
+    "SELECT driver, spec, ready_time, rest, payload, result, secrets FROM tasks
     WHERE tenant = ?1 AND job = ?2 ORDER BY ordinal";
 
 pub(super) const POSITION: &str = "SELECT max(position) FROM events";
@@ -91,39 +91,42 @@ pub(super) fn tasks(connection: &Connection, key: &JobKey) -> Result<Vec<Task>, 
         let (ready_time, rest) = (row.get(2)?, row.get(3)?);
         let payload = document(connection, row, 4)?;
         let result = document(connection, row, 5)?;
+        let sealed = document(connection, row, 6)?;
         tasks.push(task(
             TaskSpecRow { driver, spec },
             &TaskStateRow { ready_time, rest },
-            payload,
-            result,
+            payload.map(stored),
+            result.map(stored),
+            secrets(sealed),
         )?);
     }
     Ok(tasks)
 }
 
+fn stored(body: Vec<u8>) -> Document {
+    Document(body.into())
+}
+
+/// A document from its own row, or from the task's if it is small.
 fn document(
     connection: &Connection,
     row: &Row<'_>,
     column: usize,
-) -> Result<Option<Document>, StoreError> {
-    let stored = match row.get_ref(column)? {
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let id = match row.get_ref(column)? {
         ValueRef::Null => return Ok(None),
-        ValueRef::Blob(body) => StoredDocument::Inline(Document(body.to_vec().into())),
-        ValueRef::Integer(id) => StoredDocument::Elsewhere(id),
+        ValueRef::Blob(body) => return Ok(Some(body.to_vec())),
+        ValueRef::Integer(id) => id,
         other => {
             return Err(RowError::new(format!("a document of type {}", other.data_type())).into());
         }
-    };
-    let id = match stored {
-        StoredDocument::Inline(document) => return Ok(Some(document)),
-        StoredDocument::Elsewhere(id) => id,
     };
     let body: Option<Vec<u8>> = connection
         .prepare_cached("SELECT body FROM documents WHERE id = ?1")?
         .query_row([id], |row| row.get(0))
         .optional()?;
     match body {
-        Some(body) => Ok(Some(Document(body.into()))),
+        Some(body) => Ok(Some(body)),
         None => Err(RowError::new(format!("document {id} is missing")).into()),
     }
 }

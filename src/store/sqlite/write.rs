@@ -13,8 +13,11 @@ use crate::{
         Document, Job, JobKey,
         command::{Changes, JobWrite, WriteKind},
         counts::Counted,
+        secrecy::Secrets,
     },
-    store::rows::{Coded, EventRow, JobSpecRow, JobStateRow, TaskSpecRow, TaskStateRow, number},
+    store::rows::{
+        Coded, EventRow, JobSpecRow, JobStateRow, TaskSpecRow, TaskStateRow, number, sealed,
+    },
 };
 
 /// Documents of more bytes than this have a row of their own; smaller ones cost less in the task's.
@@ -28,12 +31,16 @@ const UPDATE_JOB: &str = "UPDATE jobs
     SET state = ?3, status = ?4, revision = ?5, timer = ?6, start_time = ?7, update_time = ?8, end_time = ?9, expire_time = ?10, rest = ?11
     WHERE tenant = ?1 AND id = ?2";
 const INSERT_TASK: &str = "INSERT INTO tasks
-    (tenant, job, ordinal, ready_time, rest, driver, priority, spec, payload, result)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    (tenant, job, ordinal, ready_time, rest, driver, priority, spec, payload, result, secrets)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const UPDATE_TASK: &str = "UPDATE tasks SET ready_time = ?4, rest = ?5
     WHERE tenant = ?1 AND job = ?2 AND ordinal = ?3";
 const UPDATE_TASK_AND_RESULT: &str = "UPDATE tasks SET ready_time = ?4, rest = ?5, result = ?6
     WHERE tenant = ?1 AND job = ?2 AND ordinal = ?3";
+const ERASE_DOCUMENT: &str = "DELETE FROM documents WHERE id = (
+        SELECT secrets FROM tasks WHERE tenant = ?1 AND job = ?2 AND ordinal = ?3 AND typeof(secrets) = 'integer')";
+const ERASE_SECRETS: &str = "UPDATE tasks SET secrets = x''
+    WHERE tenant = ?1 AND job = ?2 AND ordinal = ?3 AND secrets <> x''";
 const INSERT_EVENT: &str = "INSERT INTO events
     (position, tenant, job, revision, time, kind, rest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
@@ -99,8 +106,9 @@ fn insert_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
                 fixed.driver,
                 job.spec.priority,
                 fixed.spec,
-                StoredColumn::of(connection, task.spec.request_payload.as_ref())?,
-                StoredColumn::of(connection, task.result.as_ref())?,
+                StoredColumn::of(connection, body(task.spec.request_payload.as_ref()))?,
+                StoredColumn::of(connection, body(task.result.as_ref()))?,
+                StoredColumn::of(connection, sealed(&task.secrets))?,
             ])?;
         }
     }
@@ -164,6 +172,12 @@ fn update_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
                 }
             };
             expect_one(found)?;
+            if task.secrets == Secrets::Erased {
+                for sql in [ERASE_DOCUMENT, ERASE_SECRETS] {
+                    let erase = &mut connection.prepare_cached(sql)?;
+                    erase.execute(params![tenant, id, ordinal])?;
+                }
+            }
         }
     }
     Ok(())
@@ -187,18 +201,22 @@ enum StoredColumn<'a> {
 
 impl<'a> StoredColumn<'a> {
     /// Gives a large document a row of its own.
-    fn of(connection: &Connection, document: Option<&'a Document>) -> Result<Self> {
+    fn of(connection: &Connection, document: Option<&'a [u8]>) -> Result<Self> {
         match document {
             None => Ok(Self::Null),
-            Some(Document(body)) if body.len() <= MAX_INLINE_BYTES => Ok(Self::Inline(body)),
-            Some(Document(body)) => {
+            Some(body) if body.len() <= MAX_INLINE_BYTES => Ok(Self::Inline(body)),
+            Some(body) => {
                 connection
                     .prepare_cached("INSERT INTO documents (body) VALUES (?1)")?
-                    .execute([body.as_ref()])?;
+                    .execute([body])?;
                 Ok(Self::Elsewhere(connection.last_insert_rowid()))
             }
         }
     }
+}
+
+fn body(document: Option<&Document>) -> Option<&[u8]> {
+    document.map(|document| document.0.as_ref())
 }
 
 impl ToSql for StoredColumn<'_> {
@@ -230,7 +248,7 @@ fn stored_result<'a>(
             return Ok(StoredColumn::Elsewhere(id));
         }
     }
-    StoredColumn::of(connection, Some(result))
+    StoredColumn::of(connection, body(Some(result)))
 }
 
 fn delete_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
@@ -241,7 +259,9 @@ fn delete_jobs(connection: &Connection, jobs: &[JobWrite]) -> Result<()> {
             "DELETE FROM documents WHERE id IN (
                 SELECT payload FROM tasks WHERE tenant = ?1 AND job = ?2 AND typeof(payload) = 'integer'
                 UNION ALL
-                SELECT result FROM tasks WHERE tenant = ?1 AND job = ?2 AND typeof(result) = 'integer')",
+                SELECT result FROM tasks WHERE tenant = ?1 AND job = ?2 AND typeof(result) = 'integer'
+                UNION ALL
+                SELECT secrets FROM tasks WHERE tenant = ?1 AND job = ?2 AND typeof(secrets) = 'integer')",
             "DELETE FROM tasks WHERE tenant = ?1 AND job = ?2",
             "DELETE FROM events INDEXED BY events_of_job WHERE tenant = ?1 AND job = ?2",
             "DELETE FROM jobs WHERE tenant = ?1 AND id = ?2",

@@ -9,6 +9,7 @@ use longhaul::{
         event::EventKind,
         filter::{Field, Filter, Order, Pattern},
         job::{CancelReceipt, ChildCounts, FailurePolicy},
+        secrecy::Secrets,
         task::{LeaseEnd, Object, Progress, RetryPolicy, Timeouts},
     },
     store::{ListOrder, ListQuery, Locked, StoreError},
@@ -108,6 +109,7 @@ fn full_job() -> longhaul::domain::Job {
     task.update_time = at(13);
     task.end_time = Some(at(14));
     task.cancel_acknowledged = true;
+    task.secrets = Secrets::Sealed(b"sealed".to_vec().into());
     job
 }
 
@@ -138,6 +140,7 @@ pub async fn a_job_reads_back_as_it_was_written(mut stored: Stored) {
     changed.retry_of = plain.retry_of;
     changed.tasks[0].id = plain.tasks[0].id;
     changed.tasks[0].spec = plain.tasks[0].spec.clone();
+    changed.tasks[0].secrets = plain.tasks[0].secrets.clone();
     stored.change(&changed, EventKind::TaskProgress).await;
     assert_eq!(stored.job(&plain.key()).await, Some(changed));
 }
@@ -173,6 +176,32 @@ pub async fn a_large_document_reads_back_whole(mut stored: Stored) {
     job.revision += 1;
     stored.change(&job, EventKind::TaskProgress).await;
     assert_eq!(stored.job(&job.key()).await, Some(job));
+}
+
+pub async fn secrets_are_kept_until_they_are_erased(mut stored: Stored) {
+    for (n, bytes) in [(1, 20), (2, 100_000)] {
+        let sealed = |byte: u8| Secrets::Sealed(vec![byte; bytes].into());
+        let mut job = job("acme", n);
+        job.tasks = vec![task(1, "a"), task(2, "a"), task(3, "a")];
+        job.tasks[0].secrets = sealed(b's');
+        job.tasks[1].secrets = sealed(b't');
+        stored.submit(&job).await;
+        assert_eq!(stored.job(&job.key()).await.as_ref(), Some(&job));
+        // What else changes of a task leaves them alone.
+        job.tasks[0].status_detail = "half way".into();
+        job.revision += 1;
+        stored.change(&job, EventKind::TaskProgress).await;
+        assert_eq!(stored.job(&job.key()).await.as_ref(), Some(&job));
+        job.tasks[0].secrets = Secrets::Erased;
+        job.revision += 1;
+        stored.change(&job, EventKind::TaskSucceeded).await;
+        assert_eq!(stored.job(&job.key()).await.as_ref(), Some(&job));
+        // Written again, as what is erased.
+        job.tasks[0].status_detail = "done".into();
+        job.revision += 1;
+        stored.change(&job, EventKind::TaskProgress).await;
+        assert_eq!(stored.job(&job.key()).await, Some(job));
+    }
 }
 
 pub async fn another_tenants_job_is_not_found(mut stored: Stored) {

@@ -2,14 +2,20 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use longhaul::proto::v1::{
-    JobSpec, JobTaskSpec, Object, Progress, ProgressReport, RetryPolicy, Success, Timeouts,
-    job::{FailurePolicy, State},
-    job_task,
-    task_report::Report,
+use longhaul::proto::{
+    Struct,
+    v1::{
+        Failure, JobSpec, JobTaskSpec, Object, Progress, ProgressReport, Release, RetryPolicy,
+        Success, Timeouts, Warning,
+        job::{FailurePolicy, State},
+        job_task,
+        task_report::Report,
+    },
 };
 
-use super::{Served, document, in_an_hour, request, spec};
+use serde_json::json;
+
+use super::{Served, document, in_an_hour, reason, request, spec};
 
 fn object(of: &str) -> Option<Object> {
     Some(Object {
@@ -46,6 +52,7 @@ fn full_spec(parent: &str) -> JobSpec {
             heartbeat: span(4_000),
         }),
         request_payload: Some(document(&format!("for {name}"))),
+        ..JobTaskSpec::default()
     };
     JobSpec {
         action: "create".to_owned(),
@@ -88,6 +95,7 @@ pub async fn a_job_reads_back_as_it_was_written(served: &Served) {
         retry_policy: task.retry_policy,
         timeouts: task.timeouts,
         request_payload: task.request_payload.clone(),
+        ..JobTaskSpec::default()
     });
     let read = JobSpec {
         action: job.action.clone(),
@@ -145,6 +153,54 @@ pub async fn a_large_document_reads_back_whole(served: &Served) {
     assert_eq!(job.state(), State::Succeeded);
     assert_eq!(job.tasks[0].request_payload, payload);
     assert_eq!(job.tasks[0].result, result);
+}
+
+pub async fn secrets_are_kept_until_they_are_erased(served: &Served) {
+    for bytes in [20, 3_000] {
+        let mut spec = spec(&["ansible"]);
+        let payload = Struct::from_json(&json!({"user": "u", "db": {"pin": "p".repeat(bytes)}}));
+        let payload = payload.unwrap().canonical().unwrap();
+        let task = &mut spec.tasks[0];
+        task.request_payload = Some(payload.clone());
+        task.sensitive_fields = vec!["db.pin".into()];
+        task.secrets = [("key".to_owned(), "k".repeat(bytes))].into();
+        let secrets = task.secrets.clone();
+        let answer = served.submit(request(spec.clone(), "r")).await.unwrap();
+        let id = answer.job.unwrap().id;
+        let shown = json!({"user": "u", "db": {"pin": "********"}});
+        for lease_number in 1..=2 {
+            let lease = served.acquire(&["ansible"], 1).await.remove(0);
+            let task = lease.task.as_ref().unwrap();
+            assert!(task.request_payload.as_ref() == Some(&payload));
+            assert!(lease.secrets == secrets);
+            let job = served.get(&id).await.unwrap();
+            let told = job.tasks[0].request_payload.as_ref().unwrap();
+            assert_eq!(told.to_json().unwrap(), shown);
+            let message = format!("no use for {}", "k".repeat(bytes));
+            let warning = Report::Warning(Warning { message });
+            served.report(&lease, warning).await;
+            let job = served.get(&id).await.unwrap();
+            let warnings = vec!["no use for ********"; lease_number];
+            assert_eq!(job.tasks[0].warnings, warnings);
+            let end = match lease_number {
+                1 => Report::Release(Release::default()),
+                _ => Report::Failure(Failure {
+                    message: "broken".to_owned(),
+                    ..Failure::default()
+                }),
+            };
+            served.report(&lease, end).await;
+        }
+        // The same request is the same job, and another secret makes another request.
+        let again = served.submit(request(spec.clone(), "r")).await.unwrap();
+        assert_eq!((again.created, again.job.unwrap().id), (false, id.clone()));
+        spec.tasks[0].secrets = [("key".to_owned(), "other".to_owned())].into();
+        let refused = served.submit(request(spec, "r")).await.unwrap_err();
+        assert_eq!(reason(&refused), "REQUEST_ID_REUSED");
+        let refused = served.retry(&id).await.unwrap_err();
+        assert_eq!(reason(&refused), "SECRETS_ERASED");
+        served.delete(&id).await;
+    }
 }
 
 pub async fn pages_follow_without_gap_or_repeat(served: &Served) {

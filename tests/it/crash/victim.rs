@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use longhaul::server::{self, RunningServer, ServeSettings};
+use longhaul::{
+    server::{self, RunningServer, ServeSettings},
+    vault::{MasterKeySource, MasterKeys},
+};
 
 use super::faulty::{Disk, Lie};
 use crate::harness::Server;
@@ -93,6 +96,7 @@ impl Victim for Liar {
             lease_duration: lease,
             heartbeat_interval: lease / 3,
             max_lost_leases: MAX_LOST_LEASES,
+            master_key: MasterKeySource::Given(MasterKeys::of([7; 32])),
             ..ServeSettings::default()
         };
         let store = Arc::new(self.disk.open(self.lie).await);

@@ -8,6 +8,7 @@ use crate::{
     engine::{Clock, EngineSettings, EngineThread, SteadyClock},
     rest::deploy::tests::{job, task},
     store::memory::MemoryStore,
+    vault::Vault,
 };
 
 /// Jobs that differ in all fields: `019aa5a0-…-000N`, changed in the second N of 2019-04-04T15:41.
@@ -231,6 +232,7 @@ async fn submit(engine: &Engine, jobs: usize) -> Vec<Arc<Job>> {
         fingerprint: Default::default(),
         spec: checked.spec,
         tasks: checked.tasks,
+        hidden: checked.hidden,
     };
     let answers = engine.submit(vec![submission; jobs]).await.unwrap();
     answers
@@ -241,7 +243,8 @@ async fn submit(engine: &Engine, jobs: usize) -> Vec<Arc<Job>> {
 
 async fn engine(clock: impl Clock) -> (Engine, EngineThread) {
     let store = Arc::new(MemoryStore::new());
-    let started = Engine::start(store, Arc::new(clock), EngineSettings::default()).await;
+    let vault = Arc::new(Vault::without_key());
+    let started = Engine::start(store, Arc::new(clock), vault, EngineSettings::default()).await;
     started.unwrap()
 }
 

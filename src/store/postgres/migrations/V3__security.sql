@@ -43,3 +43,6 @@ CREATE TRIGGER audit_stays BEFORE UPDATE ON audit FOR EACH STATEMENT EXECUTE FUN
 
 -- Of the workers of a node, those that are one tenant's: where nodes that know of none do not look. What they leave is an empty list.
 ALTER TABLE nodes ADD COLUMN roster_of_tenants bytea NOT NULL DEFAULT '\x00';
+
+-- What the workers of a task alone may know, sealed: NULL if there is nothing, empty once it is erased.
+ALTER TABLE tasks ADD COLUMN secrets bytea;

@@ -37,8 +37,12 @@ pub(crate) const UPDATE_TASKS: &str = "WITH changed AS (
         WHERE t.tenant = k.tenant AND t.job = k.job AND t.ordinal = k.ordinal
         RETURNING 1
     ) SELECT longhaul_expect(count(*), $4) FROM changed";
-pub(crate) const INSERT_TASKS: &str = "INSERT INTO tasks (tenant, job, ordinal, ready_time, rest, driver, spec, payload, result)
-    SELECT * FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::bigint[], $5::bytea[], $6::text[], $7::bytea[], $8::bytea[], $9::bytea[])";
+pub(crate) const INSERT_TASKS: &str = "INSERT INTO tasks (tenant, job, ordinal, ready_time, rest, driver, spec, payload, result, secrets)
+    SELECT * FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::bigint[], $5::bytea[], $6::text[], $7::bytea[], $8::bytea[], $9::bytea[],
+        $10::bytea[])";
+/// Of tasks that have ended; few have any, so it is no part of each update.
+pub(crate) const ERASE_SECRETS: &str = "UPDATE tasks AS t SET secrets = '' FROM unnest($1::text[], $2::uuid[], $3::integer[]) AS k(tenant, job, ordinal)
+    WHERE t.tenant = k.tenant AND t.job = k.job AND t.ordinal = k.ordinal AND t.secrets <> ''";
 pub(crate) const DELETE_READY_OF_JOBS: &str =
     "DELETE FROM ready_tasks AS t USING unnest($1::text[], $2::uuid[]) AS k(tenant, job)
     WHERE t.tenant = k.tenant AND t.job = k.job";

@@ -35,3 +35,6 @@ CREATE INDEX audit_of_tenant ON audit (tenant, time, id);
 CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN
     SELECT RAISE(ABORT, 'records of the audit log are never changed');
 END;
+
+-- What the workers of a task alone may know, sealed: NULL if there is nothing, empty once it is erased, else as payload and result.
+ALTER TABLE tasks ADD COLUMN secrets ANY;
