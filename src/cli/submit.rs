@@ -1,5 +1,7 @@
 //! `submit`: a job of one task from flags, or any job from JSON.
 
+mod secrets;
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -24,6 +26,7 @@ use super::{
     time::{self, HumanDuration},
     watch,
 };
+use secrets::SecretFrom;
 
 /// Bytes of JSON that are read: far more than the server's limit of 1 MiB for a job, whatever the spelling.
 const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
@@ -38,6 +41,7 @@ const STDIN: &str = "-";
 Examples:
   longhaul submit --driver storagegrid_ansible --payload '{\"s3_bucket_name\": \"test1234\"}' --wait
   longhaul submit job.json --label team=storage --delay 10m
+  longhaul submit --driver backup --secret db=@/run/secrets/db --secret S3_KEY
   echo '{\"tasks\": [{\"driver\": \"a\"}, {\"driver\": \"b\"}]}' | longhaul submit -
 
 Exit codes with --wait: 0 succeeded, 1 failed, 2 wrong input, 3 cancelled, 4 can't connect."
@@ -117,6 +121,12 @@ struct JobArgs {
     /// Do not start before this much time has passed
     #[arg(long, value_name = "TIME")]
     delay: Option<HumanDuration>,
+    /// Secret for the worker of the job's only task, as often as needed: NAME=@FILE (- for stdin), NAME=env:VARIABLE, or the name of a variable
+    #[arg(long = "secret", value_name = "NAME=SOURCE", value_parser = secrets::secret)]
+    secrets: Vec<SecretFrom>,
+    /// Field of the payload of the job's only task that is secret, such as spec.db.pin or hosts.*.key; as often as needed
+    #[arg(long = "sensitive-field", value_name = "PATH")]
+    sensitive_fields: Vec<String>,
 }
 
 /// Submits a job, and follows it if asked to.
@@ -200,6 +210,8 @@ impl JobArgs {
             creator,
             parent,
             delay,
+            secrets,
+            sensitive_fields,
         } = self;
         let replace = |field: &mut String, value: &Option<String>| {
             if let Some(value) = value {
@@ -222,6 +234,15 @@ impl JobArgs {
                 .checked_add(delay.0)
                 .map_err(|_| Failure::usage(format!("--delay {delay} goes beyond the calendar")))?;
             spec.schedule_time = Some(time::to_message(start));
+        }
+        if !secrets.is_empty() || !sensitive_fields.is_empty() {
+            let [task] = spec.tasks.as_mut_slice() else {
+                return Err(Failure::usage(
+                    "--secret and --sensitive-field are for a job of one task; write those of several into the JSON, as `secrets` and `sensitive_fields` of each",
+                ));
+            };
+            task.secrets.extend(secrets::read_all(secrets)?);
+            task.sensitive_fields.extend_from_slice(sensitive_fields);
         }
         Ok(())
     }
