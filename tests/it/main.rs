@@ -1,6 +1,7 @@
 //! All integration tests in one binary, which links once. Tests drive the real `longhaul` over real sockets, each with a server of its own.
 
 mod architecture;
+mod canary;
 mod cluster;
 mod command_line;
 mod crash;

@@ -11,4 +11,4 @@ mod nse;
 mod openapi;
 mod stories;
 mod thousand;
-mod web;
+pub mod web;
