@@ -47,12 +47,12 @@ pub enum MasterKeySource {
 pub enum BadMasterKey {
     /// A line is something else.
     #[error(
-        "line {0} is no key: 32 bytes are needed, as 64 hexadecimal digits or 44 characters of base64; `openssl rand -base64 32` makes one"
+        "line {0} is no key: 32 bytes are needed, as 64 hexadecimal digits or 44 characters of base64; `head -c 32 /dev/urandom | base64` makes one"
     )]
     Line(usize),
     /// There is no line.
     #[error(
-        "there is no key: 32 bytes are needed, in hexadecimal or base64; `openssl rand -base64 32` makes one"
+        "there is no key: 32 bytes are needed, in hexadecimal or base64; `head -c 32 /dev/urandom | base64` makes one"
     )]
     Empty,
     /// There are more than anybody rotates.

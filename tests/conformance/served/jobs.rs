@@ -12,7 +12,6 @@ use longhaul::proto::{
         task_report::Report,
     },
 };
-
 use serde_json::json;
 
 use super::{Served, document, in_an_hour, reason, request, spec};
