@@ -183,8 +183,8 @@ impl Command {
                 let payloads = submission.tasks.iter();
                 let payloads = payloads.filter_map(|task| task.request_payload.as_ref());
                 let payloads: usize = payloads.map(|payload| payload.0.len()).sum();
-                let hidden = submission.hidden.values();
-                payloads + hidden.map(|hidden| hidden.len()).sum::<usize>()
+                let hidden = submission.hidden.iter();
+                payloads + hidden.map(|(_, hidden)| hidden.len()).sum::<usize>()
             }
             Self::Report {
                 report: Report::Success { result, .. },

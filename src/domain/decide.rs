@@ -279,7 +279,7 @@ fn retry(
                 fingerprint,
                 spec,
                 tasks: job.tasks.iter().map(|task| task.spec.clone()).collect(),
-                hidden: HiddenTasks::new(),
+                hidden: HiddenTasks::default(),
             };
             submit(working, ctx, submission, Some(key.job))
         }

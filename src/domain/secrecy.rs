@@ -19,8 +19,8 @@ pub struct Hidden {
     fields: Vec<u8>,
 }
 
-/// The secrets of a job's tasks, by position; of most there are none.
-pub type HiddenTasks = BTreeMap<u32, Arc<Hidden>>;
+/// The secrets of a job's tasks with their positions; of most there are none.
+pub type HiddenTasks = Box<[(u32, Arc<Hidden>)]>;
 
 /// What is secret about a task, as it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -320,14 +320,14 @@ impl Check<'_> {
 
     /// What is hidden of the tasks, by position.
     fn hidden(&mut self, tasks: &[NewTask]) -> HiddenTasks {
-        let mut all = HiddenTasks::new();
+        let mut all = Vec::new();
         for (i, task) in (0u32..).zip(tasks) {
             if let Some(hidden) = &task.hidden {
                 secrets::check(self, i, hidden);
-                all.insert(i, hidden.clone());
+                all.push((i, hidden.clone()));
             }
         }
-        all
+        all.into()
     }
 
     fn tasks(&mut self, tasks: Vec<NewTask>, job_action: &str) -> Vec<Arc<TaskSpec>> {

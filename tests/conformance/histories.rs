@@ -305,7 +305,7 @@ impl History {
                 .collect(),
             hidden: match chained {
                 true => [(0, Arc::new(hidden(payload)))].into(),
-                false => HiddenTasks::new(),
+                false => HiddenTasks::default(),
             },
         })
     }
