@@ -36,7 +36,7 @@ pub const DRIVERS: [&str; 2] = ["ansible", "terraform"];
 pub const REQUEST_IDS: [&str; 4] = ["", "r1", "r2", "r3"];
 
 /// A secret, as large as the payload.
-fn hidden(payload: usize) -> Hidden {
+pub fn hidden(payload: usize) -> Hidden {
     Hidden::new(
         [("key".to_owned(), "k".repeat(payload.max(8)))].into(),
         Vec::new(),

@@ -17,7 +17,7 @@ use tonic::Status;
 
 use crate::{
     fixture::{Stored, block_on},
-    histories::{DRIVERS, History, REQUEST_IDS, Said, Step, TENANTS, steps},
+    histories::{DRIVERS, History, REQUEST_IDS, Said, Step, TENANTS, hidden, steps},
     served::{Served, document, in_an_hour, reason, reason_of},
 };
 
@@ -199,6 +199,10 @@ impl Mirror {
                 jitter: Some(0.0),
             }),
             request_payload: (payload > 0).then(|| document(&"p".repeat(payload))),
+            secrets: match (chained, position) {
+                (true, 0) => hidden(payload).secrets().clone().into_iter().collect(),
+                _ => HashMap::new(),
+            },
             ..v1::JobTaskSpec::default()
         };
         let parent = parent.and_then(|number| self.ids.get(number));

@@ -58,6 +58,7 @@ async fn an_older_schema_is_left_as_it_is_by_who_only_looks() {
     let known = database.sql(newest);
     database.sql("DROP TABLE nodes, records, audit");
     database.sql("DROP FUNCTION longhaul_never");
+    database.sql("ALTER TABLE tasks DROP COLUMN secrets");
     database.sql("DELETE FROM schema_version WHERE version > 1");
     let told = open(Purpose::Look, &database).await.err();
     assert!(matches!(told, Some(OpenError::TooOld { found: 1, .. })));
