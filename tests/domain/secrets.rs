@@ -82,6 +82,7 @@ fn each_lease_has_the_secrets_and_nothing_else_has() {
         assert_eq!(hidden, Some(secrets(&[("word", WORD)])));
         let commands = vec![Command::Report {
             lease: lease.clone(),
+            reach: None,
             report: report.clone(),
         }];
         let decision = world.run(commands, &[]);

@@ -263,7 +263,10 @@ async fn a_lease_that_is_brought_along_from_beyond_its_reach_is_not_the_worker_s
         };
         let (_other, mut messages_of_other) = rig.engine.work(brought).await.unwrap();
         rig.tick().await;
-        rig.engine.cancel(job.key(), "enough".into(), None).await.unwrap();
+        rig.engine
+            .cancel(job.key(), "enough".into(), None)
+            .await
+            .unwrap();
         let (told, untold) = match is_within {
             true => (&mut messages_of_other, &mut messages),
             false => (&mut messages, &mut messages_of_other),
@@ -293,7 +296,10 @@ async fn of_another_tenant_s_workers_nothing_is_told() {
     assert!(drivers("acme").await.is_empty());
     assert_eq!(drivers("globex").await, [Arc::from("d")]);
     // Those of all tenants are everybody's.
-    rig.engine.pause_driver("d", String::new(), None).await.unwrap();
+    rig.engine
+        .pause_driver("d", String::new(), None)
+        .await
+        .unwrap();
     let (_all, _messages_of_all) = rig.engine.work(hello("d", 2)).await.unwrap();
     assert_eq!(drivers("acme").await, [Arc::from("d")]);
     rig.engine.resume_driver("d", None).await.unwrap();

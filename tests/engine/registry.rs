@@ -152,7 +152,12 @@ async fn what_is_tried_again_is_logged_once() {
     let store = SharedStore::new(now);
     let start = || {
         let clock = Arc::new(SteadyClock::at(now, Timestamp::default()));
-        Engine::start(Arc::new(store.clone()), clock, EngineSettings::default())
+        Engine::start(
+            Arc::new(store.clone()),
+            clock,
+            crate::rig::vault(),
+            EngineSettings::default(),
+        )
     };
     let (one, one_thread) = start().await.unwrap();
     let (other, other_thread) = start().await.unwrap();
