@@ -15,6 +15,7 @@ mod keys;
 mod lease;
 pub(crate) mod render;
 mod room;
+mod secrets;
 mod submission;
 mod tenants;
 mod watch;
@@ -25,10 +26,13 @@ pub(crate) use body::BodyError;
 pub(crate) use caller::{Caller, admit};
 pub(crate) use fault::{Fault, Reason};
 pub(crate) use render::View;
+pub(crate) use secrets::data_keys;
 pub(crate) use watch::JobWatchStream;
 pub(crate) use workers::OpenWork;
 
-use crate::{auth::Authenticator, engine::Engine};
+use std::sync::Arc;
+
+use crate::{auth::Authenticator, engine::Engine, vault::Vault};
 
 /// The largest message that is accepted, in bytes: a full batch of small jobs, or the largest job with room to spare.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -45,15 +49,22 @@ pub struct ServerFacts {
 pub struct Api {
     engine: Engine,
     authenticator: Authenticator,
+    vault: Arc<Vault>,
     facts: ServerFacts,
 }
 
 impl Api {
     /// On an engine.
-    pub fn new(engine: Engine, authenticator: Authenticator, facts: ServerFacts) -> Self {
+    pub fn new(
+        engine: Engine,
+        authenticator: Authenticator,
+        vault: Arc<Vault>,
+        facts: ServerFacts,
+    ) -> Self {
         Self {
             engine,
             authenticator,
+            vault,
             facts,
         }
     }

@@ -152,6 +152,13 @@ struct Shared {
     tally: CommitTally,
 }
 
+impl Shared {
+    /// Seals a token of the present.
+    fn seal_text<T: serde::Serialize>(&self, purpose: &[u8], value: &T) -> String {
+        self.sealer.seal_text(purpose, value, self.clock.now())
+    }
+}
+
 /// What the commit loop has committed since it started.
 #[derive(Debug, Default)]
 struct CommitTally {
@@ -223,7 +230,7 @@ impl Engine {
     ) -> Result<(Self, EngineThread), StoreError> {
         let position = store.end_of_feed().await?;
         let shared = Arc::new(Shared {
-            sealer: Sealer::new(&store.info().token_key),
+            sealer: Sealer::new(&store.info().token_key, Arc::clone(&secrecy)),
             hub: Hub::new(position.clone()),
             started: clock.now(),
             room: Arc::new(Semaphore::new(ROOM_UNITS as usize)),

@@ -7,6 +7,7 @@ mod connection;
 mod descriptors;
 mod gather;
 mod intake;
+mod keys;
 mod listener;
 mod routes;
 mod stream_end;
@@ -222,6 +223,8 @@ pub struct RunningServer {
     /// Ends with the server.
     _tls_follows: Option<AbortOnDropHandle<()>>,
     keeper: Keeping,
+    /// Ends with the server.
+    _keys_follow: AbortOnDropHandle<()>,
     first_key: Option<String>,
     draining: CancellationToken,
     streams: TaskTracker,
@@ -356,7 +359,14 @@ async fn serve(
         },
         heartbeat_interval: settings.heartbeat_interval,
     };
-    let (engine, thread) = Engine::start(store, clock, Arc::new(vault), engine_settings).await?;
+    let vault = Arc::new(vault);
+    let secrecy = Arc::clone(&vault);
+    let (engine, thread) = Engine::start(store, clock, secrecy, engine_settings).await?;
+    if let Err(keys::KeysError::Unwrappable(missing)) = keys::read(&engine, &vault).await {
+        return Err(missing.into());
+    }
+    let follow = keys::follow(engine.clone(), Arc::clone(&vault));
+    let keys_follow = AbortOnDropHandle::new(tokio::spawn(follow));
     let draining = CancellationToken::new();
     let streams = TaskTracker::new();
     let facts = ServerFacts {
@@ -366,7 +376,7 @@ async fn serve(
         Authenticator::start(engine.clone(), settings.auth.clone()).await?;
     let keeper_stopped = CancellationToken::new();
     let kept = tokio::spawn(keeper.run(keeper_stopped.clone()));
-    let api = Api::new(engine.clone(), authenticator.clone(), facts);
+    let api = Api::new(engine.clone(), authenticator.clone(), vault, facts);
     let first_key = match settings.auth.is_required {
         true => api.first_key().await.map_err(StartError::first_key)?,
         false => None,
@@ -406,6 +416,7 @@ async fn serve(
             stop: keeper_stopped.drop_guard(),
             kept,
         },
+        _keys_follow: keys_follow,
         first_key,
         draining,
         streams,

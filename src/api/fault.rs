@@ -109,6 +109,7 @@ reasons! {
     JobSucceeded = "JOB_SUCCEEDED", FailedPrecondition, 409;
     SecretsErased = "SECRETS_ERASED", FailedPrecondition, 409;
     MasterKeyRequired = "MASTER_KEY_REQUIRED", FailedPrecondition, 409;
+    MasterKeyMissing = "MASTER_KEY_MISSING", FailedPrecondition, 409;
     ResultTooLarge = "RESULT_TOO_LARGE", ResourceExhausted, 413;
     LeaseLost = "LEASE_LOST", FailedPrecondition, 409;
     CredentialRequired = "CREDENTIAL_REQUIRED", Unauthenticated, 401;

@@ -46,6 +46,10 @@ pub trait Secrecy: Send + Sync {
     fn redact(&self, job: &JobKey, ordinal: u32, sealed: &[u8], report: Report) -> Report;
     /// A digest of these parts that nobody can make who has not the key: of a short secret a plain one would tell what it is to whoever tries them all.
     fn fingerprint(&self, parts: &[&[u8]]) -> Fingerprint;
+    /// What tokens were sealed with at a time, and its number, if it was ever changed: `None` is what the store has had from its beginning.
+    fn token_key_at(&self, time: Timestamp) -> Option<(u32, [u8; 32])>;
+    /// What tokens of a number were sealed with; `None` if it is not known here.
+    fn token_key(&self, number: u32) -> Option<[u8; 32]>;
 }
 
 impl Hidden {

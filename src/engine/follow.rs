@@ -401,6 +401,6 @@ impl JobFollow {
             bound_to: self.bound_to,
             position: position.clone(),
         };
-        self.engine.shared.sealer.seal_text(b"follow", &cursor)
+        self.engine.shared.seal_text(b"follow", &cursor)
     }
 }

@@ -139,9 +139,9 @@ impl Engine {
             Some(_) | None => page.next,
         };
         let bound_to = page.bound_to;
-        let sealer = &self.shared.sealer;
+        let shared = &self.shared;
         next.map_or_else(String::new, |position| {
-            sealer.seal_text(b"page", &PageToken { bound_to, position })
+            shared.seal_text(b"page", &PageToken { bound_to, position })
         })
     }
 
@@ -261,8 +261,8 @@ impl Engine {
             Some(last) if page.more || told < page.events.len() => {
                 let bound_to = page.bound_to;
                 let after = last.revision;
-                let sealer = &self.shared.sealer;
-                sealer.seal_text(b"events", &EventToken { bound_to, after })
+                let token = EventToken { bound_to, after };
+                self.shared.seal_text(b"events", &token)
             }
             Some(_) | None => String::new(),
         }

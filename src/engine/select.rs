@@ -214,7 +214,7 @@ impl Engine {
             bound_to: bind(purpose, bound_to),
             position,
         };
-        self.shared.sealer.seal_text(b"position", &sealed)
+        self.shared.seal_text(b"position", &sealed)
     }
 
     /// What such a token stands for; `None` if it was not made here, for this.

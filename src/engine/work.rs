@@ -20,7 +20,7 @@ use super::{
     token::BadToken,
 };
 use crate::domain::{
-    Job, JobKey, LeaseKey, Tenant,
+    Job, JobKey, LeaseKey, Tenant, Timestamp,
     command::{CancelOrder, Command, Grant, Refusal, Reply, Report, Reported},
     reach::Reach,
 };
@@ -272,7 +272,10 @@ impl Engine {
 
     /// The name of a lease, as its worker carries it.
     pub fn lease_token(&self, lease: &LeaseKey) -> Bytes {
-        self.shared.sealer.seal(b"lease", lease)
+        // The time of its grant, so that it bears the same name whenever it is named.
+        let granted = i64::try_from(lease.fencing_token).unwrap_or(i64::MAX);
+        let granted = Timestamp::from_micros(granted);
+        self.shared.sealer.seal(b"lease", lease, granted)
     }
 
     /// The lease that a token names; `None` if the token was not made here.

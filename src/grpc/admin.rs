@@ -117,6 +117,17 @@ impl AdminService for Admin {
         answer(self.api.revoke_key(&caller, request).await, caller.language)
     }
 
+    async fn rotate_data_keys(
+        &self,
+        request: Request<v1::RotateDataKeysRequest>,
+    ) -> Result<Response<v1::RotateDataKeysResponse>, Status> {
+        let (caller, request) = accept(request)?;
+        answer(
+            self.api.rotate_data_keys(&caller, request).await,
+            caller.language,
+        )
+    }
+
     async fn list_audit(
         &self,
         request: Request<v1::ListAuditRequest>,

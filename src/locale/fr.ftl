@@ -238,3 +238,5 @@ reaches-nothing = est pour les rôles work, admin et audit, dont aucun n'est don
 in-the-future = doit être dans le futur
 certificate-name = doit être un URI comme { $example }, ou dns:NOM, de { $most } octets au plus
 a-key-id = doit être l'identifiant d'une clé
+no-master-key = il n'y a pas de clé maîtresse pour envelopper des clés : lancez le serveur avec --master-key-file
+master-key-missing = la clé de données { $number } a été enveloppée par une clé maîtresse que ce serveur n'a pas : donnez-lui celle-là aussi, sur une ligne derrière l'actuelle

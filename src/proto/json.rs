@@ -49,6 +49,7 @@ macro_rules! api_messages {
 }
 
 api_messages!(
+    RotateDataKeysResponse,
     WatchAuditResponse,
     UpdateTenantResponse,
     RevokeKeyResponse,

@@ -103,14 +103,19 @@ mod tests {
         let store = MemoryStore::new();
         let clock = Arc::new(SteadyClock::start(store.info().newest_time));
         let vault = Arc::new(Vault::without_key());
-        let started = Engine::start(Arc::new(store), clock, vault, EngineSettings::default());
+        let started = Engine::start(
+            Arc::new(store),
+            clock,
+            vault.clone(),
+            EngineSettings::default(),
+        );
         let (engine, thread) = started.await.unwrap();
         let facts = ServerFacts {
             drain_timeout: Duration::ZERO,
         };
         let started = Authenticator::start(engine.clone(), AuthSettings::default()).await;
         let (authenticator, _keeper) = started.unwrap();
-        let api = Api::new(engine, authenticator, facts);
+        let api = Api::new(engine, authenticator, vault, facts);
         let allowances = Allowances::new(Quotas {
             watches: Some(1),
             ..Quotas::default()

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::master::{KEY_BYTES, Key, MasterKeys, derived};
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, registry::DataKeyEntry};
 
 /// The number of the data key that is derived.
 pub(super) const DERIVED: u32 = 0;
@@ -20,26 +20,16 @@ const WRAPPED: u8 = 1;
 /// What a master key is used for.
 const TO_WRAP: &[u8] = b"wrap data keys";
 const TO_SEAL: &[u8] = b"data key 0";
+const TO_SEAL_TOKENS: &[u8] = b"tokens";
 const TO_FINGERPRINT: &[u8] = b"fingerprints of requests";
 
-/// A data key as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataKey {
-    /// Its number, from 1.
-    pub id: u32,
-    /// From when on it seals: all nodes have heard of it by then.
-    pub active_from: Timestamp,
-    /// The key, sealed by a master key.
-    pub wrapped: Bytes,
-}
-
-/// The data keys that there are.
+/// The data keys that there are, as they are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataKeys {
     /// Those that seal, or sealed.
-    pub keys: Vec<DataKey>,
-    /// The one for fingerprints, which never changes; derived from the oldest master key if `None`.
-    pub fingerprint: Option<DataKey>,
+    pub keys: Vec<DataKeyEntry>,
+    /// The one for fingerprints, which never changes; derived from the oldest master key if `None`. It bears number 0, which no other that is kept does.
+    pub fingerprint: Option<DataKeyEntry>,
 }
 
 /// A data key that no master key opens.
@@ -49,44 +39,89 @@ pub struct DataKeys {
 )]
 pub struct Unwrappable(pub u32);
 
-impl DataKey {
-    /// Makes a key; `None` if the system gives no random bytes.
-    pub fn make(id: u32, active_from: Timestamp, masters: &MasterKeys) -> Option<Self> {
-        let mut key = Key::default();
-        rand::fill(key.as_mut_slice()).ok()?;
-        Some(Self {
-            id,
-            active_from,
-            wrapped: wrap(id, &key, masters)?,
-        })
+impl DataKeys {
+    /// What a store has kept.
+    pub fn of(kept: impl IntoIterator<Item = DataKeyEntry>) -> Self {
+        let (fingerprint, keys): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|key| key.number == DERIVED);
+        Self {
+            keys,
+            fingerprint: fingerprint.into_iter().next(),
+        }
     }
 
-    /// The same key, wrapped by the current master key.
+    /// All of them wrapped by the current master key, and a new one behind them, which seals from `active_from` on; `None` if the system gives no random bytes.
     ///
     /// # Errors
-    /// No master key opens it, or the system gives no random bytes.
-    pub fn rewrapped(&self, masters: &MasterKeys) -> Result<Self, Unwrappable> {
-        let key = self.unwrap(masters)?;
-        let wrapped = wrap(self.id, &key, masters).ok_or(Unwrappable(self.id))?;
-        Ok(Self {
-            wrapped,
-            ..self.clone()
-        })
+    /// No master key opens one of them.
+    pub fn rotated(
+        &self,
+        masters: &MasterKeys,
+        active_from: Timestamp,
+    ) -> Result<Option<Vec<DataKeyEntry>>, Unwrappable> {
+        let newest = self.keys.iter().map(|key| key.number).max();
+        let number = newest.unwrap_or(DERIVED).saturating_add(1);
+        let fingerprint = match &self.fingerprint {
+            Some(key) => Some(rewrapped(key, masters)?),
+            None => derived_fingerprint(masters).and_then(|key| {
+                Some(DataKeyEntry {
+                    number: DERIVED,
+                    active_from,
+                    wrapped: wrap(DERIVED, &key, masters)?,
+                })
+            }),
+        };
+        let keys = self.keys.iter().map(|key| rewrapped(key, masters));
+        let mut all = keys.collect::<Result<Vec<_>, _>>()?;
+        let (Some(fingerprint), Some(new)) = (fingerprint, make(number, active_from, masters))
+        else {
+            return Ok(None);
+        };
+        all.extend([fingerprint, new]);
+        Ok(Some(all))
     }
+}
 
-    fn unwrap(&self, masters: &MasterKeys) -> Result<Key, Unwrappable> {
-        let opened = masters.all().iter().find_map(|master| {
-            let by = sealing_key(&derived(master, TO_WRAP));
-            open(&by, &self.wrapped, WRAPPED, &purpose(self.id))
-        });
-        let opened = opened.ok_or(Unwrappable(self.id))?;
-        let mut key = Key::default();
-        if opened.len() != KEY_BYTES {
-            return Err(Unwrappable(self.id));
-        }
-        key.copy_from_slice(&opened);
-        Ok(key)
+/// Makes a key; `None` if the system gives no random bytes.
+pub(super) fn make(
+    number: u32,
+    active_from: Timestamp,
+    masters: &MasterKeys,
+) -> Option<DataKeyEntry> {
+    let mut key = Key::default();
+    rand::fill(key.as_mut_slice()).ok()?;
+    Some(DataKeyEntry {
+        number,
+        active_from,
+        wrapped: wrap(number, &key, masters)?,
+    })
+}
+
+/// The same key, wrapped by the current master key.
+pub(super) fn rewrapped(
+    key: &DataKeyEntry,
+    masters: &MasterKeys,
+) -> Result<DataKeyEntry, Unwrappable> {
+    let opened = unwrap(key, masters)?;
+    let wrapped = wrap(key.number, &opened, masters).ok_or(Unwrappable(key.number))?;
+    Ok(DataKeyEntry {
+        wrapped,
+        ..key.clone()
+    })
+}
+
+fn unwrap(kept: &DataKeyEntry, masters: &MasterKeys) -> Result<Key, Unwrappable> {
+    let opened = masters.all().iter().find_map(|master| {
+        let by = sealing_key(&derived(master, TO_WRAP));
+        open(&by, &kept.wrapped, WRAPPED, &purpose(kept.number))
+    });
+    let opened = opened.ok_or(Unwrappable(kept.number))?;
+    let mut key = Key::default();
+    if opened.len() != KEY_BYTES {
+        return Err(Unwrappable(kept.number));
     }
+    key.copy_from_slice(&opened);
+    Ok(key)
 }
 
 fn wrap(id: u32, key: &Key, masters: &MasterKeys) -> Option<Bytes> {
@@ -101,19 +136,33 @@ fn purpose(id: u32) -> Vec<u8> {
 /// Data keys that are open.
 pub(super) struct Keyring {
     /// By the time from which they seal.
-    keys: Vec<(u32, Timestamp, LessSafeKey)>,
+    keys: Vec<DataKey>,
     /// Number 0 by each master key, the current one first.
     derived: Vec<LessSafeKey>,
 }
 
+/// A data key that is open.
+struct DataKey {
+    number: u32,
+    active_from: Timestamp,
+    sealing: LessSafeKey,
+    /// Derived from it: what tokens are sealed with.
+    tokens: Key,
+}
+
 impl Keyring {
-    pub(super) fn new(masters: &MasterKeys, keys: &[DataKey]) -> Result<Self, Unwrappable> {
-        let open = |key: &DataKey| {
-            let opened = sealing_key(&key.unwrap(masters)?);
-            Ok((key.id, key.active_from, opened))
+    pub(super) fn new(masters: &MasterKeys, kept: &[DataKeyEntry]) -> Result<Self, Unwrappable> {
+        let open = |kept: &DataKeyEntry| {
+            let key = unwrap(kept, masters)?;
+            Ok(DataKey {
+                number: kept.number,
+                active_from: kept.active_from,
+                sealing: sealing_key(&key),
+                tokens: derived(&key, TO_SEAL_TOKENS),
+            })
         };
-        let mut keys = keys.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        keys.sort_by_key(|(id, active_from, _)| (*active_from, *id));
+        let mut keys = kept.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        keys.sort_by_key(|key| (key.active_from, key.number));
         let derived = masters.all().iter();
         let derived = derived.map(|master| sealing_key(&derived_key(master)));
         Ok(Self {
@@ -122,20 +171,37 @@ impl Keyring {
         })
     }
 
-    /// The newest key that seals by now.
+    /// The newest key that seals by now; `None` before any was made.
+    fn newest(&self, now: Timestamp) -> Option<&DataKey> {
+        let mut active = self.keys.iter().rev();
+        active.find(|key| key.active_from <= now)
+    }
+
+    /// What seals by now, with its number.
     pub(super) fn current(&self, now: Timestamp) -> Option<(u32, &LessSafeKey)> {
-        let active = self.keys.iter().rev().find(|(_, from, _)| *from <= now);
-        match active {
-            Some((id, _, key)) => Some((*id, key)),
+        match self.newest(now) {
+            Some(key) => Some((key.number, &key.sealing)),
             None => self.derived.first().map(|key| (DERIVED, key)),
         }
     }
 
     /// The keys of this number.
-    pub(super) fn of(&self, id: u32) -> impl Iterator<Item = &LessSafeKey> {
-        let own = self.keys.iter().filter(move |(known, ..)| *known == id);
-        let derived = self.derived.iter().filter(move |_| id == DERIVED);
-        own.map(|(_, _, key)| key).chain(derived)
+    pub(super) fn of(&self, number: u32) -> impl Iterator<Item = &LessSafeKey> {
+        let own = self.keys.iter().filter(move |key| key.number == number);
+        let derived = self.derived.iter().filter(move |_| number == DERIVED);
+        own.map(|key| &key.sealing).chain(derived)
+    }
+
+    /// What tokens were sealed with at a time, with its number; `None` before any data key was made.
+    pub(super) fn token_key_at(&self, time: Timestamp) -> Option<(u32, &[u8; KEY_BYTES])> {
+        self.newest(time).map(|key| (key.number, &*key.tokens))
+    }
+
+    /// What tokens of this number were sealed with.
+    pub(super) fn token_key(&self, number: u32) -> Option<&[u8; KEY_BYTES]> {
+        let mut keys = self.keys.iter();
+        keys.find(|key| key.number == number)
+            .map(|key| &*key.tokens)
     }
 }
 
@@ -148,12 +214,16 @@ pub(super) fn fingerprint_key(
     masters: &MasterKeys,
     data: &DataKeys,
 ) -> Result<hmac::Key, Unwrappable> {
-    let key = match (&data.fingerprint, masters.all().last()) {
-        (Some(key), _) => key.unwrap(masters)?,
-        (None, Some(oldest)) => derived(oldest, TO_FINGERPRINT),
-        (None, None) => return Err(Unwrappable(DERIVED)),
+    let key = match &data.fingerprint {
+        Some(kept) => unwrap(kept, masters)?,
+        None => derived_fingerprint(masters).ok_or(Unwrappable(DERIVED))?,
     };
     Ok(hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()))
+}
+
+fn derived_fingerprint(masters: &MasterKeys) -> Option<Key> {
+    let oldest = masters.all().last()?;
+    Some(derived(oldest, TO_FINGERPRINT))
 }
 
 fn sealing_key(key: &Key) -> LessSafeKey {

@@ -88,10 +88,10 @@ fn a_former_master_key_opens_and_the_current_one_seals() {
 fn data_keys_seal_from_their_time_on_and_open_for_ever() {
     let old = masters(&[1]);
     let later = NOW.after(std::time::Duration::from_secs(60));
-    let keys: Vec<DataKey> = [(1, NOW), (2, later)]
-        .map(|(id, from)| DataKey::make(id, from, &old).expect("random bytes"))
+    let keys: Vec<DataKeyEntry> = [(1, NOW), (2, later)]
+        .map(|(id, from)| keyring::make(id, from, &old).expect("random bytes"))
         .into();
-    let data = |keys: &[DataKey]| DataKeys {
+    let data = |keys: &[DataKeyEntry]| DataKeys {
         keys: keys.to_vec(),
         fingerprint: None,
     };
@@ -107,17 +107,17 @@ fn data_keys_seal_from_their_time_on_and_open_for_ever() {
     // A change of the master key leaves the data keys, and what they sealed, as they are.
     let sealed = vault.seal(&job, 0, &secret, later).expect("a key");
     let both = masters(&[9, 1]);
-    let rewrapped: Vec<DataKey> = keys
+    let rewrapped: Vec<DataKeyEntry> = keys
         .iter()
-        .map(|key| key.rewrapped(&both).expect("both keys"))
+        .map(|key| keyring::rewrapped(key, &both).expect("both keys"))
         .collect();
     let new = Vault::new(&masters(&[9]), &data(&rewrapped)).expect("a vault");
     assert_eq!(new.open(&job, 0, &sealed), Some(secret));
     let refused = Vault::new(&masters(&[9]), &data(&keys)).err();
     assert_eq!(refused, Some(Unwrappable(1)));
     // A wrapped key is that of its number.
-    let swapped = DataKey {
-        id: 7,
+    let swapped = DataKeyEntry {
+        number: 7,
         ..keys[0].clone()
     };
     assert_eq!(
@@ -134,8 +134,8 @@ fn a_fingerprint_stays_when_the_master_key_changes_and_can_not_be_made_without_i
     assert_eq!(of(&vault(&masters(&[2, 1])), &[b"a", b"bc"]), told);
     assert_ne!(of(&vault(&masters(&[2])), &[b"a", b"bc"]), told);
     assert_ne!(of(&old, &[b"ab", b"c"]), told);
-    let kept = DataKey::make(1, NOW, &masters(&[1])).expect("random bytes");
-    let with = |masters: &MasterKeys, kept: DataKey| {
+    let kept = keyring::make(0, NOW, &masters(&[1])).expect("random bytes");
+    let with = |masters: &MasterKeys, kept: DataKeyEntry| {
         let data = DataKeys {
             keys: Vec::new(),
             fingerprint: Some(kept),
@@ -143,8 +143,40 @@ fn a_fingerprint_stays_when_the_master_key_changes_and_can_not_be_made_without_i
         Vault::new(masters, &data).expect("a vault")
     };
     let told = of(&with(&masters(&[1]), kept.clone()), &[b"a"]);
-    let rewrapped = kept.rewrapped(&masters(&[3, 1])).expect("both keys");
+    let rewrapped = keyring::rewrapped(&kept, &masters(&[3, 1])).expect("both keys");
     assert_eq!(of(&with(&masters(&[3]), rewrapped), &[b"a"]), told);
+}
+
+#[test]
+fn keys_are_rotated_with_the_master_key_and_without() {
+    let (first, both) = (masters(&[1]), masters(&[9, 1]));
+    let vault = Vault::new(&first, &DataKeys::default()).expect("a vault");
+    let before = vault.fingerprint(&[b"a"]);
+    let kept = vault.rotated(&DataKeys::default(), NOW).expect("a key");
+    let numbers: Vec<u32> = kept.iter().map(|key| key.number).collect();
+    assert_eq!(numbers, [0, 1]);
+    assert_eq!(vault.token_key_at(NOW), None);
+    vault.renew(&DataKeys::of(kept.clone())).expect("own keys");
+    let (job, secret) = (key("acme", 1), hidden(&[("a", "b")], json!({})));
+    let sealed = vault.seal(&job, 0, &secret, NOW).expect("a key");
+    let (number, token_key) = vault.token_key_at(NOW).expect("a key");
+    assert_eq!((number, vault.token_key(1)), (1, Some(token_key)));
+    // The master key is another one, which alone opens all of it from then on.
+    let other = Vault::new(&both, &DataKeys::of(kept.clone())).expect("a vault");
+    let later = NOW.after(std::time::Duration::from_secs(1));
+    let kept = other.rotated(&DataKeys::of(kept), later).expect("a key");
+    let alone = Vault::new(&masters(&[9]), &DataKeys::of(kept.clone())).expect("a vault");
+    assert_eq!(alone.open(&job, 0, &sealed), Some(secret));
+    assert_eq!(alone.fingerprint(&[b"a"]), before);
+    assert_eq!(alone.token_key(1), Some(token_key));
+    assert_eq!(alone.token_key_at(NOW), Some((1, token_key)));
+    assert_eq!(alone.token_key_at(later).map(|(number, _)| number), Some(2));
+    assert_eq!(alone.token_key(3), None);
+    // Who has the former one alone is told so, and keeps what it knows.
+    assert!(vault.renew(&DataKeys::of(kept)).is_err());
+    assert!(vault.open(&job, 0, &sealed).is_some());
+    let none = Vault::without_key().rotated(&DataKeys::default(), NOW);
+    assert_eq!(none, Err(RotateError::NoMasterKey));
 }
 
 #[test]

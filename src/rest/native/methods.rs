@@ -54,6 +54,7 @@ methods! {
     "AdminService.CreateKey" => create_key(CreateKeyRequest, caller);
     "AdminService.ListKeys" => list_keys(ListKeysRequest, caller);
     "AdminService.RevokeKey" => revoke_key(RevokeKeyRequest, caller);
+    "AdminService.RotateDataKeys" => rotate_data_keys(RotateDataKeysRequest, caller);
     "AdminService.ListAudit" => list_audit(ListAuditRequest, caller);
 }
 
