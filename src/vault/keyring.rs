@@ -5,7 +5,8 @@
 
 use aws_lc_rs::{
     aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac, rand,
+    hmac,
+    rand::fill,
 };
 use bytes::Bytes;
 use zeroize::{Zeroize, Zeroizing};
@@ -89,7 +90,7 @@ pub(super) fn make(
     masters: &MasterKeys,
 ) -> Option<DataKeyEntry> {
     let mut key = Key::default();
-    rand::fill(key.as_mut_slice()).ok()?;
+    fill(key.as_mut_slice()).ok()?;
     Some(DataKeyEntry {
         number,
         active_from,
@@ -236,7 +237,7 @@ fn sealing_key(key: &Key) -> LessSafeKey {
 /// A head, a random nonce, and the sealed text behind them; the head is part of what the seal is for.
 pub(super) fn seal(key: &LessSafeKey, head: &[u8], purpose: &[u8], text: &[u8]) -> Option<Bytes> {
     let mut nonce = [0; NONCE_LEN];
-    rand::fill(&mut nonce).ok()?;
+    fill(&mut nonce).ok()?;
     let overhead = head.len() + NONCE_LEN + AES_256_GCM_SIV.tag_len();
     let mut sealed = Vec::with_capacity(overhead + text.len());
     sealed.extend_from_slice(text);

@@ -9,7 +9,7 @@ use std::{
 
 use aws_lc_rs::{
     hkdf::{HKDF_SHA256, KeyType, Salt},
-    rand,
+    rand::fill,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::{Zeroize, Zeroizing};
@@ -170,8 +170,7 @@ impl MasterKeys {
 /// Makes a key under another name first: a key that is half there would be none.
 fn make(dir: &Path, file: &Path) -> io::Result<()> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    rand::fill(bytes.as_mut_slice())
-        .map_err(|_| io::Error::other("the system gave no random bytes"))?;
+    fill(bytes.as_mut_slice()).map_err(|_| io::Error::other("the system gave no random bytes"))?;
     let mut text = Zeroizing::new(STANDARD.encode(*bytes));
     text.push('\n');
     let draft = file.with_extension("key.new");

@@ -15,6 +15,7 @@ use longhaul::{
         event::{Event, EventKind},
         filter::Filter,
         job::{ChildCounts, FailurePolicy},
+        secrecy::{Hidden, HiddenTasks},
         task::{RetryPolicy, Timeouts},
     },
     store::{
@@ -23,6 +24,7 @@ use longhaul::{
         postgres::{PostgresSettings, PostgresStore},
         sqlite::SqliteStore,
     },
+    vault::{DataKeys, MasterKeys, Vault},
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -285,6 +287,25 @@ pub fn job(tenant: &str, n: u64) -> Job {
         update_time: at(0),
         end_time: None,
         expire_time: None,
+    }
+}
+
+/// Keeps secrets.
+pub fn vault() -> Vault {
+    Vault::new(&MasterKeys::of([7; 32]), &DataKeys::default()).unwrap()
+}
+
+/// A secret, as large as the payload.
+pub fn hidden(payload: usize) -> Hidden {
+    let secret = ("key".to_owned(), "k".repeat(payload.max(8)));
+    Hidden::new([secret].into(), Vec::new())
+}
+
+/// What is hidden of tasks of which the first one may have a secret.
+pub fn hidden_of_first(has_secret: bool, payload: usize) -> HiddenTasks {
+    match has_secret {
+        true => [(0, Arc::new(hidden(payload)))].into(),
+        false => HiddenTasks::default(),
     }
 }
 

@@ -18,30 +18,20 @@ use longhaul::{
         filter::{Filter, Order},
         job::FailurePolicy,
         limits::Policy,
-        secrecy::{Hidden, HiddenTasks},
         task::{RetryPolicy, Timeouts},
     },
     store::{FeedCursor, FeedItem, ListOrder, ListQuery, Locked, Store, StoreError, Whose},
-    vault::{DataKeys, MasterKeys, Vault},
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::fixture::{Stored, at, block_on, id};
+use crate::fixture::{Stored, at, block_on, hidden_of_first, id, vault};
 pub use said::Said;
 use said::said;
 
 pub const TENANTS: [&str; 2] = ["acme", "umbrella"];
 pub const DRIVERS: [&str; 2] = ["ansible", "terraform"];
 pub const REQUEST_IDS: [&str; 4] = ["", "r1", "r2", "r3"];
-
-/// A secret, as large as the payload.
-pub fn hidden(payload: usize) -> Hidden {
-    Hidden::new(
-        [("key".to_owned(), "k".repeat(payload.max(8)))].into(),
-        Vec::new(),
-    )
-}
 
 /// A step of a history. Numbers choose among what is there when its turn comes.
 #[derive(Clone, Debug)]
@@ -132,7 +122,6 @@ pub struct History {
     /// Where the feeds of both were at the same moments.
     marks: Vec<[FeedCursor; 2]>,
     ids: Ids,
-    vault: Vault,
     pub now: Timestamp,
     policy: Policy,
     paused: Vec<String>,
@@ -158,7 +147,6 @@ impl History {
             database,
             marks: Vec::new(),
             ids: Ids(0),
-            vault: Vault::new(&MasterKeys::of([7; 32]), &DataKeys::default()).unwrap(),
             now: at(0),
             policy: Policy {
                 retention: Duration::from_secs(60),
@@ -303,10 +291,7 @@ impl History {
             tasks: (0..tasks)
                 .map(|position| Arc::new(task(position)))
                 .collect(),
-            hidden: match chained {
-                true => [(0, Arc::new(hidden(payload)))].into(),
-                false => HiddenTasks::default(),
-            },
+            hidden: hidden_of_first(chained, payload),
         })
     }
 
@@ -356,9 +341,8 @@ impl History {
             // A shared store may have to leave some for the next round.
             assert!(ready.more || !same.more);
             assert_eq!(ready.tasks, same.tasks);
-            let ready = ready.tasks;
-            wanted.extend(ready.iter().map(|task| task.key.clone()));
-            loaded.ready.insert((*driver).into(), ready);
+            wanted.extend(ready.tasks.iter().map(|task| task.key.clone()));
+            loaded.ready.insert((*driver).into(), ready.tasks);
         }
         wanted.extend(commands.iter().filter_map(named));
         let mut seen = Vec::new();
@@ -385,7 +369,7 @@ impl History {
             policy: self.policy,
             leases_hold_until: self.now,
             source: &mut self.ids,
-            secrecy: &self.vault,
+            secrecy: &vault(),
             is_paused: &|driver| paused.iter().any(|paused| paused == driver),
             served: &mut self.served,
             is_watched: &|_| false,

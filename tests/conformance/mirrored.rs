@@ -16,8 +16,8 @@ use proptest::prelude::*;
 use tonic::Status;
 
 use crate::{
-    fixture::{Stored, block_on},
-    histories::{DRIVERS, History, REQUEST_IDS, Said, Step, TENANTS, hidden, steps},
+    fixture::{Stored, block_on, hidden},
+    histories::{DRIVERS, History, REQUEST_IDS, Said, Step, TENANTS, steps},
     served::{Served, document, in_an_hour, reason, reason_of},
 };
 
