@@ -1,7 +1,7 @@
 //! What of a payload is secret: told by the names of fields, and by paths that a caller names. A payload is split into what may be shown and what was taken
 //! out of it, and put together again from both.
 //!
-//! Names: those that contain, without regard to case and with letters and digits alone, one of [`NAMES`]. In a list of names and values, the `value` beside a
+//! Names: those that contain, without regard to case and with letters and digits alone, the word for one, such as `password`. In a list of names and values, the `value` beside a
 //! `name` or a `key` that is such a name. Whatever stands under a secret name or path is taken as a whole.
 
 mod names;
