@@ -7,9 +7,9 @@ use longhaul::{
     proto::v1::{
         AcquireRequest, AcquireResponse, CancelRequest, CancelResponse, CreateKeyRequest,
         CreateKeyResponse, CreateTenantRequest, CreateTenantResponse, GetCallerRequest,
-        GetCallerResponse, Job, JobSpec, JobTaskSpec, Key, Lease, RevokeKeyRequest,
-        RevokeKeyResponse, Role, SubmitRequest, SubmitResponse, Tenant, UpdateTenantRequest,
-        UpdateTenantResponse,
+        GetCallerResponse, GetRequest, GetResponse, Job, JobSpec, JobTaskSpec, Key, Lease,
+        RevokeKeyRequest, RevokeKeyResponse, Role, SubmitRequest, SubmitResponse, Tenant,
+        UpdateTenantRequest, UpdateTenantResponse,
     },
 };
 use tonic::Status;
@@ -55,6 +55,8 @@ pub struct Cast {
     /// All roles in the tenant.
     pub owner: String,
     pub other: String,
+    /// Whether that is of the owner's tenant, which a control asks for.
+    pub other_is_own: bool,
     pub credentials: Vec<Credential>,
 }
 
@@ -89,6 +91,7 @@ impl Cast {
             served,
             owner,
             other,
+            other_is_own: other_tenant == OWN,
             credentials,
         }
     }
@@ -347,4 +350,13 @@ pub async fn acquire(served: &Served, key: &str, driver: &str) -> Lease {
     };
     let leased = served.call::<AcquireResponse>(key, "WorkerService/Acquire", &request);
     leased.await.unwrap().leases.remove(0)
+}
+
+pub async fn get(served: &Served, key: &str, id: &str) -> Result<Job, Status> {
+    let request = GetRequest {
+        job_id: id.to_owned(),
+        ..GetRequest::default()
+    };
+    let found = served.call::<GetResponse>(key, "JobService/Get", &request);
+    Ok(found.await?.job.unwrap())
 }

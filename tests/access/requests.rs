@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    cast::{CANARY, Cast, OTHER, OWN, make_key, make_tenant},
+    cast::{CANARY, Cast, make_tenant},
     contract::{Form, Method},
-    wire::Ask,
+    wire::{Answer, Ask},
 };
 
 /// A request, and whose it is.
@@ -170,12 +170,7 @@ pub fn escaped(value: &str) -> String {
 
 /// What went wrong inside of an answer that went well as a whole: of each part that was refused the reason, and its message.
 pub fn refused_parts(method: &Method, encoded: &[u8]) -> Vec<String> {
-    let name = method.descriptor.output().full_name().to_owned();
-    let Some(descriptor) = POOL.get_message_by_name(&name) else {
-        return Vec::new();
-    };
-    let message = DynamicMessage::decode(descriptor, encoded).unwrap();
-    let message = serde_json::to_value(&message).unwrap();
+    let message = json_of(method, encoded);
     let results = message["results"].as_array().cloned().unwrap_or_default();
     let refused = results.iter().filter(|result| !result["error"].is_null());
     let reasons = refused.map(|result| {
@@ -188,18 +183,19 @@ pub fn refused_parts(method: &Method, encoded: &[u8]) -> Vec<String> {
     reasons.collect()
 }
 
-/// What somebody who reads a list is not to find in it.
-pub fn secrets_of_the_owner() -> [&'static str; 2] {
-    [CANARY, OWN]
+/// What a gRPC call has answered, as text.
+pub fn shown(method: &Method, answer: &Answer) -> String {
+    let messages = answer.messages().into_iter();
+    let messages = messages.map(|message| json_of(method, message).to_string());
+    messages.collect::<Vec<_>>().join("\n")
 }
 
-/// A key of another tenant, for those who have to name one.
-pub async fn others_key(cast: &Cast) -> String {
-    let made = make_key(
-        &cast.served,
-        OTHER,
-        &[longhaul::proto::v1::Role::Read],
-        false,
-    );
-    made.await.key.unwrap().key_id
+/// An answer of the method; nothing of one that is not of the contract.
+fn json_of(method: &Method, encoded: &[u8]) -> Value {
+    let name = method.descriptor.output().full_name().to_owned();
+    let Some(descriptor) = POOL.get_message_by_name(&name) else {
+        return Value::Null;
+    };
+    let message = DynamicMessage::decode(descriptor, encoded).unwrap();
+    serde_json::to_value(&message).unwrap()
 }

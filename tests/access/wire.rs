@@ -11,7 +11,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -44,10 +44,11 @@ pub struct Answer {
     pub trailers: HeaderMap,
 }
 
-/// An answer that may last.
+/// An answer that may last, or is yet to come.
 pub struct Lasting {
-    response: Response<Incoming>,
-    _says: Option<mpsc::Sender<Result<Frame<Bytes>, Infallible>>>,
+    coming: Option<JoinHandle<Response<Incoming>>>,
+    response: Option<Response<Incoming>>,
+    says: Option<mpsc::Sender<Result<Frame<Bytes>, Infallible>>>,
 }
 
 impl Ask {
@@ -64,11 +65,8 @@ impl Ask {
 
     /// A gRPC call with an encoded message.
     pub fn grpc(path: &str, message: &[u8]) -> Self {
-        let mut framed = vec![0];
-        framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
-        framed.extend(message);
         let ask = Self {
-            body: framed.into(),
+            body: framed(message),
             ..Self::http("POST", path)
         };
         ask.with("content-type", "application/grpc")
@@ -96,6 +94,14 @@ impl Ask {
     }
 }
 
+/// A message as gRPC frames it.
+fn framed(message: &[u8]) -> Bytes {
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    framed.into()
+}
+
 impl Wire {
     pub async fn to(address: std::net::SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
@@ -110,6 +116,13 @@ impl Wire {
 
     /// Sends a request; answers when the head of the answer is there.
     pub async fn open(&self, ask: &Ask) -> Lasting {
+        let mut lasting = self.begin(ask).await;
+        lasting.head().await;
+        lasting
+    }
+
+    /// Sends a request, whose answer is yet to come.
+    pub async fn begin(&self, ask: &Ask) -> Lasting {
         let (says, hears) = mpsc::channel(1);
         if !ask.body.is_empty() {
             says.try_send(Ok(Frame::data(ask.body.clone()))).unwrap();
@@ -120,10 +133,18 @@ impl Wire {
         request.headers_mut().unwrap().extend(ask.headers.clone());
         let says = ask.stays_open.then_some(says);
         let mut sender = self.sender.clone();
-        let response = sender.send_request(request.body(body).unwrap()).await;
+        sender.ready().await.unwrap();
+        let sent = sender.send_request(request.body(body).unwrap());
+        let ask = ask.clone();
+        // It is awaited when what comes is read, and of no more use when that is not.
+        let coming = tokio::spawn(async move {
+            let response = sent.await;
+            response.unwrap_or_else(|error| panic!("{error:?}: {ask:?}"))
+        });
         Lasting {
-            response: response.unwrap_or_else(|error| panic!("{error:?}: {ask:?}")),
-            _says: says,
+            coming: Some(coming),
+            response: None,
+            says,
         }
     }
 
@@ -155,6 +176,13 @@ impl fmt::Debug for Answer {
 }
 
 impl Lasting {
+    /// Says one thing more; nobody may hear it any more.
+    pub async fn say(&self, message: &impl Message) {
+        let frame = Frame::data(framed(&message.encode_to_vec()));
+        let says = self.says.as_ref().expect("it stays open");
+        let _ = timeout(PATIENCE, says.send(Ok(frame))).await;
+    }
+
     /// The answer up to the first of what it says.
     pub async fn first(&mut self) -> Answer {
         self.read(true).await
@@ -165,10 +193,23 @@ impl Lasting {
         self.read(false).await
     }
 
+    async fn head(&mut self) -> &mut Response<Incoming> {
+        if let Some(coming) = self.coming.take() {
+            self.response = Some(coming.await.unwrap());
+        }
+        self.response.as_mut().expect("it has come")
+    }
+
     /// Whether it has ended by now.
     pub fn has_ended(&mut self) -> bool {
+        if let Some(coming) = &self.coming {
+            return coming.is_finished();
+        }
+        let Some(response) = &mut self.response else {
+            return false;
+        };
         loop {
-            match self.response.body_mut().frame().now_or_never() {
+            match response.body_mut().frame().now_or_never() {
                 None => return false,
                 Some(None | Some(Err(_))) => return true,
                 Some(Some(Ok(frame))) if frame.is_trailers() => return true,
@@ -178,14 +219,15 @@ impl Lasting {
     }
 
     async fn read(&mut self, first: bool) -> Answer {
+        let response = self.head().await;
         let mut answer = Answer {
-            status: self.response.status().as_u16(),
-            headers: self.response.headers().clone(),
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
             body: Vec::new(),
             trailers: HeaderMap::new(),
         };
         while !(first && !answer.body.is_empty()) {
-            let Some(frame) = self.response.body_mut().frame().await else {
+            let Some(frame) = response.body_mut().frame().await else {
                 break;
             };
             match frame.unwrap().into_data() {
@@ -231,6 +273,16 @@ impl Answer {
         Ok(M::decode(*messages.first().expect("there is a message")).unwrap())
     }
 
+    /// What a gRPC call that failed says: its code, its message, and its details as they are.
+    pub fn grpc_details(&self) -> String {
+        let told = Status::from_header_map(&self.trailers);
+        let told = told.or_else(|| Status::from_header_map(&self.headers));
+        told.map_or_else(String::new, |status| {
+            let details = String::from_utf8_lossy(status.details());
+            format!("{:?} {} {details}", status.code(), status.message())
+        })
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -244,10 +296,4 @@ impl Answer {
         let value = self.headers.get(name);
         value.map_or("", |value| value.to_str().unwrap())
     }
-}
-
-/// Everything that has been said on a stream up to now, for as long as it takes to say one thing.
-pub async fn next_message<M: Message + Default>(lasting: &mut Lasting) -> M {
-    let answer = timeout(PATIENCE, lasting.first()).await.expect("it speaks");
-    answer.message().unwrap()
 }
