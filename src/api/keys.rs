@@ -56,7 +56,15 @@ impl Api {
     ) -> Result<v1::CreateKeyResponse, Fault> {
         let now = self.engine.now();
         let mut key = read(caller, request, now)?;
-        may_give(&caller.holder.principal, &key)?;
+        if let Err(fault) = may_give(&caller.holder.principal, &key) {
+            let target = match &key.proof {
+                Proof::Certificate(_) => &key.id,
+                Proof::Secret(_) => &key.tenant.0,
+            };
+            let denials = self.authenticator.denials();
+            denials.note(caller.actor(), "CreateKey", target);
+            return Err(fault);
+        }
         let mut secret = String::new();
         if let Proof::Secret(digest) = &mut key.proof {
             let new = NewKey::make()?;
@@ -269,7 +277,9 @@ fn may_give(giver: &Principal, key: &KeyEntry) -> Result<(), Fault> {
     {
         return Err(Refusal::TenantNotFound(key.tenant.clone()).into());
     }
-    if key.everywhere && !giver.everywhere {
+    // A name in a certificate is nobody's until it is given to a tenant: whose, is not for one of them to say.
+    let is_for_operators = key.everywhere || matches!(key.proof, Proof::Certificate(_));
+    if is_for_operators && !giver.everywhere {
         return Err(Fault::role_required(giver, Permission::Operate));
     }
     // Whoever administers all tenants may let a tenant's people do whatever can be done there.
