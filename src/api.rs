@@ -23,7 +23,7 @@ mod workers;
 
 pub(crate) use access::{lasts, required};
 pub(crate) use body::BodyError;
-pub(crate) use caller::{Caller, admit};
+pub(crate) use caller::{Caller, Tried, admit};
 pub(crate) use fault::{Fault, Reason};
 pub(crate) use render::View;
 pub(crate) use secrets::data_keys;

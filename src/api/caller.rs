@@ -52,7 +52,12 @@ impl Caller {
             Permission::Open => nobody(),
             _ => {
                 let identity = identity.ok_or(AuthError::Required)?;
-                Arc::clone(admit(identity, permission, action, target)?)
+                let tried = Tried {
+                    action,
+                    target,
+                    request_id: text("x-request-id"),
+                };
+                Arc::clone(admit(identity, permission, tried)?)
             }
         };
         Ok(Self {
@@ -108,12 +113,20 @@ impl Caller {
     }
 }
 
+/// What somebody would like to do, for the log if they may not.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tried<'a> {
+    pub(crate) action: &'a str,
+    pub(crate) target: &'a str,
+    /// What the caller calls its call.
+    pub(crate) request_id: Option<&'a str>,
+}
+
 /// Whoever sent a request, if it may do what this takes.
 pub(crate) fn admit<'a>(
     identity: &'a Identity,
     permission: Permission,
-    action: &str,
-    target: &str,
+    tried: Tried<'_>,
 ) -> Result<&'a Arc<Holder>, Fault> {
     let holder = identity.holder.as_ref();
     let holder = holder.map_err(|error| Fault::from(error.clone()))?;
@@ -121,8 +134,9 @@ pub(crate) fn admit<'a>(
     if principal.may(permission) {
         return Ok(holder);
     }
-    let actor = actor(principal, identity.peer.as_deref(), "");
-    identity.denials.note(actor, action, target);
+    let request_id = request_id(tried.request_id);
+    let actor = actor(principal, identity.peer.as_deref(), &request_id);
+    identity.denials.note(actor, tried.action, tried.target);
     Err(Fault::role_required(principal, permission))
 }
 

@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 
-use super::is_grpc;
+use super::{STREAMS, is_grpc};
 use crate::{
-    api::{Fault, admit, lasts, required},
+    api::{Fault, Tried, admit, lasts, required},
     auth::{AuthError, Authenticator, Holder, Identity, Peer, Presented},
     domain::access::Permission,
     grpc::error,
@@ -81,7 +81,7 @@ impl Gate {
     }
 
     /// Tells a request who sends it.
-    pub(super) fn admit<B>(&self, request: &mut Request<B>, found: Found) -> Entry {
+    pub(super) fn admit(&self, request: &mut Request<Body>, found: Found) -> Entry {
         let identity = Identity {
             holder: found,
             peer: self.peer.clone(),
@@ -89,13 +89,18 @@ impl Gate {
         };
         let is_grpc = is_grpc(request);
         let path = request.uri().path();
-        if is_grpc && let Err(fault) = turn_away(&identity, path) {
+        if is_grpc && let Err(fault) = turn_away(&identity, request) {
             return Entry::Out(said_in_grpc(&fault));
         }
         let ended = match &identity.holder {
             Ok(holder) if !is_grpc || lasts(path) => holder.end().cloned(),
             Ok(_) | Err(_) => None,
         };
+        if let Some(ended) = ended.as_ref().filter(|_| STREAMS.contains(&path)) {
+            // Its sender may never read that the answer has ended, and go on.
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = Body::new(EndWith::at_once(body, ended.clone(), None));
+        }
         request.extensions_mut().insert(identity);
         Entry::In(ended.map(|ended| Stay { ended, is_grpc }))
     }
@@ -105,15 +110,21 @@ impl Gate {
 pub(super) type Found = Result<Arc<Holder>, AuthError>;
 
 /// Why a gRPC call is turned away, if it is.
-fn turn_away(identity: &Identity, path: &str) -> Result<(), Fault> {
+fn turn_away(identity: &Identity, request: &Request<Body>) -> Result<(), Fault> {
+    let path = request.uri().path();
     let foreign = FOREIGN.iter().find(|(begin, _)| path.starts_with(begin));
     let foreign = foreign.map(|(_, permission)| *permission);
     // What nobody serves is nobody's business who is not known.
     let asked = required(path).or(foreign).unwrap_or(Permission::Identified);
-    let method = path.rsplit('/').next().unwrap_or_default();
+    let request_id = request.headers().get("x-request-id");
+    let tried = Tried {
+        action: path.rsplit('/').next().unwrap_or_default(),
+        target: "",
+        request_id: request_id.and_then(|id| id.to_str().ok()),
+    };
     match asked {
         Permission::Open => Ok(()),
-        permission => admit(identity, permission, method, "").map(drop),
+        permission => admit(identity, permission, tried).map(drop),
     }
 }
 
