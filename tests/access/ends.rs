@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use longhaul::proto::v1::{GetCallerRequest, Role, WorkRequest, WorkerHello};
-use prost::Message;
+use longhaul::proto::v1::{
+    GetCallerRequest, GetCallerResponse, Role, TaskReport, Warning, WorkRequest,
+    task_report::Report,
+};
 use serde_json::json;
 use tokio::time::timeout;
 use tonic::Code;
 
 use crate::{
     cast::{
-        OWN, acquire, caller, in_seconds, key, make_key, make_key_until, make_tenant, revoke,
+        OWN, acquire, caller, get, in_seconds, key, make_key, make_key_until, make_tenant, revoke,
         set_disabled, submit,
     },
     contract::ROLES,
@@ -196,12 +198,8 @@ async fn all_end(served: &Served, ending: &str, staying: &str, end: impl AsyncFn
     }
     // And nothing can be begun.
     for wire in &served.wires {
-        let begun = call::<longhaul::proto::v1::GetCallerResponse>(
-            wire,
-            ending,
-            "AdminService/GetCaller",
-            &GetCallerRequest {},
-        );
+        let begun =
+            call::<GetCallerResponse>(wire, ending, "AdminService/GetCaller", &GetCallerRequest {});
         assert_eq!(begun.await.unwrap_err().code(), Code::Unauthenticated);
     }
 }
@@ -249,10 +247,9 @@ async fn a_disabled_tenant_ends_what_was_begun_for_it(on: On) {
     set_disabled(&served, "gone", false).await;
     for wire in &served.wires {
         let path = "AdminService/GetCaller";
-        let known: longhaul::proto::v1::GetCallerResponse =
-            call(wire, &ending, path, &GetCallerRequest {})
-                .await
-                .unwrap();
+        let known: GetCallerResponse = call(wire, &ending, path, &GetCallerRequest {})
+            .await
+            .unwrap();
         assert_eq!(known.tenant, "gone");
     }
     served.stop().await;
@@ -293,10 +290,9 @@ async fn a_new_key_is_good_at_once(on: On) {
     for _ in 0..5 {
         let made = make_key(&served, OWN, &[Role::Read], false).await;
         for wire in served.wires.iter().rev() {
-            let known: longhaul::proto::v1::GetCallerResponse =
-                call(wire, &made.secret, path, &GetCallerRequest {})
-                    .await
-                    .unwrap();
+            let known: GetCallerResponse = call(wire, &made.secret, path, &GetCallerRequest {})
+                .await
+                .unwrap();
             assert_eq!((known.tenant.as_str(), known.roles.len()), (OWN, 1));
         }
         let id = made.key.unwrap().key_id;
@@ -313,3 +309,53 @@ on_each_store!(
     an_expired_key_ends_what_was_begun_with_it,
     a_new_key_is_good_at_once,
 );
+
+/// A worker that never reads that its stream has ended is not heard any more either.
+#[tokio::test]
+async fn a_revoked_worker_that_does_not_listen_is_not_heard() {
+    let served = Served::on(On::Memory).await;
+    make_tenant(&served, OWN).await;
+    let owner = key(&served, OWN, &ROLES, false).await;
+    let made = make_key(&served, OWN, &[Role::Work], false).await;
+    let job = submit(&served, &owner, "held", "").await.id;
+    let lease = acquire(&served, &made.secret, "held").await;
+    let hello = json!({"hello": {"name": "w", "drivers": ["idle"], "slots": 1, "held": [base64(&lease.lease_token)]}});
+    let methods = crate::contract::methods();
+    let work = methods
+        .iter()
+        .find(|method| method.name() == "WorkerService.Work");
+    let ask = crate::requests::grpc(work.unwrap(), &hello).key(&made.secret);
+    let deaf = served.wire().deaf().await;
+    let worker = deaf.begin(&ask).await;
+    let warn = async |message: &str| {
+        let message = message.to_owned();
+        let report = TaskReport {
+            lease_token: lease.lease_token.clone(),
+            report: Some(Report::Warning(Warning { message })),
+        };
+        let message = WorkRequest {
+            reports: vec![report],
+            ..WorkRequest::default()
+        };
+        worker.say(&message).await;
+    };
+    let heard = async || {
+        let job = get(&served, &owner, &job).await.unwrap();
+        job.tasks[0].warnings.clone()
+    };
+    warn("before").await;
+    let is_heard = timeout(PATIENCE, async {
+        while heard().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    is_heard.await.expect("it is heard while its key is good");
+    revoke(&served, &made.key.unwrap().key_id).await;
+    // What it says is read within a few of these, as before; that it is not, no wait could show.
+    for _ in 0..100 {
+        warn("after").await;
+        assert_eq!(heard().await, ["before"]);
+    }
+    drop((worker, deaf));
+    served.stop().await;
+}

@@ -223,14 +223,8 @@ async fn of_names(cells: &mut Cells<'_>) {
     let key = json!({"tenant": OWN, "roles": ["ROLE_READ"]});
     cells.call("AdminService.CreateKey", "tenant", &key, named, &told);
 
-    let (used, fresh) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
-    let request = SubmitRequest {
-        job: Some(spec("nobody")),
-        request_id: used.clone(),
-    };
-    let stored = cast.served.call(&cast.owner, "JobService/Submit", &request);
-    let stored: SubmitResponse = stored.await.unwrap();
-    let not_that = Told::Not(stored.job.unwrap().id);
+    let fresh = Uuid::now_v7().to_string();
+    let (used, not_that) = used_id(cast).await;
     let named = (used.as_str(), fresh.as_str());
     let job = json!({"summary": CANARY, "tasks": task});
     let request = json!({"job": job, "request_id": used});
@@ -251,8 +245,10 @@ async fn of_names(cells: &mut Cells<'_>) {
     );
     let ended = submit(&cast.served, &cast.other, "nobody", "").await.id;
     cancel(&cast.served, &cast.other, &ended).await.unwrap();
-    let retry = json!({"job_id": ended, "request_id": used});
-    cells.call("JobService.Retry", "request_id", &retry, named, &not_that);
+    let (of_retry, not_its) = used_id(cast).await;
+    let retry = json!({"job_id": ended, "request_id": of_retry});
+    let of_retry = (of_retry.as_str(), fresh.as_str());
+    cells.call("JobService.Retry", "request_id", &retry, of_retry, &not_its);
     for (collection, _, _) in COLLECTIONS {
         let ask = |key: &str| {
             let ask = Ask::http("POST", collection).json(&job);
@@ -261,6 +257,18 @@ async fn of_names(cells: &mut Cells<'_>) {
         let name = format!("POST {collection} Idempotency-Key");
         cells.plain(&name, &ask, named, not_that.clone());
     }
+}
+
+/// The id of a request of the owner, and that it is not its job that others are told of.
+async fn used_id(cast: &Cast) -> (String, Told) {
+    let request_id = Uuid::now_v7().to_string();
+    let request = SubmitRequest {
+        job: Some(spec("nobody")),
+        request_id: request_id.clone(),
+    };
+    let stored = cast.served.call(&cast.owner, "JobService/Submit", &request);
+    let stored: SubmitResponse = stored.await.unwrap();
+    (request_id, Told::Not(stored.job.unwrap().id))
 }
 
 /// What one is given to go on from.
@@ -450,7 +458,11 @@ fn neutral(answer: &Answer, method: Option<&Method>, named: &str) -> String {
     }
     // What gRPC says in base64.
     let details = answer.grpc_details();
-    let text = format!("{} {headers:?} {} {details}", answer.status, answer.text());
+    let said = match method {
+        Some(method) => shown(method, answer),
+        None => answer.text(),
+    };
+    let text = format!("{} {headers:?} {said} {details}", answer.status);
     text.replace(named, "IT").replace(&escaped(named), "IT")
 }
 

@@ -114,6 +114,19 @@ impl Wire {
         Self { sender, authority }
     }
 
+    /// A connection to the same server that takes heads of answers, and nothing of their bodies.
+    pub async fn deaf(&self) -> Self {
+        let stream = TcpStream::connect(&self.authority).await.unwrap();
+        let mut settings = http2::Builder::new(TokioExecutor::new());
+        settings.initial_stream_window_size(0);
+        let (sender, connection) = settings.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self {
+            sender,
+            authority: self.authority.clone(),
+        }
+    }
+
     /// Sends a request; answers when the head of the answer is there.
     pub async fn open(&self, ask: &Ask) -> Lasting {
         let mut lasting = self.begin(ask).await;
