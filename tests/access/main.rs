@@ -16,6 +16,7 @@ mod matrix;
 #[path = "../postgres/cluster.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod postgres;
+mod reading;
 mod requests;
 mod rest;
 mod served;

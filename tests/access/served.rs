@@ -7,6 +7,7 @@ use std::{
 };
 
 use longhaul::{
+    auth::AuthSettings,
     server::{self, RunningServer, ServeSettings},
     store::Store,
 };
@@ -69,7 +70,7 @@ impl Served {
     /// As everybody's own.
     pub async fn without_auth(on: On) -> Self {
         let settings = ServeSettings {
-            auth: false,
+            auth: AuthSettings::default(),
             ..settings()
         };
         Self::by(opened(on).await, settings).await
@@ -141,7 +142,10 @@ pub fn settings() -> ServeSettings {
         heartbeat_interval: HOUR,
         cancel_grace: HOUR,
         routes: Some(ROUTE_FILES.path().to_owned()),
-        auth: true,
+        auth: AuthSettings {
+            is_required: true,
+            ..AuthSettings::default()
+        },
         ..ServeSettings::default()
     }
 }
