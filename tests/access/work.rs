@@ -1,18 +1,19 @@
 //! Workers, kept to the tasks of their tenant: what they are given, what they may report on, and what they hear.
 
 use longhaul::proto::v1::{
-    AcquireRequest, AcquireResponse, Directive, ExplainRequest, ExplainResponse,
-    GetServerInfoRequest, GetServerInfoResponse, Heartbeat, Lease, ReportRequest, ReportResponse,
-    Success, TaskReport, WorkRequest, WorkResponse, WorkerHello, directive, task_report::Report,
+    AcquireRequest, AcquireResponse, CreateKeyRequest, CreateKeyResponse, Directive,
+    ExplainRequest, ExplainResponse, GetServerInfoRequest, GetServerInfoResponse, Heartbeat, Lease,
+    ReportRequest, ReportResponse, Role, Success, TaskReport, WorkRequest, WorkResponse,
+    WorkerHello, directive, task_report::Report,
 };
 use prost::Message;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
-    cast::{Cast, OTHER, OWN, acquire, cancel, key, submit},
+    cast::{Cast, OTHER, OWN, acquire, cancel, key, submit, wanted},
     contract::ROLES,
-    served::{On, Served, on_each_store},
+    served::{On, Served, on_each_store, reason},
     wire::{Ask, Lasting, PATIENCE},
 };
 
@@ -229,6 +230,50 @@ async fn a_lease_is_held_by_its_tenant(on: On) {
     cast.served.stop().await;
 }
 
+/// Of the drivers that its key is for.
+async fn a_worker_takes_the_tasks_of_its_drivers(on: On) {
+    let cast = Cast::on(on).await;
+    let served = &cast.served;
+    let (own, others) = (driver(), driver());
+    for driver in [&own, &others] {
+        submit(served, &cast.owner, driver, "").await;
+    }
+    let request = CreateKeyRequest {
+        drivers: vec![own.clone()],
+        ..wanted(OWN, &[Role::Work])
+    };
+    let made = served.call(&served.first_key, "AdminService/CreateKey", &request);
+    let made: CreateKeyResponse = made.await.unwrap();
+    let key = made.secret;
+    let mine = acquire(served, &key, &own).await;
+    for drivers in [vec![others.clone()], vec![own, others.clone()]] {
+        let request = AcquireRequest {
+            worker: "worker-1".to_owned(),
+            drivers,
+            ..AcquireRequest::default()
+        };
+        let refused = served.call::<AcquireResponse>(&key, "WorkerService/Acquire", &request);
+        assert_eq!(reason(&refused.await.unwrap_err()), "ROLE_REQUIRED");
+    }
+    let path = "/longhaul.v1.WorkerService/Work";
+    let ask = Ask::grpc(path, &hello(&others, 1, &[]).encode_to_vec()).key(&key);
+    let refused = served.wire().ask(&ask, true).await.grpc().unwrap_err();
+    assert_eq!(reason(&refused), "ROLE_REQUIRED");
+    // Nor does it report on what others were given.
+    let anothers = acquire(served, &cast.owner, &others).await;
+    let request = ReportRequest {
+        reports: [&anothers, &mine]
+            .map(|l| report(l, Report::Success(Success::default())))
+            .into(),
+        wait: None,
+    };
+    let answer = served.call(&key, "WorkerService/Report", &request);
+    let answer: ReportResponse = answer.await.unwrap();
+    let accepted: Vec<_> = answer.results.iter().map(|r| r.error.is_none()).collect();
+    assert_eq!(accepted, [false, true]);
+    cast.served.stop().await;
+}
+
 /// How many of another tenant's tasks wait, and who works for it, is nobody else's business.
 async fn others_queues_and_workers_are_not_told(on: On) {
     let cast = Cast::on(on).await;
@@ -257,6 +302,7 @@ async fn others_queues_and_workers_are_not_told(on: On) {
 
 on_each_store!(
     a_worker_takes_the_tasks_of_its_tenant,
+    a_worker_takes_the_tasks_of_its_drivers,
     a_batch_of_reports_counts_as_far_as_it_is_ones_own,
     a_stream_reports_on_ones_own,
     a_lease_is_held_by_its_tenant,

@@ -16,17 +16,18 @@ use std::{
 };
 
 use longhaul::{
+    auth::AuthSettings,
     client::Client,
     domain::Timestamp,
     engine::{Clock as _, SteadyClock},
     proto::{
         Struct,
         v1::{
-            AcquireRequest, CancelRequest, DeleteRequest, GetCountsRequest, GetCountsResponse,
-            GetRequest, Job, JobChange, JobEvent, JobSpec, JobTaskSpec, Lease, ListEventsRequest,
-            ListRequest, ReportRequest, RetryRequest, SubmitBatchRequest, SubmitRequest,
-            SubmitResponse, TaskReport, WaitRequest, WatchJobsRequest, WatchJobsResponse,
-            task_report::Report, watch_jobs_response::Kind,
+            AcquireRequest, CancelRequest, CreateKeyRequest, CreateTenantRequest, DeleteRequest,
+            GetCountsRequest, GetCountsResponse, GetRequest, Job, JobChange, JobEvent, JobSpec,
+            JobTaskSpec, Lease, ListEventsRequest, ListRequest, ReportRequest, RetryRequest,
+            SubmitBatchRequest, SubmitRequest, SubmitResponse, TaskReport, Tenant, WaitRequest,
+            WatchJobsRequest, WatchJobsResponse, task_report::Report, watch_jobs_response::Kind,
         },
     },
     server::{self, RunningServer, ServeSettings},
@@ -51,6 +52,8 @@ const SOON: Duration = Duration::from_secs(60);
 pub struct Served {
     servers: Vec<RunningServer>,
     clients: Vec<Client>,
+    /// What the clients show: whoever works and administers for all tenants, and has jobs of its own.
+    key: String,
     calls: AtomicUsize,
     // Last: they go when the servers have gone.
     _places: Vec<Place>,
@@ -83,24 +86,59 @@ impl Served {
             lease_duration: HOUR,
             cancel_grace: HOUR,
             master_key: MasterKeySource::Given(MasterKeys::of([7; 32])),
+            auth: AuthSettings {
+                is_required: true,
+                ..AuthSettings::default()
+            },
             ..ServeSettings::default()
         };
         let mut served = Self {
             servers: Vec::new(),
             clients: Vec::new(),
+            key: String::new(),
             calls: AtomicUsize::new(0),
             _places: Vec::new(),
         };
         for Opened { store, place } in nodes {
-            let server = server::start_on(settings.clone(), store).await.unwrap();
-            let endpoint = format!("http://{}", server.local_addr());
+            let mut server = server::start_on(settings.clone(), store).await.unwrap();
+            // One of the nodes makes it.
+            served.key.extend(server.take_first_key());
             served.servers.push(server);
-            served
-                .clients
-                .push(Client::connect(&endpoint).await.unwrap());
             served._places.push(place);
         }
+        served.clients = served.clients_with(&served.key).await;
         served
+    }
+
+    /// Clients of each node, with this key.
+    async fn clients_with(&self, key: &str) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for server in &self.servers {
+            let endpoint = format!("http://{}", server.local_addr());
+            let client = Client::builder(&endpoint).api_key(key).connect().await;
+            clients.push(client.unwrap());
+        }
+        clients
+    }
+
+    /// Clients of each node, for whoever may do all in a tenant that is new.
+    pub async fn clients_of(&self, tenant: &str) -> Vec<Client> {
+        let request = CreateTenantRequest {
+            tenant: Some(Tenant {
+                name: tenant.to_owned(),
+                ..Tenant::default()
+            }),
+        };
+        let made = self.same_client().admin().create_tenant(request).await;
+        made.unwrap();
+        let roles = 1..=6;
+        let request = CreateKeyRequest {
+            tenant: tenant.to_owned(),
+            roles: roles.collect(),
+            ..CreateKeyRequest::default()
+        };
+        let made = self.client().admin().create_key(request).await.unwrap();
+        self.clients_with(&made.into_inner().secret).await
     }
 
     pub async fn stop(self) {

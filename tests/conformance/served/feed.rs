@@ -1,10 +1,13 @@
 //! What those who follow the jobs are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use longhaul::proto::v1::{JobChange, Warning, job_change::Type, task_report::Report};
+use longhaul::proto::v1::{
+    JobChange, Warning, WatchJobsRequest, job_change::Type, task_report::Report,
+    watch_jobs_response::Kind,
+};
 
-use super::Served;
+use super::{Served, reason, request, spec};
 
 /// What is told of each job, which must tile: the range of its revisions, and whether it is gone.
 fn ranges(changes: &[JobChange]) -> BTreeMap<&str, (u64, u64, bool)> {
@@ -85,4 +88,50 @@ pub async fn a_long_stretch_of_the_feed_comes_in_parts(served: &Served) {
     }
     told.sort_unstable();
     assert_eq!(told, expected);
+}
+
+pub async fn the_feed_is_of_one_tenant(served: &Served) {
+    let others = served.clients_of("umbrella").await;
+    let start = served.mark().await;
+    let own = served.submit_for("d").await.id;
+    let after_own = served.mark().await;
+    let mut anothers = Vec::new();
+    for n in 0..3 {
+        let client = &others[n % others.len()];
+        let answer = client.jobs().submit(request(spec(&["d"]), "")).await;
+        anothers.push(answer.unwrap().into_inner().job.unwrap().id);
+    }
+    anothers.sort_unstable();
+    // Whatever comes last is behind the others'.
+    let last = served.submit_for("e").await.id;
+    let (changes, _) = served.changes(&start, |change| change.job_id == last).await;
+    let told: BTreeSet<_> = ranges(&changes).into_keys().collect();
+    assert_eq!(told, BTreeSet::from([own.as_str(), last.as_str()]));
+    let (changes, _) = served
+        .changes(&after_own, |change| change.job_id == last)
+        .await;
+    let (told, gone): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.job_id == last);
+    assert!(!told.is_empty() && gone.iter().all(|change| change.job_id == own));
+    for client in &others {
+        let mut follow = client.jobs().watch_jobs(WatchJobsRequest::default()).await;
+        let follow = follow.as_mut().unwrap().get_mut();
+        let mut listed = Vec::new();
+        loop {
+            let message = follow.message().await.unwrap().expect("it goes on");
+            listed.extend(message.changes.iter().map(|change| change.job_id.clone()));
+            if message.kind() == Kind::Synced {
+                break;
+            }
+        }
+        listed.sort_unstable();
+        assert_eq!(listed, anothers);
+        // A place in one tenant's feed is none in another's.
+        let cursor = after_own.clone();
+        let request = WatchJobsRequest {
+            cursor,
+            ..WatchJobsRequest::default()
+        };
+        let refused = client.jobs().watch_jobs(request).await.unwrap_err();
+        assert_eq!(reason(&refused), "INVALID_REQUEST");
+    }
 }

@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use longhaul::proto::{
     Struct,
     v1::{
-        Failure, JobSpec, JobTaskSpec, Object, Progress, ProgressReport, Release, RetryPolicy,
-        Success, Timeouts, Warning,
+        CancelRequest, Failure, GetRequest, JobSpec, JobTaskSpec, ListEventsRequest, ListRequest,
+        Object, Progress, ProgressReport, Release, RetryPolicy, Success, Timeouts, Warning,
         job::{FailurePolicy, State},
         job_task,
         task_report::Report,
@@ -279,4 +279,35 @@ pub async fn a_tally_counts_what_a_list_reads(served: &Served) {
         assert_eq!(listed.ids.len(), expected, "{filter}");
         assert_eq!(listed.total, i64::try_from(expected).ok(), "{filter}");
     }
+}
+
+pub async fn another_tenants_job_is_not_found(served: &Served) {
+    let others = served.clients_of("umbrella").await;
+    let job = served.submit_for("d").await;
+    for client in &others {
+        let (jobs, job_id) = (|| client.jobs(), || job.id.clone());
+        let read = GetRequest {
+            job_id: job_id(),
+            ..GetRequest::default()
+        };
+        let events = ListEventsRequest {
+            job_id: job_id(),
+            ..ListEventsRequest::default()
+        };
+        let cancel = CancelRequest {
+            job_id: job_id(),
+            ..CancelRequest::default()
+        };
+        for refused in [
+            jobs().get(read).await.unwrap_err(),
+            jobs().list_events(events).await.unwrap_err(),
+            jobs().cancel(cancel).await.unwrap_err(),
+        ] {
+            assert_eq!(reason(&refused), "JOB_NOT_FOUND");
+        }
+        let listed = jobs().list(ListRequest::default()).await.unwrap();
+        let listed = listed.into_inner();
+        assert_eq!((listed.jobs, listed.total_size), (Vec::new(), Some(0)));
+    }
+    assert_eq!(served.get(&job.id).await.unwrap(), job);
 }

@@ -1,11 +1,13 @@
 //! What is given out, and in what order.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use longhaul::proto::v1::{ExplainRequest, JobSpec, Lease, WorkRequest, WorkerHello, job::State};
+use longhaul::proto::v1::{
+    ExplainRequest, GetRequest, JobSpec, Lease, WorkRequest, WorkerHello, job::State,
+};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
-use super::{Served, in_an_hour, request, spec};
+use super::{SOON, Served, acquire, in_an_hour, request, spec};
 
 /// The pause between two looks at what comes soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -137,4 +139,29 @@ pub async fn open_children_are_those_that_have_not_ended(served: &Served) {
         let child = served.get(child).await.unwrap();
         assert_eq!(child.state(), State::Cancelled);
     }
+}
+
+pub async fn turns_go_round_the_tenants(served: &Served) {
+    let mut of = HashMap::new();
+    for tenant in ["b", "a", "c", "b"] {
+        if !of.contains_key(tenant) {
+            of.insert(tenant, served.clients_of(tenant).await.remove(0));
+        }
+        let answer = of[tenant].jobs().submit(request(spec(&["d"]), "")).await;
+        answer.unwrap();
+    }
+    // Whose turn it is, is for each node to know.
+    let mut turns = String::new();
+    for _ in 0..4 {
+        let leases = acquire(served.same_client(), &["d"], 1, SOON).await;
+        let id = leases[0].task.as_ref().unwrap().job_id.as_str();
+        for (tenant, client) in &of {
+            let request = GetRequest {
+                job_id: id.to_owned(),
+                ..GetRequest::default()
+            };
+            turns.extend(client.jobs().get(request).await.ok().map(|_| *tenant));
+        }
+    }
+    assert_eq!(turns, "abcb");
 }
