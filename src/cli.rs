@@ -2,10 +2,12 @@
 //!
 //! Uses the library as any other program could. Each command returns an [`Exit`] or a [`Failure`]; only this module shows a failure, once.
 
+mod audit;
 mod bench;
 mod change;
 mod connect;
 mod exit;
+mod key;
 mod list;
 mod logging;
 mod output;
@@ -17,6 +19,7 @@ mod show;
 mod signals;
 mod store;
 mod submit;
+mod tenant;
 mod text;
 mod time;
 mod watch;
@@ -77,6 +80,17 @@ enum Command {
     /// Pause or resume a driver
     #[command(subcommand)]
     Driver(change::DriverCommand),
+    /// Make, list and revoke credentials
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Make, list and change tenants
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Read or follow the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Print who you are to the server
+    Whoami(show::OverviewArgs),
     /// Copy a store
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -132,6 +146,10 @@ async fn run(command: Command, matches: &ArgMatches, out: &mut Output) -> Result
         Command::Counts(args) => show::counts(args, out).await,
         Command::Info(args) => show::info(args, out).await,
         Command::Driver(command) => change::driver(command, out).await,
+        Command::Key(command) => key::run(command, out).await,
+        Command::Tenant(command) => tenant::run(command, out).await,
+        Command::Audit(command) => audit::run(command, out).await,
+        Command::Whoami(args) => key::whoami(args, out).await,
         Command::Store(command) => store::run(command, out).await,
         Command::Bench(args) => bench::run(*args, out).await,
         Command::Completions { shell } => completions(shell, out),

@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod audit;
 mod backoff;
 mod builder;
 mod channel;
@@ -34,6 +35,7 @@ mod watch;
 
 use std::time::Duration;
 
+pub use audit::{AuditOptions, AuditUpdate, AuditWatch};
 pub(crate) use backoff::Backoff;
 pub use builder::ClientBuilder;
 pub use credential::Calls;
@@ -132,6 +134,13 @@ impl Client {
         let jobs =
             JobServiceClient::new(self.watches.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
         Watch::new(jobs, job_id, options)
+    }
+
+    /// Follows the audit log, through disconnects and restarts of the server.
+    pub fn watch_audit(&self, options: AuditOptions) -> AuditWatch {
+        let service = AdminServiceClient::new(self.watches.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES);
+        AuditWatch::new(service, options)
     }
 
     /// Waits until the job is terminal, for as long as that takes, through disconnects and restarts of the server.

@@ -134,13 +134,18 @@ impl Allowances {
         } = quotas;
         let defaults = self.defaults;
         self.of(tenant).set(Quotas {
-            submits_per_second: submits_per_second.or(defaults.submits_per_second),
-            open_jobs: open_jobs.or(defaults.open_jobs),
-            stored_bytes: stored_bytes.or(defaults.stored_bytes),
-            watches: watches.or(defaults.watches),
-            connections: connections.or(defaults.connections),
+            submits_per_second: limit(submits_per_second, defaults.submits_per_second),
+            open_jobs: limit(open_jobs, defaults.open_jobs),
+            stored_bytes: limit(stored_bytes, defaults.stored_bytes),
+            watches: limit(watches, defaults.watches),
+            connections: limit(connections, defaults.connections),
         });
     }
+}
+
+/// A tenant's own limit, or else the default; 0 is none.
+fn limit<N: Default + PartialEq>(own: Option<N>, default: Option<N>) -> Option<N> {
+    own.or(default).filter(|limit| *limit != N::default())
 }
 
 impl Default for Allowance {
@@ -360,6 +365,17 @@ mod tests {
             },
         );
         allowances.of(&a).submit(1_000).await.unwrap();
+        // 0 is no limit, and not that nothing is allowed.
+        allowances.set(
+            &b,
+            Quotas {
+                submits_per_second: Some(0),
+                watches: Some(0),
+                ..Quotas::default()
+            },
+        );
+        allowances.of(&b).submit(1_000).await.unwrap();
+        assert!(allowances.of(&b).watch().is_ok());
         // What was not said is as by default again.
         allowances.set(&a, Quotas::default());
         allowances.of(&a).submit(2).await.unwrap();

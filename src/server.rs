@@ -15,7 +15,7 @@ mod tls;
 mod wire;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -59,6 +59,8 @@ const BACKLOG: u32 = 4_096;
 /// Watches and waits of one tenant at a time, unless the server is told otherwise.
 pub const DEFAULT_WATCHES: u32 = 100_000;
 
+/// Where a server listens unless it is told otherwise.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 /// Where the embedded store is, unless it is told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "./longhaul-data";
 
@@ -110,7 +112,7 @@ impl Default for ServeSettings {
     fn default() -> Self {
         let policy = Policy::default();
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            listen: DEFAULT_LISTEN,
             tls: None,
             storage: Storage::Embedded(PathBuf::from(DEFAULT_DATA_DIR)),
             master_key: MasterKeySource::default(),

@@ -8,7 +8,7 @@ use super::{
     render,
 };
 use crate::{
-    auth::{NewKey, certificate_id},
+    auth::{NewKey, PREFIX, certificate_id},
     domain::{
         Tenant, Timestamp,
         access::{Permission, Principal, Role, Roles},
@@ -121,8 +121,13 @@ impl Api {
         request: v1::RevokeKeyRequest,
     ) -> Result<v1::RevokeKeyResponse, Fault> {
         let id = request.key_id;
-        if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
-            let description = Sentence::plain("a-key-id", "must be the id of a key");
+        // A whole key is none either: its secret would stand in the audit log.
+        let is_key = id.starts_with(PREFIX);
+        if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) || is_key {
+            let description = Sentence::plain(
+                "a-key-id",
+                "must be the id of a key, which stands between lh_ and the next _",
+            );
             return Err(Fault::bad_field("key_id", description));
         }
         let act = Administration::RevokeKey {

@@ -231,6 +231,29 @@ fn next_step(reason: Option<&str>, code: Code) -> Option<&'static str> {
         (Some("STORE_UNAVAILABLE"), _) => {
             "the server can not use its database just now, and its log says why; try again, or another server"
         }
+        (Some("CREDENTIAL_REQUIRED"), _) => {
+            "set LONGHAUL_API_KEY or --api-key-file; an administrator makes keys: longhaul key create"
+        }
+        (Some("CREDENTIAL_INVALID"), _) => {
+            "was it copied as a whole, revoked, or its tenant disabled? an administrator can tell: longhaul key list"
+        }
+        (Some("CREDENTIAL_EXPIRED"), _) => {
+            "have a new one made: longhaul key create --expires TIME"
+        }
+        (Some("ROLE_REQUIRED"), _) => {
+            "what this key may do: longhaul whoami; use another one, or have one made: longhaul key create --role ROLE"
+        }
+        (Some("QUOTA_EXCEEDED"), _) => {
+            "an operator can change how much a tenant may use: longhaul tenant set NAME"
+        }
+        (Some("TENANT_EXISTS"), _) => "change it: longhaul tenant set NAME",
+        (Some("TENANT_NOT_FOUND"), _) => {
+            "see what there is: longhaul tenant list; make it: longhaul tenant create NAME"
+        }
+        (Some("KEY_EXISTS"), _) => {
+            "to give that name to somebody else, take it back: longhaul key revoke ID"
+        }
+        (Some("KEY_NOT_FOUND"), _) => "see what there is: longhaul key list",
         (_, Code::Unavailable) => "the server is busy or about to go; try again",
         (_, Code::Unimplemented) => {
             "is this a Longhaul server, and of this version? longhaul info says"

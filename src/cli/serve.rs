@@ -1,6 +1,7 @@
 //! `serve`: runs a server until a signal, and then lets it drain.
 
 mod exposure;
+mod first_key;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -71,9 +72,13 @@ pub async fn run(args: ServeArgs, matches: &ArgMatches, out: &mut Output) -> Res
         Err(failure) => return Err(failure),
     }
     if let Some(key) = server.take_first_key() {
-        out.line(format_args!(
-            "first key, for all roles and the operator's; it is not shown again: {key}"
-        ))?;
+        info!("the store had no credentials; its first key is on stdout");
+        let lines = first_key::lines(&key, scheme, server.local_addr(), out.is_terminal());
+        if let Err(Failure::PipeClosed) = out.lines(lines) {
+            warn!(
+                "nobody could be told the first key; to make another one, serve without --auth on the loopback interface for a moment: longhaul key create --all-tenants --role admin NAME"
+            );
+        }
     }
 
     tokio::select! {

@@ -54,13 +54,13 @@ pub struct ExplainArgs {
     connect: ConnectArgs,
 }
 
-/// `longhaul counts` and `longhaul info`
+/// `longhaul counts`, `longhaul info` and `longhaul whoami`
 #[derive(Debug, Args)]
 pub struct OverviewArgs {
     #[command(flatten)]
-    format: FormatArgs,
+    pub format: FormatArgs,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub connect: ConnectArgs,
 }
 
 /// Prints one job.

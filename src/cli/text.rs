@@ -5,7 +5,7 @@
 use std::{borrow::Cow, fmt};
 
 use anstyle::{AnsiColor, Effects, Style};
-use longhaul::proto::v1::{Progress, job, job_event, job_task};
+use longhaul::proto::v1::{Progress, Role, audit_record, job, job_event, job_task};
 
 /// Marks errors.
 pub const ERROR: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
@@ -68,6 +68,47 @@ pub fn task_state(state: job_task::State) -> (&'static str, Style) {
 /// What an event is about, as people read it.
 pub fn event_type(kind: job_event::Type) -> &'static str {
     without_prefix(kind.as_str_name(), "TYPE_")
+}
+
+/// A role as people write it.
+pub fn role(role: Role) -> &'static str {
+    match role {
+        Role::Unspecified => "unknown",
+        Role::Submit => "submit",
+        Role::Read => "read",
+        Role::Work => "work",
+        Role::Cancel => "cancel",
+        Role::Admin => "admin",
+        Role::Audit => "audit",
+    }
+}
+
+/// What became of something in the audit log, and its colour.
+pub fn outcome(outcome: audit_record::Outcome) -> (&'static str, Style) {
+    use audit_record::Outcome;
+    let style = match outcome {
+        Outcome::Done | Outcome::Unspecified => CALM,
+        Outcome::Refused => ODD,
+        Outcome::Denied => BAD,
+    };
+    (without_prefix(outcome.as_str_name(), "OUTCOME_"), style)
+}
+
+/// Whether a credential is good.
+pub fn key_state(is_revoked: bool, has_expired: bool) -> (&'static str, Style) {
+    match (is_revoked, has_expired) {
+        (true, _) => ("REVOKED", BAD),
+        (false, true) => ("EXPIRED", ODD),
+        (false, false) => ("GOOD", GOOD),
+    }
+}
+
+/// Whether credentials of a tenant are good.
+pub fn tenant_state(is_disabled: bool) -> (&'static str, Style) {
+    match is_disabled {
+        true => ("DISABLED", BAD),
+        false => ("ENABLED", GOOD),
+    }
 }
 
 fn without_prefix(name: &'static str, prefix: &str) -> &'static str {

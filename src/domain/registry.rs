@@ -84,7 +84,7 @@ pub struct TenantEntry {
     pub create_time: Timestamp,
 }
 
-/// How much a tenant may use; `None` is the server's default.
+/// How much a tenant may use; `None` is the server's default, 0 no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {
     /// Jobs that it may submit in a second, on the average.

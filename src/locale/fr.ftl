@@ -237,6 +237,6 @@ tenant-name = doit compter de 1 à 63 caractères de [a-z0-9-], avec une lettre 
 reaches-nothing = est pour les rôles work, admin et audit, dont aucun n'est donné
 in-the-future = doit être dans le futur
 certificate-name = doit être un URI comme { $example }, ou dns:NOM, de { $most } octets au plus
-a-key-id = doit être l'identifiant d'une clé
 no-master-key = il n'y a pas de clé maîtresse pour envelopper des clés : lancez le serveur avec --master-key-file
 master-key-missing = la clé de données { $number } a été enveloppée par une clé maîtresse que ce serveur n'a pas : donnez-lui celle-là aussi, sur une ligne derrière l'actuelle
+a-key-id = doit être l'identifiant d'une clé, qui se trouve entre lh_ et le _ suivant

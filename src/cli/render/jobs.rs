@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Cell, ColumnConstraint, Width};
+use comfy_table::Cell;
 use jiff::Timestamp;
 use longhaul::proto::v1::{GetCountsResponse, Job, job_task};
 
@@ -15,16 +15,13 @@ use crate::cli::{
 /// Characters of a job's summary in a list.
 const ABOUT_CHARS: usize = 48;
 
-/// A list that is printed page by page, its columns as wide as on the first page at least.
+/// A list of jobs, page by page.
 #[derive(Default)]
-pub struct Pages {
-    widths: Vec<u16>,
-}
+pub struct Pages(table::Pages);
 
 impl Pages {
     /// The next page; the first one has the headings.
     pub fn lines(&mut self, jobs: &[Job], now: Timestamp) -> Vec<String> {
-        let first = self.widths.is_empty();
         let mut rows = table::with_header(&["JOB", "STATE", "STATUS", "PROGRESS", "AGE", "ABOUT"]);
         for job in jobs {
             rows.add_row([
@@ -36,18 +33,7 @@ impl Pages {
                 Cell::new(cut(&job::about(job), ABOUT_CHARS)),
             ]);
         }
-        if first {
-            self.widths = rows.column_max_content_widths();
-        }
-        for (column, width) in rows.column_iter_mut().zip(&self.widths) {
-            let padded = width.saturating_add(table::GAP);
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(padded)));
-        }
-        let mut lines = table::lines(&rows);
-        if !first {
-            lines.remove(0);
-        }
-        lines
+        self.0.lines(rows)
     }
 }
 

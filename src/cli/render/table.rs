@@ -1,7 +1,7 @@
 //! Tables without borders, which read well and are easy on `awk`.
 
 use anstyle::{AnsiColor, Color as AnyColor, Style};
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 /// Blanks between two columns.
 pub const GAP: u16 = 2;
@@ -18,6 +18,31 @@ pub fn with_header(headings: &[&str]) -> Table {
         column.set_padding((0, GAP));
     }
     table
+}
+
+/// A table that is printed page by page, its columns as wide as on the first page at least.
+#[derive(Default)]
+pub struct Pages {
+    widths: Vec<u16>,
+}
+
+impl Pages {
+    /// The next page, made with its headings; only the first one shows them.
+    pub fn lines(&mut self, mut page: Table) -> Vec<String> {
+        let first = self.widths.is_empty();
+        if first {
+            self.widths = page.column_max_content_widths();
+        }
+        for (column, width) in page.column_iter_mut().zip(&self.widths) {
+            let padded = width.saturating_add(GAP);
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(padded)));
+        }
+        let mut lines = lines(&page);
+        if !first {
+            lines.remove(0);
+        }
+        lines
+    }
 }
 
 /// The table as lines without blanks at their ends.
