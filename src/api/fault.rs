@@ -2,6 +2,8 @@
 //!
 //! Every fault has a reason that programs may branch on. See AIP-193.
 
+mod causes;
+
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use prost::Message;
@@ -9,19 +11,15 @@ use prost_types::Any;
 use tonic_types::pb;
 
 use crate::{
-    auth::AuthError,
     domain::{
         JobId,
         access::{Permission, Principal, Role},
-        command::Refusal,
-        limits::{MAX_DEPTH, MAX_RESULT_BYTES},
         submission::Violation,
         wording::{Sentence, sentence},
     },
     engine::EngineError,
     locale::Language,
-    quota::{Exceeded, Resource},
-    store::StoreError,
+    quota::Resource,
 };
 
 /// The domain of all our reasons.
@@ -146,8 +144,8 @@ pub(crate) struct Fault {
     job: Option<JobId>,
     /// When to call again, if that may help.
     pub(crate) retry_after: Option<Duration>,
-    /// The quota that is used up, by name.
-    quota: Option<&'static str>,
+    /// What the quota is of that is used up.
+    quota: Option<Resource>,
 }
 
 impl Fault {
@@ -298,7 +296,7 @@ impl Fault {
             let violation = pb::quota_failure::Violation {
                 subject: "tenant".to_owned(),
                 description: message.clone(),
-                quota_id: quota.to_owned(),
+                quota_id: quota.name().to_owned(),
                 ..Default::default()
             };
             let violations = vec![violation];
@@ -386,295 +384,5 @@ fn summary(violations: &[Violation], count: u32, language: Language) -> String {
     line
 }
 
-impl From<EngineError> for Fault {
-    fn from(error: EngineError) -> Self {
-        let english = error.to_string();
-        match error {
-            EngineError::Invalid(violations) => Self::invalid(violations),
-            EngineError::Refused(refusal) => refusal.into(),
-            EngineError::Store(error) => error.into(),
-            EngineError::FailedOver => {
-                let message = Sentence::made("failed-over", english, Vec::new());
-                Self::new(Reason::StoreUnavailable, message).retry(RETRY_SOON)
-            }
-            EngineError::Draining => {
-                let message = Sentence::made("draining", english, Vec::new());
-                Self::new(Reason::Draining, message).retry(RETRY_SOON)
-            }
-            EngineError::Stopped => {
-                let message = Sentence::made("stopped", english, Vec::new());
-                Self::new(Reason::Stopped, message).retry(RETRY_SOON)
-            }
-        }
-    }
-}
-
-impl From<Exceeded> for Fault {
-    fn from(exceeded: Exceeded) -> Self {
-        let Exceeded {
-            resource,
-            most,
-            retry_after,
-        } = exceeded;
-        let (quota, message) = match resource {
-            Resource::SubmitsPerSecond => (
-                "submits_per_second",
-                sentence!(
-                    "quota-submits",
-                    "the tenant may submit {most} jobs in a second; submit again later",
-                    most
-                ),
-            ),
-            Resource::OpenJobs => (
-                "open_jobs",
-                sentence!(
-                    "quota-open-jobs",
-                    "the tenant may have {most} jobs that have not ended; submit again when some have",
-                    most
-                ),
-            ),
-            Resource::Watches => (
-                "watches",
-                sentence!(
-                    "quota-watches",
-                    "the tenant may have {most} watches and waits at a time; ask again later, or follow many jobs with one request",
-                    most
-                ),
-            ),
-            Resource::Connections => (
-                "connections",
-                sentence!(
-                    "quota-connections",
-                    "the tenant may have {most} connections at a time; use one for many calls",
-                    most
-                ),
-            ),
-        };
-        Self {
-            quota: Some(quota),
-            ..Self::new(Reason::QuotaExceeded, message).retry(retry_after)
-        }
-    }
-}
-
-impl From<AuthError> for Fault {
-    fn from(error: AuthError) -> Self {
-        let (reason, message) = match error {
-            AuthError::Required => (
-                Reason::CredentialRequired,
-                Sentence::plain(
-                    "credential-required",
-                    "a credential is required: send \"Authorization: Bearer lh_…\"",
-                ),
-            ),
-            AuthError::Malformed => (
-                Reason::CredentialInvalid,
-                Sentence::plain(
-                    "credential-malformed",
-                    "this is not a credential: a key begins with lh_ and has to be sent as a whole",
-                ),
-            ),
-            AuthError::Invalid => (
-                Reason::CredentialInvalid,
-                Sentence::plain(
-                    "credential-invalid",
-                    "this credential is not good, or no longer",
-                ),
-            ),
-            AuthError::Expired => (
-                Reason::CredentialExpired,
-                Sentence::plain("credential-expired", "this credential has expired"),
-            ),
-            AuthError::Unavailable(why) => return StoreError::Unavailable(why).into(),
-            AuthError::NoRandomness => {
-                return StoreError::Failed(AuthError::NoRandomness.to_string()).into();
-            }
-        };
-        Self::new(reason, message)
-    }
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        let (reason, id, job) = match &refusal {
-            Refusal::JobNotFound(job) => (Reason::JobNotFound, "job-not-found", Some(*job)),
-            Refusal::RequestIdReused { job, .. } => {
-                (Reason::RequestIdReused, "request-id-reused", Some(*job))
-            }
-            Refusal::ParentNotFound(job) => {
-                (Reason::ParentNotFound, "parent-not-found", Some(*job))
-            }
-            Refusal::ParentEnded(job) => (Reason::ParentEnded, "parent-ended", Some(*job)),
-            Refusal::TooDeep(job) => (Reason::NestedTooDeep, "nested-too-deep", Some(*job)),
-            Refusal::JobNotEnded(job) => (Reason::JobNotEnded, "job-not-ended", Some(*job)),
-            Refusal::JobSucceeded(job) => (Reason::JobSucceeded, "job-succeeded", Some(*job)),
-            Refusal::SecretsErased(job) => (Reason::SecretsErased, "secrets-erased", Some(*job)),
-            Refusal::MasterKeyRequired => (Reason::MasterKeyRequired, "master-key-required", None),
-            Refusal::ResultTooLarge => (Reason::ResultTooLarge, "result-too-large", None),
-            Refusal::TenantExists(_) => (Reason::TenantExists, "tenant-exists", None),
-            Refusal::TenantNotFound(_) => (Reason::TenantNotFound, "tenant-not-found", None),
-            Refusal::KeyExists(_) => (Reason::KeyExists, "key-exists", None),
-            Refusal::KeyNotFound(_) => (Reason::KeyNotFound, "key-not-found", None),
-            Refusal::LeaseLost => (Reason::LeaseLost, "lease-lost", None),
-        };
-        let mut arguments = Vec::new();
-        if let Some(job) = &job {
-            arguments.push(("job", job.into()));
-        }
-        match &refusal {
-            Refusal::RequestIdReused { request_id, .. } => {
-                arguments.push(("request_id", request_id.into()));
-            }
-            Refusal::TooDeep(_) => arguments.push(("most", (&MAX_DEPTH).into())),
-            Refusal::ResultTooLarge => arguments.push(("most", (&MAX_RESULT_BYTES).into())),
-            Refusal::TenantExists(tenant) | Refusal::TenantNotFound(tenant) => {
-                arguments.push(("tenant", (&tenant.to_string()).into()));
-            }
-            Refusal::KeyExists(key) | Refusal::KeyNotFound(key) => {
-                arguments.push(("key", (&key.to_string()).into()));
-            }
-            Refusal::JobNotFound(_)
-            | Refusal::ParentNotFound(_)
-            | Refusal::ParentEnded(_)
-            | Refusal::JobNotEnded(_)
-            | Refusal::JobSucceeded(_)
-            | Refusal::SecretsErased(_)
-            | Refusal::MasterKeyRequired
-            | Refusal::LeaseLost => {}
-        }
-        Self {
-            job,
-            ..Self::new(reason, Sentence::made(id, refusal.to_string(), arguments))
-        }
-    }
-}
-
-impl From<StoreError> for Fault {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Full => {
-                let message = Sentence::plain(
-                    "store-full",
-                    "the disk that holds the store is full; nothing was stored; make room and submit again",
-                );
-                Self::new(Reason::StoreFull, message).retry(RETRY_LATER)
-            }
-            StoreError::OutcomeUnknown(_) => {
-                let message = Sentence::plain(
-                    "outcome-unknown",
-                    "outcome unknown, retry with the same request_id",
-                );
-                Self::new(Reason::OutcomeUnknown, message).retry(RETRY_SOON)
-            }
-            StoreError::Unavailable(_) => {
-                let message = Sentence::plain(
-                    "store-unavailable",
-                    "the database can not be reached now; nothing was stored; retry with the same request_id",
-                );
-                Self::new(Reason::StoreUnavailable, message).retry(RETRY_SOON)
-            }
-            StoreError::Busy(_) => {
-                let message = Sentence::plain(
-                    "store-busy",
-                    "more is being read than this server's connections to the database can carry; nothing was stored; call again, or another server",
-                );
-                Self::new(Reason::StoreUnavailable, message).retry(RETRY_SOON)
-            }
-            // What went wrong inside is for the log, not for the caller.
-            StoreError::Conflict(_) | StoreError::Failed(_) | StoreError::Fatal(_) => {
-                let message = Sentence::plain(
-                    "store-failed",
-                    "the store failed; retry with the same request_id",
-                );
-                Self::new(Reason::StoreFailed, message).retry(RETRY_SOON)
-            }
-            StoreError::Corrupt(_) => {
-                let message = Sentence::plain(
-                    "store-corrupt",
-                    "what is stored can not be read; the server's log says more",
-                );
-                Self::new(Reason::StoreCorrupt, message)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    #[test]
-    fn every_refusal_is_said_in_french_with_what_it_is_about() {
-        let job = JobId(Uuid::from_u128(7));
-        let request_id = "r-1".to_owned();
-        for refusal in [
-            Refusal::JobNotFound(job),
-            Refusal::RequestIdReused { request_id, job },
-            Refusal::ParentNotFound(job),
-            Refusal::ParentEnded(job),
-            Refusal::TooDeep(job),
-            Refusal::JobNotEnded(job),
-            Refusal::JobSucceeded(job),
-            Refusal::ResultTooLarge,
-            Refusal::LeaseLost,
-        ] {
-            let english = refusal.to_string();
-            let fault = Fault::from(refusal);
-            let french = fault.text(Language::French);
-            assert_eq!(fault.text(Language::English), english);
-            assert_ne!(french, english);
-            assert_eq!(french.contains(&job.to_string()), fault.job.is_some());
-        }
-    }
-
-    #[test]
-    fn bad_fields_are_told_in_the_callers_language_and_in_english() {
-        let violations = vec![
-            Violation::new("job", Sentence::plain("required", "is required")),
-            Violation::new("view", sentence!("not-a", "is not a {kind}", kind = "View")),
-        ];
-        let rpc = Fault::invalid(violations).to_rpc(Language::French);
-        assert_eq!(
-            rpc.message,
-            "2 fields of the request are bad: job: is required; view: is not a View"
-        );
-        let details = tonic_types::StatusExt::get_error_details(&tonic::Status::with_details(
-            tonic::Code::InvalidArgument,
-            "",
-            rpc.encode_to_vec().into(),
-        ));
-        let localized = details.localized_message().unwrap();
-        assert_eq!(localized.locale, "fr");
-        assert_eq!(
-            localized.message,
-            "2 champs de la requête sont incorrects: job: est requis; view: n'est pas une valeur de View"
-        );
-    }
-
-    /// What clients of gRPC take by default, with some room for what else is in the trailers.
-    #[test]
-    fn an_error_fits_the_trailers_of_every_client() {
-        let many = |count: usize, bytes: usize| {
-            let violation = |n| Violation::new(format!("f{n}"), "é".repeat(bytes / 2));
-            (0..count).map(violation).collect()
-        };
-        for (count, bytes) in [(1, 60_000), (60, 90), (1_000, 20), (20, 4_000)] {
-            for language in [Language::English, Language::French] {
-                let rpc = Fault::invalid(many(count, bytes)).to_rpc(language);
-                let in_base64 = rpc.encoded_len().div_ceil(3) * 4;
-                let percent_encoded = rpc.message.len() * 3;
-                let sent = in_base64 + percent_encoded;
-                assert!(sent < 7_800, "{count} × {bytes}: {sent}");
-                let bad = rpc
-                    .details
-                    .iter()
-                    .find(|d| d.type_url.ends_with("BadRequest"));
-                let bad = pb::BadRequest::decode(&*bad.unwrap().value).unwrap();
-                assert!(!bad.field_violations.is_empty(), "{count} × {bytes}");
-                assert!(!rpc.message.is_empty(), "{count} × {bytes}");
-            }
-        }
-    }
-}
+mod tests;

@@ -226,7 +226,7 @@ fn read(caller: &Caller, request: v1::CreateKeyRequest, now: Timestamp) -> Resul
     }
     let is_name = certificate.starts_with("dns:") || certificate.contains("://");
     let is_fit = is_name && certificate.bytes().all(|byte| byte.is_ascii_graphic());
-    if !certificate.is_empty() && !(is_fit && certificate.len() <= MAX_NAME_BYTES) {
+    if !certificate.is_empty() && (!is_fit || certificate.len() > MAX_NAME_BYTES) {
         let description = sentence!(
             "certificate-name",
             "must be a URI such as {example}, or dns:NAME, of at most {most} bytes",

@@ -17,7 +17,9 @@ const CLOCK: &str = "src/engine/clock.rs";
 /// Where the runtime's timer is read, for the deadlines of waits, which no decision depends on.
 const TIMER: &str = "src/engine.rs";
 /// Where time is an argument.
-const SERVER_SIDE: [&str; 6] = ["domain", "store", "engine", "api", "grpc", "server"];
+const SERVER_SIDE: [&str; 8] = [
+    "domain", "store", "engine", "quota", "auth", "api", "grpc", "server",
+];
 /// Names that say nothing about what a file owns. `mod.rs` gives a module two places to look in.
 const EMPTY_NAMES: [&str; 8] = [
     "common", "helper", "helpers", "manager", "misc", "mod", "util", "utils",

@@ -38,7 +38,7 @@ const PASSWORD_FILE: &str = "/etc/longhaul/password";
 /// Where other files are that documents make.
 const FILES: &str = "/etc/longhaul/";
 /// Ports of servers that documents start.
-const PORTS: [&str; 2] = ["7443", "7444"];
+const PORTS: [&str; 3] = ["7443", "7444", "7445"];
 
 /// A fenced block of a document.
 #[derive(Debug, PartialEq, Eq)]

@@ -100,22 +100,51 @@ impl Server {
         Self::start_in(folder, longhaul(), &[&store, flags].concat()).await
     }
 
+    /// A server that asks for credentials, and its first key.
+    pub async fn start_guarded(flags: &[&str]) -> (Self, String) {
+        let folder = TempDir::new().unwrap();
+        let data_dir = folder.path().join("data").display().to_string();
+        let flags = [&["--data-dir", &data_dir, "--auth"], flags].concat();
+        let (server, [told]) = Self::start_and_read(folder, longhaul(), &flags).await;
+        let key = told.strip_prefix("first key: ");
+        let key = key.unwrap_or_else(|| panic!("no key: {told}\n{}", server.log()));
+        (server, key.to_owned())
+    }
+
     async fn start_in(folder: TempDir, longhaul: Command, flags: &[&str]) -> Self {
+        let (server, []) = Self::start_and_read(folder, longhaul, flags).await;
+        server
+    }
+
+    /// Starts a server and reads what it prints when it serves.
+    async fn start_and_read<const N: usize>(
+        folder: TempDir,
+        longhaul: Command,
+        flags: &[&str],
+    ) -> (Self, [String; N]) {
         let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let port = free_port();
-        let process = serve(longhaul, &folder, port, &flags).await;
-        Self {
-            process: process.unwrap_or_else(|log| panic!("it does not serve\n{log}")),
+        let served = serve(longhaul, &folder, port, &flags).await;
+        let (process, told) = served.unwrap_or_else(|log| panic!("it does not serve\n{log}"));
+        let server = Self {
+            process,
             flags,
             port,
             folder,
-        }
+        };
+        (server, told)
     }
 
     /// Starts the server again after it has ended, with the same data, port and flags.
     pub async fn restart(&mut self) {
         let served = self.try_restart().await;
         served.unwrap_or_else(|log| panic!("it does not serve\n{log}"));
+    }
+
+    /// The same with one more flag.
+    pub async fn restart_with(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
+        self.restart().await;
     }
 
     /// The same for one that may find its database away: then it ends, and is started again until it serves.
@@ -134,7 +163,8 @@ impl Server {
     /// Starts it again; if it ended without serving, what it has logged.
     async fn try_restart(&mut self) -> Result<(), String> {
         self.process.check_log();
-        self.process = serve(longhaul(), &self.folder, self.port, &self.flags).await?;
+        let served = serve(longhaul(), &self.folder, self.port, &self.flags).await;
+        (self.process, []) = served?;
         Ok(())
     }
 
@@ -349,24 +379,28 @@ pub fn path_with_tools() -> std::ffi::OsString {
     std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap()
 }
 
-/// Starts a server and waits until it serves; if it ends without, what it has logged.
-async fn serve(
+/// Starts a server, waits until it serves, and reads what it prints then; if it ends without, what it has logged.
+async fn serve<const N: usize>(
     mut command: Command,
     folder: &TempDir,
     port: u16,
     flags: &[String],
-) -> Result<Process, String> {
+) -> Result<(Process, [String; N]), String> {
     command
         .arg("serve")
         .args(["--listen", &format!("127.0.0.1:{port}")])
         .args(flags);
     let mut process = Process::spawn_to_read(command, "serve", folder.path());
-    let line = process.first_line(START_WITHIN).await;
-    if line == format!("listening on {}://127.0.0.1:{port}", scheme(flags)) {
-        Ok(process)
-    } else {
-        Err(format!("{line}\n{}", process.log()))
+    let line = process.next_line(START_WITHIN).await;
+    if line != format!("listening on {}://127.0.0.1:{port}", scheme(flags)) {
+        return Err(format!("{line}\n{}", process.log()));
     }
+    let mut told = [const { String::new() }; N];
+    for line in &mut told {
+        *line = process.next_line(START_WITHIN).await;
+    }
+    process.read_no_more();
+    Ok((process, told))
 }
 
 /// What a server with these flags speaks.

@@ -1,5 +1,6 @@
 //! All integration tests in one binary, which links once. Tests drive the real `longhaul` over real sockets, each with a server of its own.
 
+mod access;
 mod architecture;
 mod canary;
 mod cluster;

@@ -1,6 +1,6 @@
 //! TLS and credentials, as clients of any kind meet them.
 
-mod certificates;
+pub mod certificates;
 mod command_line;
 mod credentials;
 mod protocols;

@@ -22,7 +22,7 @@ const SHOWN_LINES: usize = 60;
 pub struct Process {
     child: Child,
     pid: u32,
-    stdout: Option<ChildStdout>,
+    stdout: Option<BufReader<ChildStdout>>,
     log: PathBuf,
 }
 
@@ -46,21 +46,25 @@ impl Process {
         let mut child = command.spawn().unwrap();
         Self {
             pid: child.id().expect("it was not waited for yet"),
-            stdout: child.stdout.take(),
+            stdout: child.stdout.take().map(BufReader::new),
             child,
             log,
         }
     }
 
-    /// The first line that it prints; empty if it ends without one. What it prints later is not read.
-    pub async fn first_line(&mut self, within: Duration) -> String {
+    /// The next line that it prints; empty if it ends without one.
+    pub async fn next_line(&mut self, within: Duration) -> String {
         let mut line = String::new();
-        let stdout = self.stdout.take().expect("its stdout can be read, once");
-        let mut reader = BufReader::new(stdout);
-        let read = timeout(within, reader.read_line(&mut line)).await;
+        let stdout = self.stdout.as_mut().expect("its stdout is read");
+        let read = timeout(within, stdout.read_line(&mut line)).await;
         read.unwrap_or_else(|_| panic!("it printed nothing within {within:?}\n{}", self.log()))
             .unwrap();
         line.trim_end().to_owned()
+    }
+
+    /// Reads nothing more of what it prints.
+    pub fn read_no_more(&mut self) {
+        self.stdout = None;
     }
 
     /// Its process id.

@@ -189,7 +189,7 @@ async fn a_wait_ends_with_the_job_as_it_is_when_the_time_is_up() {
 async fn a_wait_ends_when_the_server_drains() {
     // Both names, each of which has to wait for this to come to an end.
     for name in ["wait", "return_timeout"] {
-        let mut server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
+        let mut server = Server::start_with(&["--quota-watches", "1"]).await;
         let key = issue(&server, WIRE, &["nobody"]).await;
         let ask = async |wait: u32| {
             let path = format!("{WIRE}/{key}?{name}={wait}");

@@ -293,7 +293,7 @@ async fn a_long_poll_answers_with_the_next_message_or_the_end_or_when_the_time_i
 
 #[tokio::test]
 async fn who_waits_is_answered_before_the_server_goes() {
-    let mut server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
+    let mut server = Server::start_with(&["--quota-watches", "1"]).await;
     let id = submit(&server, COLLECTIONS[1], &["nobody"]).await;
     let path = format!("{}/{id}", COLLECTIONS[1]);
     let now = record(&get(&server, &path).send().await);
@@ -309,14 +309,14 @@ async fn who_waits_is_answered_before_the_server_goes() {
             if reply.status.as_u16() != 429 {
                 return reply;
             }
-            assert_eq!(reply.json()["error"]["code"], "TOO_MANY_WAITS");
+            assert_eq!(reply.json()["error"]["code"], "QUOTA_EXCEEDED");
         }
     };
     let waiting = timeout(PATIENCE, waiting);
     let stopping = async {
         while probe().await.status.as_u16() != 429 {}
         let refused = get(&server, &bound).send().await;
-        assert_eq!(refused.expect(429)["error"]["code"], "TOO_MANY_WAITS");
+        assert_eq!(refused.expect(429)["error"]["code"], "QUOTA_EXCEEDED");
         assert_eq!(refused.header("retry-after"), "1");
         server.sigterm();
     };

@@ -19,7 +19,7 @@ async fn at_once(call: Call<'_>) -> Reply {
 
 #[tokio::test]
 async fn a_head_has_no_body_and_no_stream_in_any_protocol() {
-    let server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
+    let server = Server::start_with(&["--quota-watches", "1"]).await;
     let id = submit(&server, "d").await;
     let place = format!("/v1/jobs/{id}");
     let whole = get(&server, &place).send().await;

@@ -418,7 +418,7 @@ async fn events_of_a_filtered_set_go_on_behind_the_last_id_after_a_restart() {
 
 #[tokio::test]
 async fn long_polls_and_events_end_cleanly_when_the_server_goes() {
-    let mut server = Server::start_with(&["--max-waits-per-tenant", "6"]).await;
+    let mut server = Server::start_with(&["--quota-watches", "6"]).await;
     let id = submit(&server, "d").await;
     let path = format!("/v1/jobs/{id}");
     let poll = |wait| get(&server, &path).header("prefer", wait).send();
@@ -502,7 +502,7 @@ async fn mistakes_are_problems_that_say_what_to_do() {
 
 #[tokio::test]
 async fn only_so_many_requests_of_a_tenant_wait() {
-    let server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
+    let server = Server::start_with(&["--quota-watches", "1"]).await;
     let id = submit(&server, "d").await;
     let path = format!("/v1/jobs/{id}");
     let events = get(&server, &path)
@@ -510,7 +510,7 @@ async fn only_so_many_requests_of_a_tenant_wait() {
         .open()
         .await;
     let second = get(&server, &path).header("prefer", "wait=9").send().await;
-    assert_eq!(second.expect(429)["reason"], "TOO_MANY_WAITS");
+    assert_eq!(second.expect(429)["reason"], "QUOTA_EXCEEDED");
     assert_eq!(second.header("retry-after"), "1");
     // What is stored is not answered as if it were not, and nothing is said of a wait that was none.
     for collection in ["/v1/jobs", "/v2.1/jobs", "/api/jobs"] {
@@ -535,7 +535,7 @@ async fn only_so_many_requests_of_a_tenant_wait() {
         ),
         post(&server, "/v1/workers:report", &report),
     ] {
-        assert_eq!(waiting.send().await.expect(429)["reason"], "TOO_MANY_WAITS");
+        assert_eq!(waiting.send().await.expect(429)["reason"], "QUOTA_EXCEEDED");
     }
     for at_once in [
         get(&server, &format!("{waits}?timeout=0s")),

@@ -270,7 +270,7 @@ async fn long_polls_end_by_a_change_by_the_end_or_by_time() {
 
 #[tokio::test]
 async fn a_long_poll_is_answered_when_the_server_goes() {
-    let mut server = Server::start_with(&["--max-waits-per-tenant", "1"]).await;
+    let mut server = Server::start_with(&["--quota-watches", "1"]).await;
     let id = issue(&server, "/v2.1/jobs", &bucket(&["nobody"])).await;
     let path = format!("/v2.1/jobs/{id}");
     let poll = |wait| get(&server, &path).header("prefer", wait).send();
@@ -281,7 +281,7 @@ async fn a_long_poll_is_answered_when_the_server_goes() {
             if reply.status.as_u16() != 429 {
                 return reply;
             }
-            error(&reply, 429, &["requests wait already"]);
+            error(&reply, 429, &["watches and waits"]);
         }
     };
     let drain = async {

@@ -357,6 +357,38 @@ impl Checked<'_> {
             self.get(path, path, 200).await;
         }
     }
+
+    /// Tenants, keys, and the audit log.
+    async fn access(&mut self) {
+        let server = self.server;
+        let (tenants, keys) = ("/v1/tenants", "/v1/keys");
+        let acme = json!({"name": "acme", "quotas": {"openJobs": "9"}});
+        self.post(tenants, tenants, acme.clone(), 200).await;
+        self.post(tenants, tenants, acme, 409).await;
+        let one = "/v1/tenants/{name}";
+        for (name, status) in [("acme", 200), ("nobody", 404)] {
+            let change = json!({"disabled": true}).to_string();
+            let change = call(server, "PATCH", &format!("{tenants}/{name}")).body(change);
+            let changed = change.header("content-type", "application/json");
+            self.check("patch", one, status, &changed.send().await);
+        }
+        let key = json!({"tenant": "acme", "roles": ["ROLE_READ"], "name": "nina"});
+        let made = self.post(keys, keys, key, 200).await;
+        self.post(keys, keys, json!({"roles": []}), 400).await;
+        let revoke = "/v1/keys:revoke";
+        let id = json!({"keyId": made["key"]["keyId"]});
+        self.post(revoke, revoke, id, 200).await;
+        self.post(revoke, revoke, json!({"keyId": "a"}), 404).await;
+        // A whole key is no id, and does not reach the audit log.
+        let secret = made["secret"].as_str().unwrap();
+        self.post(revoke, revoke, json!({"keyId": secret}), 400)
+            .await;
+        for path in [tenants, keys, "/v1/caller", "/v1/audit"] {
+            self.get(path, path, 200).await;
+        }
+        let log = get(server, "/v1/audit?pageSize=1000").send().await;
+        assert!(log.text.contains("RevokeKey") && !log.text.contains(secret));
+    }
 }
 
 #[tokio::test]
@@ -397,13 +429,18 @@ async fn answers_are_what_the_document_says() {
         checked.route(method, path, body).await;
     }
     checked.native().await;
+    checked.access().await;
     let all = document
         .operations()
         .map(|(method, path, _)| (method.clone(), path.clone()));
     let left: Vec<_> = all
         .filter(|operation| !checked.operations.contains(operation))
         .collect();
-    let streams = ["/v1/jobs/{job_id}:watch", "/v1/jobs:watch"];
+    let streams = [
+        "/v1/audit:watch",
+        "/v1/jobs/{job_id}:watch",
+        "/v1/jobs:watch",
+    ];
     assert_eq!(
         left,
         streams.map(|path| ("get".to_owned(), path.to_owned()))

@@ -249,7 +249,7 @@ async fn a_thousand_wait(jobs: usize) {
     make_room();
     let each = POLLS / FORMS.len() / jobs;
     let most = POLLS.to_string();
-    let flags = ["--max-waits-per-tenant", &most, "--lease-duration", "10m"];
+    let flags = ["--quota-watches", &most, "--lease-duration", "10m"];
     let server = Server::start_with(&flags).await;
     let client = server.client().await;
     warm_up(&server, &client).await;

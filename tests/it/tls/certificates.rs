@@ -102,6 +102,14 @@ impl Certificates {
         self.serve(&flags).await
     }
 
+    /// One that asks who calls, whom a certificate may tell, and its first key.
+    pub async fn serve_guarded(&self) -> (Server, String) {
+        let [certificate, key, ca] =
+            ["server.pem", "server.key", "clients.pem"].map(|name| self.text(name));
+        let tls = ["--tls-cert", &certificate, "--tls-key", &key];
+        Server::start_guarded(&[&tls[..], &["--tls-client-ca", &ca]].concat()).await
+    }
+
     /// A client of another kind than ours, which offers these protocols.
     pub async fn connect(&self, server: &Server, alpn: &[&str]) -> std::io::Result<Stream> {
         self.connect_as(server, alpn, "localhost", None).await
