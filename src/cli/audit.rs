@@ -48,7 +48,12 @@ pub enum AuditCommand {
 #[derive(Debug, Args)]
 pub struct LogOfArgs {
     /// Of this tenant [default: of all that the caller reaches]
-    #[arg(long, value_name = "TENANT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TENANT",
+        default_value = "",
+        hide_default_value = true
+    )]
     tenant: String,
     #[command(flatten)]
     format: FormatArgs,

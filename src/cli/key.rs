@@ -34,7 +34,12 @@ pub enum KeyCommand {
     /// Print credentials, those included that are no longer good
     List {
         /// Only those of this tenant
-        #[arg(long, value_name = "TENANT", default_value = "")]
+        #[arg(
+            long,
+            value_name = "TENANT",
+            default_value = "",
+            hide_default_value = true
+        )]
         tenant: String,
         #[command(flatten)]
         format: FormatArgs,
@@ -63,10 +68,15 @@ Of a certificate the holder is known by a name in it, and there is no secret: wh
   longhaul key create --role work --certificate spiffe://example.com/copier")]
 pub struct CreateArgs {
     /// What people call it
-    #[arg(value_name = "NAME", default_value = "")]
+    #[arg(value_name = "NAME", default_value = "", hide_default_value = true)]
     name: String,
     /// Tenant that its holder acts for [default: that of the caller]
-    #[arg(long, value_name = "TENANT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TENANT",
+        default_value = "",
+        hide_default_value = true
+    )]
     tenant: String,
     /// What its holder may do; may be given more than once
     #[arg(
@@ -86,7 +96,12 @@ pub struct CreateArgs {
     #[arg(long, value_name = "TIME")]
     expires: Option<End>,
     /// Not an API key, but this name in certificates of clients: a URI such as spiffe://example.com/worker, or dns:NAME
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     certificate: String,
     #[command(flatten)]
     format: FormatArgs,

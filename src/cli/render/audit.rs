@@ -47,7 +47,7 @@ pub fn line(record: &AuditRecord) -> String {
     let from_elsewhere = Some(actor_tenant).filter(|own| *own != tenant);
     let facts = [
         ("tenant", tenant.as_str()),
-        ("of", from_elsewhere.map_or("", String::as_str)),
+        ("actor_tenant", from_elsewhere.map_or("", String::as_str)),
         ("from", address),
         ("request", request_id),
     ];
@@ -90,7 +90,7 @@ mod tests {
             plain(vec![done, line(&record)]),
             [
                 "1970-01-01T00:00:00.000Z  DONE     key:a1                Cancel        j  tenant=acme  from=192.0.2.1  request=r-1",
-                "1970-01-01T00:00:00.000Z  DENIED   key:a1                Cancel        j  role required  tenant=acme  of=default  from=192.0.2.1  request=r-1",
+                "1970-01-01T00:00:00.000Z  DENIED   key:a1                Cancel        j  role required  tenant=acme  actor_tenant=default  from=192.0.2.1  request=r-1",
             ]
         );
     }

@@ -175,10 +175,10 @@ mod tests {
         assert_eq!(
             plain(lines),
             [
-                "KEY  TENANT  REACH  ROLES        DRIVERS    STATE    ENDS      USED       NAME",
+                "KEY  TENANT  REACH  ROLES        DRIVERS    STATE    ENDS       USED       NAME",
                 "a1   acme    own    work         copy,move  GOOD     in 4d 15h  1m 0s ago",
-                "b2   acme    own    submit,read  -          EXPIRED  30s ago   never",
-                "c3   acme    all    audit        -          REVOKED  never     never      nina n",
+                "b2   acme    own    submit,read  -          EXPIRED  30s ago    never",
+                "c3   acme    all    audit        -          REVOKED  never      never      nina n",
             ]
         );
     }

@@ -130,7 +130,7 @@ async fn a_token_is_a_credential() {
             stranger.sign(&with("aud", json!("jobs"))),
             &["CREDENTIAL_INVALID"],
         ),
-        ("no token".to_owned(), &["CREDENTIAL_INVALID"]),
+        ("no-token".to_owned(), &["CREDENTIAL_INVALID"]),
     ] {
         let list = by(&token, &server, &["list"]).await;
         assert_refused(&list, 1, words);
