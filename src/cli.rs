@@ -13,6 +13,7 @@ mod logging;
 mod output;
 mod quickstart;
 mod render;
+mod secrets;
 mod serve;
 mod settings;
 mod show;
@@ -86,6 +87,9 @@ enum Command {
     /// Make, list and change tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Change the keys that secrets are sealed with
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// Read or follow the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -148,6 +152,7 @@ async fn run(command: Command, matches: &ArgMatches, out: &mut Output) -> Result
         Command::Driver(command) => change::driver(command, out).await,
         Command::Key(command) => key::run(command, out).await,
         Command::Tenant(command) => tenant::run(command, out).await,
+        Command::Secrets(command) => secrets::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
         Command::Whoami(args) => key::whoami(args, out).await,
         Command::Store(command) => store::run(command, out).await,
