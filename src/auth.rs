@@ -24,7 +24,7 @@ pub use peer::Peer;
 pub use presented::Presented;
 pub use roll::{Authenticator, Keeper, certificate_id};
 
-use crate::domain::registry::Quotas;
+use crate::{domain::registry::Quotas, quota::Exceeded};
 
 /// How far the clocks of those who make tokens may differ from ours.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -74,6 +74,8 @@ pub struct AuthSettings {
 pub struct Identity {
     /// Who, if anybody is known to.
     pub holder: Result<Arc<Holder>, AuthError>,
+    /// Whether the connection is one of the tenant's, or why not.
+    pub is_connected: Result<(), Exceeded>,
     /// Who is at the other end of the connection.
     pub peer: Option<Arc<Peer>>,
     /// Where it is told that somebody tried what they may not do.

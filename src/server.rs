@@ -5,11 +5,16 @@
 
 mod connection;
 mod descriptors;
+mod frames;
 mod gather;
+mod incoming;
 mod intake;
 mod keys;
 mod listener;
 mod routes;
+mod seldom;
+mod standing;
+mod strangers;
 mod stream_end;
 mod tls;
 mod wire;
@@ -400,6 +405,9 @@ async fn serve(
     let limits = connection::Limits {
         max_connections: descriptors::connections(settings.max_connections),
         max_streams: settings.max_streams_per_connection,
+        requires_credentials: settings.auth.is_required,
+        opening: connection::OPENING,
+        balance: frames::BALANCE,
     };
     let address = settings.listen;
     let (tls, watcher) = tls.unzip();

@@ -130,6 +130,7 @@ pub(crate) fn admit<'a>(
 ) -> Result<&'a Arc<Holder>, Fault> {
     let holder = identity.holder.as_ref();
     let holder = holder.map_err(|error| Fault::from(error.clone()))?;
+    identity.is_connected?;
     let principal = &holder.principal;
     if principal.may(permission) {
         return Ok(holder);

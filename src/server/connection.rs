@@ -1,16 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2 by its first bytes, with a limit on everything that a client could drag out.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use hyper::{
     server::conn::{http1, http2},
@@ -21,24 +11,27 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::Sleep,
+    time::{Sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    gather::{Gathered, Outgoing, gather},
+    gather::{Outgoing, gather},
+    incoming::Incoming,
     intake::Intake,
+    seldom::Seldom,
+    standing::Standing,
+    strangers::Place,
     tls::Tls,
     wire::Wire,
 };
-use crate::auth::Peer;
+use crate::{auth::Peer, engine::monotonic_now};
 
-/// How long a client has to shake hands over TLS, to say which protocol it speaks, and to send the head of its first request in HTTP/1; all together.
-const OPENING: Duration = Duration::from_secs(10);
-/// How every HTTP/2 connection begins.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client has to shake hands over TLS, to say which protocol it speaks, and to send the head of its first request that is let in; all together.
+pub(super) const OPENING: Duration = Duration::from_secs(10);
+/// How long a client that did not do so has to hear of its end: a request that is on its way is answered.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long an HTTP/1 connection may be kept without a request, and how long the head of a later one may take: longer than the pools of usual proxies
 /// keep one, which is 60 s, or they would send requests into connections that are being closed.
 const IDLE: Duration = Duration::from_secs(75);
@@ -63,18 +56,53 @@ pub(super) struct Limits {
     pub(super) max_connections: usize,
     /// Calls at once on one connection.
     pub(super) max_streams: u32,
+    /// Whether there are strangers.
+    pub(super) requires_credentials: bool,
+    /// [`OPENING`].
+    pub(super) opening: Duration,
+    /// [`BALANCE`](super::frames::BALANCE).
+    pub(super) balance: u32,
+}
+
+/// What all connections have in common; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Service {
+    tls: Option<Tls>,
+    intake: Intake,
+    protocols: Protocols,
+    limits: Limits,
+    draining: CancellationToken,
+    cut: Arc<Seldom>,
+}
+
+impl Service {
+    pub(super) fn new(
+        tls: Option<Tls>,
+        intake: Intake,
+        limits: Limits,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            tls,
+            intake,
+            protocols: Protocols::new(limits),
+            limits,
+            draining,
+            cut: Arc::default(),
+        }
+    }
 }
 
 /// How connections are served, by the protocol that they speak. We look at their first bytes ourselves: what does that inside of HTTP/1 makes it read
 /// into twice the buffer.
 #[derive(Clone)]
-pub(super) struct Protocols {
+struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
 impl Protocols {
-    pub(super) fn new(limits: Limits) -> Self {
+    fn new(limits: Limits) -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
@@ -98,16 +126,22 @@ impl Protocols {
 
 /// Serves one connection to its end; after `draining` it takes no new calls and ends with the last open one.
 pub(super) async fn serve(
+    service: Service,
     stream: TcpStream,
     address: SocketAddr,
-    tls: Option<Tls>,
-    protocols: Protocols,
-    intake: Intake,
-    draining: CancellationToken,
+    place: Option<Place>,
 ) {
+    let Service {
+        tls,
+        intake,
+        protocols,
+        limits,
+        draining,
+        cut,
+    } = service;
     // Small messages must not wait for larger ones; without it they are only late.
     let _ = stream.set_nodelay(true);
-    let mut deadline = Box::pin(tokio::time::sleep(OPENING));
+    let mut deadline = Box::pin(tokio::time::sleep(limits.opening));
     // In boxes, each as large as it is, so that none has to carry the others along.
     let (wire, peer) = match tls {
         None => (Wire::plain(stream), Peer::plain(address)),
@@ -119,29 +153,36 @@ pub(super) async fn serve(
             }
         }
     };
-    let intake = intake.of(peer);
+    let standing = Arc::new(Standing::new(place));
+    let intake = intake.of(peer, Arc::clone(&standing));
     let (stream, outgoing) = gather(wire);
-    let asked = Arc::new(AtomicBool::new(false));
-    let opening = Opening::new(stream, deadline, Arc::clone(&asked));
-    let begun = Box::pin(begin(opening, &draining)).await;
-    let Some((opening, speaks_http2)) = begun else {
+    let incoming = Incoming::new(stream, Arc::clone(&standing), limits.balance);
+    let begun = Box::pin(begin(incoming, &mut deadline, &draining)).await;
+    let Some((incoming, speaks_http2)) = begun else {
         return;
     };
-    let io = TokioIo::new(opening);
-    let service = service_fn(move |request| {
-        asked.store(true, Ordering::Relaxed);
-        intake.call(request)
-    });
+    let io = TokioIo::new(incoming);
+    let service = service_fn(move |request| intake.call(request));
+    let end = End {
+        deadline,
+        standing: Arc::clone(&standing),
+        draining,
+    };
     let result = match speaks_http2 {
         true => {
             let connection = protocols.http2.serve_connection(io, service);
-            Box::pin(drive(connection, outgoing, draining)).await
+            Box::pin(drive(connection, outgoing, end)).await
         }
         false => {
             let connection = protocols.http1.serve_connection(io, service);
-            Box::pin(drive(connection, outgoing, draining)).await
+            Box::pin(drive(connection, outgoing, end)).await
         }
     };
+    if standing.is_cut()
+        && let Some(times) = cut.note(monotonic_now())
+    {
+        tracing::warn!(peer = %address, times, "a connection was cut off: it sent too many frames of HTTP/2 that ask for nothing");
+    }
     if let Err(error) = result {
         // Peers that go without a word are everyday business.
         tracing::debug!(%error, "a connection ended early");
@@ -171,13 +212,19 @@ async fn shake_hands(
 }
 
 /// Finds out whether HTTP/2 is spoken; none if nothing is, or if the server goes before it is clear.
-async fn begin(mut opening: Opening, draining: &CancellationToken) -> Option<(Opening, bool)> {
+async fn begin(
+    mut incoming: Incoming,
+    deadline: &mut Pin<Box<Sleep>>,
+    draining: &CancellationToken,
+) -> Option<(Incoming, bool)> {
     let speaks_http2 = tokio::select! {
-        speaks = opening.speaks_http2() => speaks,
+        biased;
+        speaks = incoming.speaks_http2() => speaks,
+        () = deadline => Err(io::ErrorKind::TimedOut.into()),
         () = draining.cancelled() => return None,
     };
     match speaks_http2 {
-        Ok(speaks_http2) => Some((opening, speaks_http2)),
+        Ok(speaks_http2) => Some((incoming, speaks_http2)),
         Err(error) => {
             tracing::debug!(%error, "a connection said nothing");
             None
@@ -185,129 +232,50 @@ async fn begin(mut opening: Opening, draining: &CancellationToken) -> Option<(Op
     }
 }
 
+/// Why a connection ends that would go on.
+struct End {
+    deadline: Pin<Box<Sleep>>,
+    standing: Arc<Standing>,
+    draining: CancellationToken,
+}
+
+impl End {
+    /// Resolves if the peer has not shown who it is when it should have.
+    async fn of_strangers(deadline: Pin<Box<Sleep>>, standing: &Standing) {
+        // Its timer goes as soon as it was heard.
+        deadline.await;
+        if standing.may_stay() {
+            std::future::pending().await
+        }
+    }
+}
+
 async fn drive(
     connection: impl GracefulConnection<Error = hyper::Error>,
     outgoing: Outgoing,
-    draining: CancellationToken,
+    end: End,
 ) -> Result<(), axum::BoxError> {
+    let End {
+        deadline,
+        standing,
+        draining,
+    } = end;
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        result = outgoing.drive(connection.as_mut()) => result,
-        () = draining.cancelled() => {
+        result = outgoing.drive(connection.as_mut()) => return result,
+        () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = End::of_strangers(deadline, &standing) => {
             connection.as_mut().graceful_shutdown();
-            outgoing.drive(connection).await
-        }
-    }
-}
-
-/// A stream with a deadline for the preface of HTTP/2 and for the first request of HTTP/1. What comes later is watched by the protocol's own limits, and
-/// bodies by the intake.
-struct Opening {
-    stream: Gathered,
-    deadline: Option<Pin<Box<Sleep>>>,
-    /// A request's head is complete.
-    asked: Arc<AtomicBool>,
-    /// The first bytes, and how many there are; they are told again.
-    start: [u8; PREFACE.len()],
-    length: usize,
-    told: usize,
-}
-
-impl Opening {
-    fn new(stream: Gathered, deadline: Pin<Box<Sleep>>, asked: Arc<AtomicBool>) -> Self {
-        Self {
-            stream,
-            deadline: Some(deadline),
-            asked,
-            start: [0; PREFACE.len()],
-            length: 0,
-            told: 0,
-        }
-    }
-
-    /// Reads until it is clear whether HTTP/2 is spoken.
-    async fn speaks_http2(&mut self) -> io::Result<bool> {
-        while PREFACE.starts_with(&self.start[..self.length]) && self.length < PREFACE.len() {
-            let Some(deadline) = &mut self.deadline else {
-                return Ok(false);
-            };
-            let read = tokio::select! {
-                biased;
-                read = self.stream.read(&mut self.start[self.length..]) => read?,
-                () = deadline => return Err(io::ErrorKind::TimedOut.into()),
-            };
-            if read == 0 {
-                // An end is HTTP/1's to make sense of.
-                return Ok(false);
+            let parting = timeout(FAREWELL, outgoing.drive(connection.as_mut())).await;
+            match parting {
+                Ok(result) => return result,
+                Err(_) if standing.is_known() => {}
+                Err(_) => {
+                    outgoing.part();
+                    return Err(Box::new(io::Error::from(io::ErrorKind::TimedOut)));
+                }
             }
-            self.length += read;
         }
-        let speaks = self.start == PREFACE;
-        if speaks {
-            self.deadline = None;
-        }
-        Ok(speaks)
     }
-}
-
-impl AsyncRead for Opening {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.told < this.length {
-            let again = &this.start[this.told..this.length];
-            let again = &again[..again.len().min(buf.remaining())];
-            buf.put_slice(again);
-            this.told += again.len();
-            // What has come besides belongs to the same read.
-            if let Poll::Ready(Err(error)) = Pin::new(&mut this.stream).poll_read(cx, buf) {
-                return Poll::Ready(Err(error));
-            }
-            return Poll::Ready(Ok(()));
-        }
-        let poll = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if this.deadline.is_some() && this.asked.load(Ordering::Relaxed) {
-            this.deadline = None;
-        }
-        if let Some(deadline) = &mut this.deadline
-            && poll.is_pending()
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        poll
-    }
-}
-
-impl AsyncWrite for Opening {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    outgoing.drive(connection).await
 }

@@ -101,6 +101,11 @@ impl Outgoing {
         .await
     }
 
+    /// Hands over what there is room for, on behalf of a protocol that is not driven any more.
+    pub(super) fn part(&self) {
+        self.pending().part();
+    }
+
     fn pending(&self) -> MutexGuard<'_, Pending> {
         // Nothing in here is left half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,6 +179,13 @@ impl Pending {
     fn part(&mut self) {
         // Nobody is there any more to wait for what does not go now.
         self.wire.write_last(&self.bytes[self.written..]);
+    }
+}
+
+impl Gathered {
+    /// Adds something after which the protocol will fail.
+    pub(super) fn say_last(&self, bytes: &[u8]) {
+        self.0.pending().bytes.extend_from_slice(bytes);
     }
 }
 

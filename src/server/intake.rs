@@ -28,7 +28,7 @@ use self::{
     gate::{Entry, Found, Gate},
     room::Room,
 };
-use super::routes::Front;
+use super::{routes::Front, standing::Standing};
 use crate::{
     api::BodyError,
     auth::{Authenticator, Peer},
@@ -67,11 +67,11 @@ impl Intake {
     }
 
     /// For a connection from there.
-    pub(super) fn of(&self, peer: Peer) -> Self {
+    pub(super) fn of(&self, peer: Peer, standing: Arc<Standing>) -> Self {
         Self {
             front: self.front.clone(),
             bounds: Arc::clone(&self.bounds),
-            gate: self.gate.of(peer),
+            gate: self.gate.of(peer, standing),
         }
     }
 }

@@ -11,12 +11,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::{self, Limits, Protocols},
+    connection::{self, Limits, Service},
     intake::Intake,
     routes::Front,
+    seldom::Seldom,
+    strangers::Strangers,
     tls::Tls,
 };
-use crate::auth::Authenticator;
+use crate::{auth::Authenticator, engine::monotonic_now};
 
 /// The pause after an accept that failed for want of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -70,7 +72,8 @@ impl Listener {
         watch_peers(&socket)?;
         let draining = CancellationToken::new();
         let intake = Intake::new(front, authenticator, draining.clone());
-        let task = tokio::spawn(accept(socket, tls, intake, limits, draining.clone()));
+        let service = Service::new(tls, intake, limits, draining.clone());
+        let task = tokio::spawn(accept(socket, service, limits, draining.clone()));
         Ok(Self {
             address,
             draining,
@@ -100,15 +103,14 @@ impl Listener {
 /// Answers the connections that were open when the draining began.
 async fn accept(
     socket: TcpListener,
-    tls: Option<Tls>,
-    intake: Intake,
+    service: Service,
     limits: Limits,
     draining: CancellationToken,
 ) -> JoinSet<()> {
-    let protocols = Protocols::new(limits);
+    let strangers = (limits.requires_credentials).then(|| Strangers::of(limits.max_connections));
+    let (full, crowded) = (Seldom::default(), Seldom::default());
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
-    let mut is_full = false;
     let mut is_short = false;
     loop {
         let accepted = tokio::select! {
@@ -126,23 +128,22 @@ async fn accept(
                 is_short = false;
                 let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                     // Left in the kernel it would look accepted, and its client would wait for nothing.
-                    if !is_full {
+                    if let Some(refused) = full.note(monotonic_now()) {
                         let max_connections = limits.max_connections;
-                        tracing::warn!(%peer, max_connections, "connections are refused: max_connections, or the limit on open files, allows no more");
+                        tracing::warn!(%peer, refused, max_connections, "connections are refused: max_connections, or the limit on open files, allows no more");
                     }
-                    is_full = true;
                     drop(stream);
                     continue;
                 };
-                is_full = false;
-                let serve = connection::serve(
-                    stream,
-                    peer,
-                    tls.clone(),
-                    protocols.clone(),
-                    intake.clone(),
-                    draining.clone(),
-                );
+                let place = strangers.as_ref().map(|all| all.enter(peer.ip()));
+                let Some(place) = place.map_or(Some(None), |place| place.map(Some)) else {
+                    if let Some(refused) = crowded.note(monotonic_now()) {
+                        tracing::warn!(%peer, refused, "connections are refused: too many are open that have not shown a credential");
+                    }
+                    drop(stream);
+                    continue;
+                };
+                let serve = connection::serve(service.clone(), stream, peer, place);
                 connections.spawn(async move {
                     serve.await;
                     drop(permit);

@@ -17,13 +17,16 @@ use crate::{
     domain::access::Permission,
     grpc::error,
     locale::Language,
-    server::stream_end::EndWith,
+    server::{standing::Standing, stream_end::EndWith},
 };
+
+/// Whether the server serves is for probes, which have no credential: in gRPC by the beginning of its paths, and over REST.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
 /// Methods of others that are served beside the contract's own, by the beginning of their paths.
 const FOREIGN: [(&str, Permission); 2] = [
-    // Whether the server serves is for probes, which have no credential.
-    ("/grpc.health.v1.Health/", Permission::Open),
+    (HEALTH, Permission::Open),
     ("/grpc.reflection.", Permission::Identified),
 ];
 
@@ -33,6 +36,8 @@ pub(super) struct Gate {
     authenticator: Authenticator,
     /// Who is at the other end of the connection.
     peer: Option<Arc<Peer>>,
+    /// What the connection has shown.
+    standing: Arc<Standing>,
 }
 
 /// What becomes of a request.
@@ -54,14 +59,16 @@ impl Gate {
         Self {
             authenticator,
             peer: None,
+            standing: Arc::default(),
         }
     }
 
     /// For a connection from there.
-    pub(super) fn of(&self, peer: Peer) -> Self {
+    pub(super) fn of(&self, peer: Peer, standing: Arc<Standing>) -> Self {
         Self {
             authenticator: self.authenticator.clone(),
             peer: Some(peer.into()),
+            standing,
         }
     }
 
@@ -82,13 +89,23 @@ impl Gate {
 
     /// Tells a request who sends it.
     pub(super) fn admit(&self, request: &mut Request<Body>, found: Found) -> Entry {
+        let is_grpc = is_grpc(request);
+        let path = request.uri().path();
+        let is_connected = match &found {
+            Ok(holder) => self.standing.let_in(&holder.allowance),
+            Err(_) => {
+                if PROBES.contains(&path) || is_grpc && path.starts_with(HEALTH) {
+                    self.standing.probe();
+                }
+                Ok(())
+            }
+        };
         let identity = Identity {
             holder: found,
+            is_connected,
             peer: self.peer.clone(),
             denials: self.authenticator.denials(),
         };
-        let is_grpc = is_grpc(request);
-        let path = request.uri().path();
         if is_grpc && let Err(fault) = turn_away(&identity, request) {
             return Entry::Out(said_in_grpc(&fault));
         }
