@@ -42,6 +42,8 @@ pub(super) struct Frames {
     length: usize,
     /// What is left of the payload.
     payload: usize,
+    /// Frames of this turn.
+    passed: u32,
     balance: u32,
     most: u32,
     /// Up to when time was counted, and when something came last.
@@ -62,6 +64,7 @@ impl Frames {
             head: [0; HEAD_BYTES],
             length: 0,
             payload: 0,
+            passed: 0,
             balance: most,
             most,
             since: now,
@@ -77,6 +80,15 @@ impl Frames {
     /// The newest stream.
     pub(super) fn newest(&self) -> u32 {
         self.newest
+    }
+
+    /// How many there were since the turn began.
+    pub(super) fn passed(&self) -> u32 {
+        self.passed
+    }
+
+    pub(super) fn begin_turn(&mut self) {
+        self.passed = 0;
     }
 
     /// We have written so much.
@@ -110,6 +122,7 @@ impl Frames {
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         self.length = 0;
         self.payload = payload as usize;
+        self.passed = self.passed.saturating_add(1);
         match kind {
             DATA if payload > 0 => true,
             HEADERS if stream > self.newest => {

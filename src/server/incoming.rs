@@ -17,6 +17,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// ENHANCE_YOUR_CALM (RFC 9113, 7).
 const CALM: u32 = 0xb;
 
+/// Frames that are taken in one turn of the connection's task: small ones are as quick to send as they are slow to answer, and others wait for the thread.
+const TURN: u32 = 256;
+
 /// See the module.
 pub(super) struct Incoming {
     stream: Gathered,
@@ -57,13 +60,18 @@ impl Incoming {
         Ok(self.speaks_http2)
     }
 
-    fn poll_stream(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.frames.passed() >= TURN {
+            self.frames.begin_turn();
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_pending() {
+            self.frames.begin_turn();
+        }
+        ready!(polled)?;
         if self.speaks_http2 {
             let bytes = &buf.filled()[before..];
             let is_known = self.standing.is_known();
