@@ -53,6 +53,7 @@ use crate::{
     },
     vault::{DataKeys, MasterKeyFileError, MasterKeySource, MasterKeys, Unwrappable, Vault},
 };
+use connection::Limits;
 use listener::Listener;
 use routes::{Front, Health};
 use tls::Tls;
@@ -271,7 +272,8 @@ pub async fn start(settings: ServeSettings) -> Result<RunningServer, StartError>
             (store, vault)
         }
     };
-    serve(socket, tls, settings, store, vault).await
+    let limits = limits(&settings);
+    serve(socket, tls, settings, limits, store, vault).await
 }
 
 /// As [`start`], on a store that is open already; `storage` does not count.
@@ -285,7 +287,19 @@ pub async fn start_on(
     let socket = bind(settings.listen)?;
     let tls = speak_tls(&settings).await?;
     let vault = vault(&settings.master_key, None)?;
-    serve(socket, tls, settings, store, vault).await
+    let limits = limits(&settings);
+    serve(socket, tls, settings, limits, store, vault).await
+}
+
+/// What connections may do.
+fn limits(settings: &ServeSettings) -> Limits {
+    Limits {
+        max_connections: descriptors::connections(settings.max_connections),
+        max_streams: settings.max_streams_per_connection,
+        requires_credentials: settings.auth.is_required,
+        opening: connection::OPENING,
+        balance: frames::BALANCE,
+    }
 }
 
 /// Before the store is opened: files that can not be used are told of at once.
@@ -330,6 +344,7 @@ async fn serve(
     socket: TcpListener,
     tls: Option<(Tls, tls::Watcher)>,
     settings: ServeSettings,
+    limits: Limits,
     store: Arc<dyn Store>,
     vault: Vault,
 ) -> Result<RunningServer, StartError> {
@@ -402,13 +417,6 @@ async fn serve(
     };
     let rest = Gateway::new(api, gateway_settings, routes)?;
     let front = Front::new(router, rest);
-    let limits = connection::Limits {
-        max_connections: descriptors::connections(settings.max_connections),
-        max_streams: settings.max_streams_per_connection,
-        requires_credentials: settings.auth.is_required,
-        opening: connection::OPENING,
-        balance: frames::BALANCE,
-    };
     let address = settings.listen;
     let (tls, watcher) = tls.unzip();
     let tls_follows = watcher.map(|w| AbortOnDropHandle::new(tokio::spawn(w.follow())));
@@ -481,3 +489,6 @@ impl RunningServer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ pub const END_HEADERS: u8 = 4;
 /// How every HTTP/2 connection begins, with empty settings.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
+/// A frame with its head, if nobody has agreed on more.
+const MOST_BYTES: usize = 9 + 16_384;
 /// How long anything may take that is not about a deadline of the server's.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -284,6 +286,8 @@ impl Peer {
                 // The last is enough.
                 while let Some((frame, length)) = first_frame(&received)
                     && frame.0 != GOAWAY
+                    // Longer ones are none, but text.
+                    && length <= MOST_BYTES
                 {
                     received.drain(..length);
                 }

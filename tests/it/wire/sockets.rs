@@ -17,7 +17,7 @@ use crate::{
     jobs::{reason, submit},
 };
 
-/// A silent connection is closed after 10 s; one that began to speak HTTP/2, after a ping and its answer's time, 20 s each.
+/// A connection that asks for nothing is closed after 12 s, one whose body does not come after 60 s.
 const CLOSED_WITHIN: Duration = Duration::from_secs(70);
 /// The beginning of every HTTP/2 connection, with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
