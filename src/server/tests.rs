@@ -29,7 +29,9 @@ async fn server(change: impl FnOnce(&mut ServeSettings, &mut Limits)) -> Running
     change(&mut settings, &mut limits);
     let socket = bind(settings.listen).unwrap();
     let store = Arc::new(MemoryStore::new());
-    serve(socket, None, settings, limits, store).await.unwrap()
+    serve(socket, None, settings, limits, store, Vault::without_key())
+        .await
+        .unwrap()
 }
 
 async fn connect(server: &RunningServer, bytes: &[u8]) -> TcpStream {
@@ -90,7 +92,7 @@ async fn without_its_limit_who_says_nothing_stays() {
     let short = server(|_, limits| limits.opening = Duration::from_millis(100)).await;
     let long = server(|_, limits| limits.opening = Duration::from_secs(3_600)).await;
     for begun in [b"", &PREFACE[..10], PREFACE, b"GET / HTTP/1.1\r\nx: and"] {
-        let mut stays = connect(&long, begun).await;
+        let stays = connect(&long, begun).await;
         let mut goes = connect(&short, begun).await;
         closed(&mut goes).await;
         // All that a server says to begin with may be there, but not the end.
