@@ -96,15 +96,13 @@ impl Server {
 
     /// What a client that means well is told that is not let in.
     pub async fn client_error(&self) -> String {
-        let client = self.try_client().await;
-        let error = match client {
+        match self.try_client().await {
             Err(error) => format!("{error:?}"),
             Ok(client) => {
                 let counted = client.jobs().get_counts(GetCountsRequest::default()).await;
                 format!("{:?}", counted.expect_err("it is refused"))
             }
-        };
-        error
+        }
     }
 
     async fn try_client(&self) -> Result<Client, ClientError> {
