@@ -93,8 +93,8 @@ async fn an_operator_lets_others_submit_work_and_audit() {
         assert!(all.contains(words), "{words}: {all}");
     }
     let own = by(&auditor, &server, &["audit", "list"]).await.ok();
-    assert!(own.contains("tenant=acme"), "{own}");
-    assert!(!own.contains("tenant=default"), "{own}");
+    assert!(own.contains("  tenant=acme"), "{own}");
+    assert!(!own.contains("  tenant=default"), "{own}");
     for key in [&first, &submitter, &worker, &auditor, &stranger] {
         for told in [&all, &server.log(), &working.log()] {
             assert!(!told.contains(secret(key)), "{told}");
