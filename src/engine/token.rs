@@ -79,7 +79,7 @@ impl Sealer {
         let opened = numbered.and_then(|([form, number @ ..], sealed)| {
             let number = u32::from_be_bytes(*number);
             let key = (*form == NUMBERED).then(|| self.secrecy.token_key(number));
-            open(&*self.other(number, &key??), purpose, sealed)
+            open(&self.other(number, &key??), purpose, sealed)
         });
         // One of the store's own key may begin as one that says a number.
         let opened = opened.or_else(|| open(&self.own, purpose, token));

@@ -383,6 +383,8 @@ impl Checked<'_> {
         let secret = made["secret"].as_str().unwrap();
         self.post(revoke, revoke, json!({"keyId": secret}), 400)
             .await;
+        let rotate = "/v1/dataKeys:rotate";
+        self.post(rotate, rotate, json!({}), 200).await;
         for path in [tenants, keys, "/v1/caller", "/v1/audit"] {
             self.get(path, path, 200).await;
         }
