@@ -152,13 +152,6 @@ struct Shared {
     tally: CommitTally,
 }
 
-impl Shared {
-    /// Seals a token of the present.
-    fn seal_text<T: serde::Serialize>(&self, purpose: &[u8], value: &T) -> String {
-        self.sealer.seal_text(purpose, value, self.clock.now())
-    }
-}
-
 /// What the commit loop has committed since it started.
 #[derive(Debug, Default)]
 struct CommitTally {

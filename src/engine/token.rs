@@ -16,6 +16,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::Shared;
 use crate::domain::{Timestamp, command::Fingerprint, secrecy::Secrecy};
 
 /// Bytes of the longest token that is looked at.
@@ -124,6 +125,13 @@ fn open(key: &LessSafeKey, purpose: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let length = opened.ok()?.len();
     text.truncate(length);
     Some(text)
+}
+
+impl Shared {
+    /// Seals a token of the present.
+    pub(super) fn seal_text<T: Serialize>(&self, purpose: &[u8], value: &T) -> String {
+        self.sealer.seal_text(purpose, value, self.clock.now())
+    }
 }
 
 /// Always the same: see the module.
