@@ -31,6 +31,19 @@ const SETTLING: Duration = Duration::from_secs(60);
 const SILENT_LOOKS: u32 = 14;
 
 impl Api {
+    /// Tells the log that a caller may not do what it asked for, for this reason.
+    pub(super) fn denied(
+        &self,
+        caller: &Caller,
+        action: &str,
+        target: &str,
+        fault: Fault,
+    ) -> Fault {
+        let denials = self.authenticator.denials();
+        denials.note(caller.actor(), action, target);
+        fault
+    }
+
     /// `ListAudit`.
     pub(crate) async fn list_audit(
         &self,

@@ -56,15 +56,12 @@ impl Api {
     ) -> Result<v1::CreateKeyResponse, Fault> {
         let now = self.engine.now();
         let mut key = read(caller, request, now)?;
-        if let Err(fault) = may_give(&caller.holder.principal, &key) {
-            let target = match &key.proof {
-                Proof::Certificate(_) => &key.id,
-                Proof::Secret(_) => &key.tenant.0,
-            };
-            let denials = self.authenticator.denials();
-            denials.note(caller.actor(), "CreateKey", target);
-            return Err(fault);
-        }
+        let target = match &key.proof {
+            Proof::Certificate(_) => &key.id,
+            Proof::Secret(_) => &key.tenant.0,
+        };
+        may_give(&caller.holder.principal, &key)
+            .map_err(|fault| self.denied(caller, "CreateKey", target, fault))?;
         let mut secret = String::new();
         if let Proof::Secret(digest) = &mut key.proof {
             let new = NewKey::make()?;

@@ -46,7 +46,7 @@ impl Api {
         caller: &Caller,
         first: v1::WorkRequest,
     ) -> Result<OpenWork, Fault> {
-        let (hello, rest) = read_hello(&self.engine, caller, first)?;
+        let (hello, rest) = read_hello(self, caller, first)?;
         let (session, messages) = self.engine.work(hello).await?;
         let greeting = v1::WorkResponse {
             heartbeat_interval: Some(render::span(self.engine.settings().heartbeat_interval)),
@@ -163,7 +163,9 @@ impl Api {
         let wait =
             wait.map(|wait| fields.span("wait", Some(wait), MAX_WAIT, Duration::ZERO..=MAX_WAIT));
         fields.check()?;
-        caller.may_serve(&drivers)?;
+        caller
+            .may_serve(&drivers)
+            .map_err(|fault| self.denied(caller, "Acquire", &drivers.join(" "), fault))?;
         let waits = wait.is_some_and(|wait| !wait.is_zero());
         let _one_of_those_who_wait = waits.then(|| caller.holder.allowance.watch()).transpose()?;
         let drivers = drivers.into_iter().map(Arc::from).collect();
@@ -299,7 +301,7 @@ fn read_report(
 
 /// Reads the first message of a stream; answers the rest of it, too.
 fn read_hello(
-    engine: &Engine,
+    api: &Api,
     caller: &Caller,
     first: v1::WorkRequest,
 ) -> Result<(Hello, v1::WorkRequest), Fault> {
@@ -329,10 +331,12 @@ fn read_hello(
     if !violations.is_empty() {
         return Err(Fault::invalid(violations));
     }
-    caller.may_serve(&drivers)?;
+    caller
+        .may_serve(&drivers)
+        .map_err(|fault| api.denied(caller, "Work", &drivers.join(" "), fault))?;
     let held = held
         .iter()
-        .filter_map(|token| engine.open_lease_token(token));
+        .filter_map(|token| api.engine.open_lease_token(token));
     let hello = Hello {
         worker: name.into(),
         reach: Arc::clone(&caller.holder.reach),

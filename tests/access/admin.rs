@@ -155,7 +155,7 @@ async fn a_key_is_what_was_asked_for(on: On) {
     };
     assert_eq!(who, expected);
     let listed = keys(&served, &served.first_key, OWN, 50).await;
-    assert_eq!(listed, [told.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&told));
     let (_, secret) = made.secret.rsplit_once('_').unwrap();
     assert!(!format!("{listed:?}").contains(secret) && made.secret.contains(&told.key_id));
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longhaul::proto::v1::{
-    AuditRecord, ListAuditRequest, ListAuditResponse, Role, WatchAuditRequest, WatchAuditResponse,
-    audit_record::Outcome,
+    AuditRecord, CreateKeyRequest, CreateKeyResponse, ListAuditRequest, ListAuditResponse, Role,
+    WatchAuditRequest, WatchAuditResponse, audit_record::Outcome,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
-    cast::{CANARY, Cast, OTHER, OWN, caller, key, make_key, revoke},
+    cast::{CANARY, Cast, OTHER, OWN, caller, key, make_key, revoke, wanted},
     contract::own,
     requests::{good, grpc},
     served::{On, Served, call, on_each_store},
@@ -130,7 +130,16 @@ async fn what_was_refused_or_denied_is_in_the_log(on: On) {
     let served = &cast.served;
     let reader = key(served, OWN, &[Role::Read], false).await;
     let admin = key(served, OWN, &[Role::Admin], false).await;
+    let of_one = CreateKeyRequest {
+        drivers: vec!["mine".to_owned()],
+        ..wanted(OWN, &[Role::Work])
+    };
+    let made = served.call(&served.first_key, "AdminService/CreateKey", &of_one);
+    let made: CreateKeyResponse = made.await.unwrap();
+    let worker = made.secret;
     let open = cast.job().await.id;
+    let takes = json!({"worker": "w", "drivers": ["yours"]});
+    let works = json!({"hello": {"name": "w", "drivers": ["mine", "yours"]}});
     let given = json!({"roles": ["ROLE_SUBMIT"]});
     let path = format!("/v1/jobs/{open}:cancel");
     let grpc = |name: &str, message: &Value| {
@@ -175,6 +184,20 @@ async fn what_was_refused_or_denied_is_in_the_log(on: On) {
             grpc("AdminService.CreateKey", &given),
             "CreateKey",
             OWN,
+            Outcome::Denied,
+        ),
+        (
+            &worker,
+            grpc("WorkerService.Acquire", &takes),
+            "Acquire",
+            "yours",
+            Outcome::Denied,
+        ),
+        (
+            &worker,
+            grpc("WorkerService.Work", &works),
+            "Work",
+            "mine yours",
             Outcome::Denied,
         ),
     ] {

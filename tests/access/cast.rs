@@ -1,9 +1,9 @@
 //! Who there is: two tenants with keys for every purpose, one that is disabled, an operator, and those whose credentials are not good.
 
-use std::time::SystemTime;
-
 use longhaul::{
     auth::NewKey,
+    domain::Timestamp,
+    engine::{Clock as _, SteadyClock},
     proto::v1::{
         AcquireRequest, AcquireResponse, CancelRequest, CancelResponse, CreateKeyRequest,
         CreateKeyResponse, CreateTenantRequest, CreateTenantResponse, GetCallerRequest,
@@ -217,9 +217,11 @@ async fn expired(served: &Served) -> String {
 }
 
 pub fn in_seconds(seconds: i64) -> Option<prost_types::Timestamp> {
-    let mut time = prost_types::Timestamp::from(SystemTime::now());
-    time.seconds += seconds;
-    Some(time)
+    let now = SteadyClock::start(Timestamp::default()).now().as_micros();
+    Some(prost_types::Timestamp {
+        seconds: now / 1_000_000 + seconds,
+        nanos: i32::try_from(now % 1_000_000).unwrap() * 1_000,
+    })
 }
 
 pub async fn caller(served: &Served, key: &str) -> Result<GetCallerResponse, Status> {

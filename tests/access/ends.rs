@@ -143,12 +143,25 @@ async fn open_all(wire: &Wire, key: &str, kinds: &[(String, Kind, Ask)]) -> Vec<
     all
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a figure for whoever reads the output: it decides nothing"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::print_stderr, reason = "a figure for whoever reads the output")]
+fn report(line: &str) {
+    eprintln!("{line}");
+}
+
 impl Open {
     /// The end of it, which is for want of a good credential.
     async fn end(mut self, since: Instant) {
         let end = timeout(PATIENCE, self.lasting.rest()).await;
         let end: Answer = end.unwrap_or_else(|_| panic!("{} does not end", self.name));
-        let took = since.elapsed();
+        let took = now().saturating_duration_since(since);
         match self.kind {
             Kind::Grpc { .. } => {
                 let status = end.grpc().expect_err(&self.name);
@@ -172,7 +185,7 @@ impl Open {
         } else {
             ""
         };
-        eprintln!("{} ended after {took:.1?}{late}", self.name);
+        report(&format!("{} ended after {took:.1?}{late}", self.name));
     }
 }
 
@@ -188,7 +201,7 @@ async fn all_end(served: &Served, ending: &str, staying: &str, end: impl AsyncFn
     for open in &mut doomed {
         assert!(!open.lasting.has_ended(), "{} ends by itself", open.name);
     }
-    let since = Instant::now();
+    let since = now();
     end().await;
     for open in doomed {
         open.end(since).await;
@@ -231,7 +244,7 @@ async fn a_disabled_tenant_ends_what_was_begun_for_it(on: On) {
     }
     let kinds_of_own = kinds(&served, &staying).await;
     let mut kept = open_all(served.wire(), &staying, &kinds_of_own).await;
-    let since = Instant::now();
+    let since = now();
     set_disabled(&served, "gone", true).await;
     for open in doomed {
         open.end(since).await;
@@ -270,7 +283,7 @@ async fn an_expired_key_ends_what_was_begun_with_it(on: On) {
         if caller(&served, &made.secret).await.is_err() {
             continue;
         }
-        let since = Instant::now() + Duration::from_secs(seconds.unsigned_abs());
+        let since = now() + Duration::from_secs(seconds.unsigned_abs());
         for open in doomed {
             open.end(since).await;
         }

@@ -239,7 +239,7 @@ impl Lasting {
             body: Vec::new(),
             trailers: HeaderMap::new(),
         };
-        while !(first && !answer.body.is_empty()) {
+        while !first || answer.body.is_empty() {
             let Some(frame) = response.body_mut().frame().await else {
                 break;
             };
