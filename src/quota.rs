@@ -245,7 +245,7 @@ impl Allowance {
             .ok_or_else(|| exceeded(Resource::Connections, most))
     }
 
-    /// So much is about to be stored. What is there is counted every [`COUNTED_FOR`] at the most; other nodes may add to it meanwhile.
+    /// So much is about to be stored. What is there is counted once a second at the most; other nodes may add to it meanwhile.
     ///
     /// # Errors
     /// It is more than may be, or can not be counted.
