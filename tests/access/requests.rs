@@ -82,6 +82,7 @@ pub async fn good(cast: &Cast, method: &str) -> Asked {
         }
         "AdminService.GetServerInfo"
         | "AdminService.GetCaller"
+        | "AdminService.RotateDataKeys"
         | "AdminService.ListTenants"
         | "AdminService.ListKeys"
         | "AdminService.ListAudit"

@@ -10,6 +10,7 @@ use longhaul::{
     auth::AuthSettings,
     server::{self, RunningServer, ServeSettings},
     store::Store,
+    vault::{MasterKeySource, MasterKeys},
 };
 use prost::Message;
 use tempfile::TempDir;
@@ -141,6 +142,7 @@ pub fn settings() -> ServeSettings {
         lease_duration: HOUR,
         heartbeat_interval: HOUR,
         cancel_grace: HOUR,
+        master_key: MasterKeySource::Given(MasterKeys::of([7; 32])),
         routes: Some(ROUTE_FILES.path().to_owned()),
         auth: AuthSettings {
             is_required: true,
