@@ -18,7 +18,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const CALM: u32 = 0xb;
 
 /// Frames that are taken in one turn of the connection's task: small ones are as quick to send as they are slow to answer, and others wait for the thread.
-const TURN: u32 = 256;
+const TURN: u32 = 64;
 
 /// See the module.
 pub(super) struct Incoming {

@@ -1,6 +1,10 @@
 //! Peers that send what costs them nothing, as fast as they can, over HTTP/2.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use rustix::process::setpriority_process;
+use tokio::{runtime::Builder, time::timeout};
 
 use crate::{
     honest::meanwhile,
@@ -14,7 +18,8 @@ use crate::{
 /// How long a flood may take until it is over, in a debug build on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 /// How long others are watched meanwhile, at least.
-const LONG: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(2);
+const LEAST_PRIORITY: i32 = 19;
 /// Far more than a connection may send.
 const ENDLESS: usize = 50_000_000;
 /// ENHANCE_YOUR_CALM, PROTOCOL_ERROR and FLOW_CONTROL_ERROR (RFC 9113, 7).
@@ -49,20 +54,32 @@ fn rapid_reset(n: u32) -> Vec<u8> {
     [request(nth(n), "/v1/jobs", None), reset].concat()
 }
 
-/// As often as it can be, for as long as it takes to see how others fare.
-async fn again(attack: impl AsyncFn()) {
-    let over = tokio::time::sleep(LONG);
-    let attacks = async {
-        loop {
-            attack().await;
-        }
-    };
-    // One that has begun is not waited for: each was carried out before.
-    attack().await;
-    tokio::select! {
-        () = over => {}
-        () = attacks => {}
-    }
+/// An attack that needs its server for as long as it goes on.
+type Attack = BoxFuture<'static, ()>;
+
+/// As often as it can be, for as long as it takes to see how others fare; by threads that leave the processor to whoever wants it, as an attacker does who has a
+/// machine of its own.
+async fn again(server: &Arc<Server>, attack: fn(Arc<Server>) -> Attack) {
+    let attackers = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .on_thread_start(|| setpriority_process(None, LEAST_PRIORITY).unwrap())
+        .build()
+        .unwrap();
+    let server = Arc::clone(server);
+    let attacks = attackers.spawn(async move {
+        // One that has begun is not waited for: each was carried out before.
+        attack(Arc::clone(&server)).await;
+        let more = async {
+            loop {
+                attack(Arc::clone(&server)).await;
+            }
+        };
+        let _ = timeout(LONG, more).await;
+    });
+    let attacked = attacks.await;
+    attackers.shutdown_background();
+    attacked.unwrap();
 }
 
 /// All of them, one after the other.
@@ -97,30 +114,38 @@ async fn all(server: &Server, key: Option<&str>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_strangers_are_cut_off() {
-    let server = Server::start(&[]).await;
-    let attack = again(async || all(&server, None).await);
+    let server = Arc::new(Server::start(&[]).await);
+    let attack = again(&server, |server| {
+        async move { all(&server, None).await }.boxed()
+    });
     meanwhile(&server, "floods of strangers", attack).await;
     assert!(server.log().contains("ask for nothing"), "{}", server.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_those_who_are_known_are_cut_off() {
-    let server = Server::start(&[]).await;
-    let attack = again(async || {
-        all(&server, Some(&server.key)).await;
-        headers_without_end(&server).await;
-        data_without_end(&server).await;
+    let server = Arc::new(Server::start(&[]).await);
+    let attack = again(&server, |server| {
+        let attack = async move {
+            all(&server, Some(&server.key)).await;
+            headers_without_end(&server).await;
+            data_without_end(&server).await;
+        };
+        attack.boxed()
     });
     meanwhile(&server, "floods of those who are known", attack).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_over_tls_are_cut_off() {
-    let server = Server::start_tls().await;
-    let attack = again(async || {
-        let key = Some(server.key.as_str());
-        flood(&server, key, &[CALM], |_| frame(PING, 0, 0, &[7; 8])).await;
-        flood(&server, None, &[CALM], rapid_reset).await;
+    let server = Arc::new(Server::start_tls().await);
+    let attack = again(&server, |server| {
+        let attack = async move {
+            let key = Some(server.key.as_str());
+            flood(&server, key, &[CALM], |_| frame(PING, 0, 0, &[7; 8])).await;
+            flood(&server, None, &[CALM], rapid_reset).await;
+        };
+        attack.boxed()
     });
     meanwhile(&server, "floods over TLS", attack).await;
 }

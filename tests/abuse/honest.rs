@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const SUBMIT_EACH: usize = 20;
 const CONNECT_EACH: usize = 50;
 /// How long it is watched without an attack.
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(2);
 /// What its p99 may be of that without an attack, where that is asserted.
 const MOST_RATIO: f64 = 2.0;
 /// What the server may hold more: what its allocator keeps for connections that were, and the store's cache.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use longhaul::{
-    client::{Client, ClientError},
+    client::{Client, ClientBuilder},
     proto::v1::GetCountsRequest,
 };
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -91,21 +91,18 @@ impl Server {
 
     /// A client that means well.
     pub async fn client(&self) -> Client {
-        self.try_client().await.unwrap()
+        self.builder().connect().await.unwrap()
     }
 
-    /// What a client that means well is told that is not let in.
+    /// What a client that means well is told that is refused.
     pub async fn client_error(&self) -> String {
-        match self.try_client().await {
-            Err(error) => format!("{error:?}"),
-            Ok(client) => {
-                let counted = client.jobs().get_counts(GetCountsRequest::default()).await;
-                format!("{:?}", counted.expect_err("it is refused"))
-            }
-        }
+        // One that connects first would try again for a while.
+        let client = self.builder().connect_lazy().unwrap();
+        let counted = client.jobs().get_counts(GetCountsRequest::default()).await;
+        format!("{:?}", counted.expect_err("it is refused"))
     }
 
-    async fn try_client(&self) -> Result<Client, ClientError> {
+    fn builder(&self) -> ClientBuilder {
         let builder = match self.certificate() {
             None => Client::builder(&self.endpoint),
             Some(file) => {
@@ -113,7 +110,7 @@ impl Server {
                 Client::builder(&endpoint).tls_ca(file)
             }
         };
-        builder.api_key(&self.key).connect().await
+        builder.api_key(&self.key)
     }
 
     /// Memory that it holds.

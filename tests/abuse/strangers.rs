@@ -11,7 +11,7 @@ use crate::{honest::meanwhile, server::Server, wire::Peer};
 const CONNECTIONS: usize = 400;
 const OF_ONE: usize = 25;
 /// How long who is refused may take to be, which is less than who is let in may be silent.
-const LET_IN: Duration = Duration::from_secs(5);
+const LET_IN: Duration = Duration::from_secs(3);
 
 /// As many connections from there that say nothing.
 async fn crowd(server: &Server, origin: &str, count: usize) -> Vec<TcpStream> {
